@@ -1,0 +1,62 @@
+# The commands of README.md and CONTRIBUTING.md. Everything stands on `setup`, which installs once into .venv and
+# does nothing the second time. PYTHON=python3.12 picks another interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/cpu.txt
+STAMP := $(VENV)/.installed
+# Where PyTorch keeps its CPU wheels, for machines whose pip does not find them by itself.
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format soak lock clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(STAMP) ## install everything into .venv (done by the others when needed)
+
+$(STAMP): $(LOCK) pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed; try 'make $(MAKECMDGOALS) PYTHON=python3.12'" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "make: $(PYTHON) is $$($(PYTHON) --version); Python 3.11, 3.12 or 3.13 is needed (PYTHON=python3.12)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "make: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@# The lock is complete, so nothing is resolved: --no-deps keeps out what vLLM asks for and text does not need.
+	$(BIN)/python -m pip install --quiet --no-deps "$$(grep -E '^torch==' $(LOCK))" \
+	  || $(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) "$$(grep -E '^torch==' $(LOCK))" \
+	  || { echo "make: PyTorch's CPU wheel was found neither by pip's configuration nor at $(TORCH_INDEX)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --no-deps -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the main job on the embedded model, in runs/demo
+	$(BIN)/selfinstruct demo --run runs/demo
+
+test: lint ## lint, then the whole test suite
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@rm -rf build/typed && mkdir -p build/typed && cp -rs $(CURDIR)/selfinstruct_local build/typed/
+	@for part in kernels prompts seeds; do cp -rs $(CURDIR)/$$part build/typed/selfinstruct_local/; done
+	$(BIN)/mypy
+
+format: setup ## put the code into ruff's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+soak: setup ## the long counts: the same tests with full numbers
+	SELFINSTRUCT_SOAK=1 $(BIN)/python -m pytest
+
+# uv resolves for one platform and one Python at a time; the versions hold for 3.11 to 3.13.
+LOCK_FLAGS := --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --quiet
+lock: ## resolve the locks anew (needs uv, and torch's CPU wheel where uv can find it: UV_FIND_LINKS)
+	cd requirements && uv pip compile cpu.in --override cpu-overrides.txt $(LOCK_FLAGS) -o cpu.txt
+	cd requirements && uv pip compile gpu.in --override gpu-overrides.txt $(LOCK_FLAGS) -o gpu.txt
+
+clean: ## remove what was built, keep runs
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
