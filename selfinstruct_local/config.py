@@ -1,0 +1,147 @@
+"""Settings: defaults, then a YAML file, then the command line; unknown keys are refused.
+
+The settings of a run are of two kinds. *Deciding* settings shape what is asked and what is accepted: they
+are fixed when a run is created. *Executing* settings say how far and how fast to go: they may change
+whenever it is resumed.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from selfinstruct_local.engine.settings import EngineSettings
+from selfinstruct_local.errors import WrongUseError
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+ProfileName = Literal["alpaca", "self-instruct"]
+# Jobs a prompt may lag behind the pool, in multiples of the requests in flight: with less, one slow request
+# drains the engine while all others wait for its decision.
+WINDOW_FACTOR = 8
+
+
+class DecidingSettings(BaseModel):
+    """What shapes the tasks of a run; fixed when it is created."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    profile: ProfileName = Field("alpaca", description="how tasks are asked for")
+    threshold: float = Field(0.7, gt=0, le=1, description="ROUGE-L F above which an instruction is a near copy")
+    rules: Literal["alpaca", "self-instruct", "none"] | None = Field(
+        None, description="rule set; that of the profile when left out"
+    )
+    temperature: float = Field(0.7, ge=0, le=2, description="of sampling; 0 is greedy")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus share of sampling")
+    max_tokens: int = Field(
+        768, ge=1, description="the most tokens a completion may have; clamped to the context less the prompt"
+    )
+    max_model_len: int = Field(2048, ge=256, description="context in tokens, prompt and completion together")
+    tasks_per_prompt: int = Field(5, ge=1, le=20, description="new tasks asked for in one prompt")
+    seed: int = Field(0, ge=0, description="of all random choices of the run")
+    window: int | None = Field(
+        None, ge=1, description="jobs a prompt may lag behind the pool; 8 times the requests in flight if left out"
+    )
+
+
+class ExecutingSettings(BaseModel):
+    """How far and how fast a run goes; may change when it is resumed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    num: int = Field(100, ge=1, description="accepted tasks to stop at")
+    patience: int = Field(200, ge=1, description="jobs in a row without an accepted task after which the run gives up")
+    engine: EngineSettings = EngineSettings()
+
+
+class GenerateSettings(DecidingSettings, ExecutingSettings):
+    """All settings of `selfinstruct generate`."""
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        if self.rules is None:
+            self.rules = self.profile
+        if self.window is None:
+            self.window = WINDOW_FACTOR * self.engine.in_flight
+        return self
+
+    def deciding(self) -> dict[str, Any]:
+        """The deciding settings alone, as JSON values."""
+        return self.model_dump(mode="json", include=set(DecidingSettings.model_fields))
+
+    def executing(self) -> dict[str, Any]:
+        """The executing settings alone, as JSON values."""
+        return self.model_dump(mode="json", include=set(ExecutingSettings.model_fields))
+
+
+class TrainSettings(BaseModel):
+    """All settings of `selfinstruct train`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epochs: float = Field(3.0, gt=0, description="passes over the data")
+    max_steps: int = Field(-1, ge=-1, description="optimizer steps to stop at; -1 goes by epochs")
+    batch_size: int = Field(4, ge=1, description="examples in a forward pass")
+    gradient_accumulation: int = Field(1, ge=1, description="forward passes in an optimizer step")
+    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up")
+    max_length: int = Field(512, ge=16, description="tokens of an example; longer ones are dropped and counted")
+    lora_r: int = Field(8, ge=1, description="rank of the LoRA matrices")
+    lora_alpha: int = Field(16, ge=1, description="scale of the LoRA update, over the rank")
+    lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the LoRA path")
+    seed: int = Field(0, ge=0, description="of initialisation, shuffling and dropout")
+
+
+def load_settings(model: type[SettingsT], config_file: Path | None, flags: dict[str, Any]) -> SettingsT:
+    """Merges defaults, the YAML file and the flags that were given (those that are not None).
+
+    Flags of nested settings are named with a dot, as in `engine.in_flight`.
+
+    Raises:
+        WrongUseError: the file cannot be read, or a key or value will not do; the message names it.
+    """
+    values: dict[str, Any] = read_yaml(config_file) if config_file else {}
+    for name, value in flags.items():
+        if value is None:
+            continue
+        *parents, leaf = name.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise WrongUseError(_first_problem(error, config_file, flags)) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping a YAML file holds (plain data only: tags that would build Python objects are refused).
+
+    Raises:
+        WrongUseError: the file is missing, broken, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"--config {path}: {(error.strerror or str(error)).lower()}"
+        raise WrongUseError(message) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        message = f"--config {path}: not plain YAML ({str(error).splitlines()[0]})"
+        raise WrongUseError(message) from error
+    if not isinstance(values, dict):
+        message = f"--config {path}: expected 'key: value' lines"
+        raise WrongUseError(message)
+    return values
+
+
+def _first_problem(error: ValidationError, config_file: Path | None, flags: dict[str, Any]) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if flags.get(name) is not None:
+        where = f"--{name.rsplit('.', 1)[-1].replace('_', '-')} {first['input']}"
+    else:
+        where = f"--config {config_file}: {name}"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: no such setting"
+    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}"

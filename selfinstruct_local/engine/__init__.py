@@ -1,0 +1,12 @@
+"""What answers prompts: the interface, and vLLM inside this process."""
+
+from selfinstruct_local.engine.base import (
+    Completion,
+    Engine,
+    FinishReason,
+    Request,
+    RequestKey,
+    Sampling,
+)
+
+__all__ = ["Completion", "Engine", "FinishReason", "Request", "RequestKey", "Sampling"]

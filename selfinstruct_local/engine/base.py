@@ -1,0 +1,101 @@
+"""The interface of an engine: requests in, completions out as they finish.
+
+Nothing above this module knows whether vLLM runs in this process, behind a server, or not at all (tests).
+"""
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+
+class RequestKey(NamedTuple):
+    """Names a request within its run: job k, the stage of its profile, and the j-th request of that stage."""
+
+    job: int
+    stage: str
+    branch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn, in the terms of vLLM's `SamplingParams` and the OpenAI completions API.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus share in (0, 1].
+        max_tokens: the most tokens to write; engines clamp it to the context less the prompt.
+        presence_penalty: in [-2, 2].
+        stop: texts that end a completion; they are not part of it.
+        seed: of this request's own random stream; None leaves it to the engine.
+    """
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    presence_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to complete."""
+
+    key: RequestKey
+    prompt: str
+    sampling: Sampling
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended, in the terms of the OpenAI API, and two of our own.
+
+    `REFUSED` is a prompt that leaves no room for an answer in the model's context: the text is empty.
+    """
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the engine wrote for a request.
+
+    Attributes:
+        key: of the request.
+        text: without the stop text.
+        finish_reason: why it ended.
+        prompt_tokens: length of the prompt in tokens.
+        completion_tokens: tokens written.
+    """
+
+    key: RequestKey
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Engine(Protocol):
+    """Answers requests, many at a time."""
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What answers: names and versions for the record of a run."""
+
+    def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
+        """Answers `requests` and yields completions in batches as they finish, in any order.
+
+        The next request is pulled whenever a slot is free, which is after every batch handed out, so a
+        caller may make requests out of what it just received. None means "no request at the moment, ask
+        again after the next batch"; when it comes with nothing in flight an empty batch is yielded, so
+        that the caller gets its turn. Closing the generator aborts what is in flight.
+
+        Raises:
+            EngineDeadError: the engine died; the text says why.
+        """
+
+    def close(self) -> None:
+        """Frees the model's memory and ends the engine's processes."""

@@ -1,0 +1,79 @@
+"""Files that are whole or absent: writing aside, syncing and renaming; and checks before any work.
+
+Leans on nothing of the project but its errors.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from selfinstruct_local.errors import WrongUseError
+
+
+@contextmanager
+def replace_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file beside `path` that takes its place when the block ends without an error.
+
+    The bytes are synced before the rename and the folder after it, so a power cut leaves the old file
+    or the new one, never half of either. A kill leaves at most a hidden `.NAME.*.tmp` file beside it.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes private files; what replaces a shared file gets the mode `open` would give.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable (a rename is only safe once its folder is synced)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_writable_folder(folder: Path, flag: str) -> None:
+    """Makes `folder` if it is missing and proves that a file can be made in it.
+
+    Raises:
+        WrongUseError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        message = f"{flag} {folder}: the folder cannot be written to ({reason}); name one that can"
+        raise WrongUseError(message) from error
+
+
+def check_writable_file(path: Path, flag: str) -> None:
+    """Proves that `path` can be written before work is spent on its content.
+
+    Raises:
+        WrongUseError: it is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        message = f"{flag} {path}: is a folder; name a file"
+        raise WrongUseError(message)
+    check_writable_folder(path.parent, flag)

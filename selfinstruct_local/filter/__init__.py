@@ -1,0 +1,1 @@
+"""Taking tasks in or turning them away: rules, then novelty."""

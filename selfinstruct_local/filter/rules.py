@@ -1,0 +1,168 @@
+"""The rules that a task must pass before it is compared with others.
+
+Each rule looks at one task and says what it saw when it refuses. The instruction rules and their constants
+are those of the published programs: Self-Instruct (Wang et al. 2023, bootstrap_instructions.py) and Stanford
+Alpaca (Taori et al. 2023, generate_instruction.py); the others catch what small models write.
+"""
+
+import re
+import string
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from selfinstruct_local.tasks import KEPT, Task, Verdict
+
+MIN_WORDS = 4
+MAX_WORDS = 150
+SELF_INSTRUCT_UNSUITABLE = (
+    "image",
+    "images",
+    "graph",
+    "graphs",
+    "picture",
+    "pictures",
+    "file",
+    "files",
+    "map",
+    "maps",
+    "draw",
+    "plot",
+    "go to",
+)
+ALPACA_UNSUITABLE = (*SELF_INSTRUCT_UNSUITABLE, "video", "audio", "music", "flowchart", "diagram")
+
+# A text is degenerate when one run of words fills this share of it by standing again and again.
+REPETITION_SHARE = 0.5
+REPETITION_MIN_WORDS = 12
+REPETITION_LENGTHS = range(1, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A named check.
+
+    Attributes:
+        name: what stands in reports and ledgers.
+        refuses: gives what it saw when the task fails, and None when it passes.
+    """
+
+    name: str
+    refuses: Callable[[Task], str | None]
+
+
+def _too_short(task: Task) -> str | None:
+    words = len(task.instruction.split())
+    return f"{words} words, at least {MIN_WORDS} wanted" if words < MIN_WORDS else None
+
+
+def _too_long(task: Task) -> str | None:
+    words = len(task.instruction.split())
+    return f"{words} words, at most {MAX_WORDS} wanted" if words > MAX_WORDS else None
+
+
+def _unsuitable_word(words: Iterable[str]) -> Callable[[Task], str | None]:
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b", re.IGNORECASE)
+
+    def check(task: Task) -> str | None:
+        match = pattern.search(task.instruction)
+        return f"asks for what text cannot give: {match[0]!r}" if match else None
+
+    return check
+
+
+def _asks_for_program(task: Task) -> str | None:
+    # The published programs drop these because small models answer "Write a program" without code.
+    return "starts with 'Write a program'" if task.instruction.startswith("Write a program") else None
+
+
+def _starts_with_punctuation(task: Task) -> str | None:
+    first = task.instruction[:1]
+    return f"starts with {first!r}" if first and first in string.punctuation else None
+
+
+def _starts_with_non_ascii(task: Task) -> str | None:
+    first = task.instruction[:1]
+    return f"starts with {first!r}" if first and not first.isascii() else None
+
+
+def _empty_output(task: Task) -> str | None:
+    return "an output is empty" if any(not each.output.strip() for each in task.instances) else None
+
+
+def _input_is_output(task: Task) -> str | None:
+    for instance in task.instances:
+        if instance.input and instance.input.strip() == instance.output.strip():
+            return "an output repeats its input"
+    return None
+
+
+def _output_is_instruction(task: Task) -> str | None:
+    wanted = task.instruction.strip().lower()
+    if any(each.output.strip().lower() == wanted for each in task.instances):
+        return "an output repeats the instruction"
+    return None
+
+
+def _degenerate_repetition(task: Task) -> str | None:
+    for instance in task.instances:
+        for name, text in (("input", instance.input), ("output", instance.output)):
+            share = repeated_share(text.split())
+            if share > REPETITION_SHARE:
+                return f"{share:.0%} of an {name} is one phrase over and over"
+    return None
+
+
+def repeated_share(words: list[str]) -> float:
+    """The largest share of `words` that one phrase covers by following itself, in [0, 1].
+
+    Phrases of 1 to 8 words are tried; the first time a phrase stands does not count. Texts under 12 words
+    give 0. O(8 n) for n words.
+    """
+    total = len(words)
+    if total < REPETITION_MIN_WORDS:
+        return 0.0
+    longest = 0
+    for period in REPETITION_LENGTHS:
+        run = 0
+        for position in range(period, total):
+            run = run + 1 if words[position] == words[position - period] else 0
+            longest = max(longest, run)
+    return longest / total
+
+
+_INSTRUCTION_RULES = (
+    Rule("too_short", _too_short),
+    Rule("too_long", _too_long),
+    Rule("asks_for_program", _asks_for_program),
+    Rule("starts_with_punctuation", _starts_with_punctuation),
+    Rule("starts_with_non_ascii", _starts_with_non_ascii),
+)
+_INSTANCE_RULES = (
+    Rule("empty_output", _empty_output),
+    Rule("input_is_output", _input_is_output),
+    Rule("output_is_instruction", _output_is_instruction),
+    Rule("degenerate_repetition", _degenerate_repetition),
+)
+
+RULE_SETS: dict[str, tuple[Rule, ...]] = {
+    "alpaca": (
+        *_INSTRUCTION_RULES,
+        Rule("unsuitable_word", _unsuitable_word(ALPACA_UNSUITABLE)),
+        *_INSTANCE_RULES,
+    ),
+    "self-instruct": (
+        *_INSTRUCTION_RULES,
+        Rule("unsuitable_word", _unsuitable_word(SELF_INSTRUCT_UNSUITABLE)),
+        *_INSTANCE_RULES,
+    ),
+    "none": (),
+}
+
+
+def apply_rules(rules: Iterable[Rule], task: Task) -> Verdict:
+    """The verdict of the first rule that refuses `task`, or `KEPT`."""
+    for rule in rules:
+        detail = rule.refuses(task)
+        if detail is not None:
+            return Verdict(keep=False, rule=rule.name, detail=detail)
+    return KEPT

@@ -1,0 +1,14 @@
+"""Model folders: checking one before anything loads it, and making one from GGUF or pickle weights."""
+
+from selfinstruct_local.models.folder import ModelFolder, check_model_folder, find_model
+from selfinstruct_local.models.prepare import EMBEDDED_NAME, prepare_embedded, prepare_gguf, prepare_pickle
+
+__all__ = [
+    "EMBEDDED_NAME",
+    "ModelFolder",
+    "check_model_folder",
+    "find_model",
+    "prepare_embedded",
+    "prepare_gguf",
+    "prepare_pickle",
+]

@@ -1,0 +1,163 @@
+"""Checks a model folder without loading it: what a person should be told before minutes go by.
+
+A folder is taken when it is whole and safe: a config that transformers knows without code of its own, a
+tokenizer, and weights in safetensors with every shard of the index there. Nothing here imports torch.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from selfinstruct_local.errors import WrongUseError
+
+MANIFEST = "selfinstruct-manifest.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
+SAMPLE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A local Hugging Face folder that was found whole and safe.
+
+    Attributes:
+        path: where it lies.
+        architecture: as its config names it, e.g. `LlamaForCausalLM`.
+        context: the most tokens its positions reach, prompt and answer together.
+        fingerprint: SHA-256 that changes when config, tokenizer or weights do (see `_fingerprint`).
+    """
+
+    path: Path
+    architecture: str
+    context: int
+    fingerprint: str
+
+
+def cache_folder() -> Path:
+    """Where prepared models are kept: `$SELFINSTRUCT_CACHE`, else the user's XDG cache folder."""
+    chosen = os.environ.get("SELFINSTRUCT_CACHE")
+    if chosen:
+        return Path(chosen) / "models"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "selfinstruct-local" / "models"
+
+
+def find_model(name: str, flag: str = "--model") -> ModelFolder:
+    """The checked folder that `name` stands for: a path, or the name of a prepared model.
+
+    Raises:
+        WrongUseError: there is none, or it is not whole or not safe.
+    """
+    path = Path(name).expanduser()
+    if not path.exists() and "/" not in name:
+        path = cache_folder() / name
+    if not path.exists():
+        known = ", ".join(prepared_models()) or "none yet"
+        message = (
+            f"{flag} {name}: no such folder, and no prepared model of that name (prepared: {known}); "
+            "give a local Hugging Face folder, or see 'selfinstruct models list'"
+        )
+        raise WrongUseError(message)
+    return check_model_folder(path, flag)
+
+
+def prepared_models() -> list[str]:
+    """Names of the whole models in the cache folder, sorted."""
+    folder = cache_folder()
+    return sorted(entry.parent.name for entry in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+
+
+def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
+    """Checks that `path` is a whole and safe model folder.
+
+    Raises:
+        WrongUseError: it is not; the message names the folder and the mend.
+    """
+    if not path.is_dir():
+        message = f"{flag} {path}: not a folder; give the folder that holds config.json"
+        raise WrongUseError(message)
+    config = _read_json(path / "config.json", flag)
+    _refuse_remote_code(path, config, flag)
+    weights = _weight_files(path, flag)
+    if not any((path / name).exists() for name in TOKENIZER_FILES):
+        message = f"{flag} {path}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); copy it from the same model"
+        raise WrongUseError(message)
+    architectures = config.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        message = f"{flag} {path}: config.json names no architecture; is it the folder of a causal language model?"
+        raise WrongUseError(message)
+    context = config.get("max_position_embeddings") or config.get("max_sequence_length") or 2048
+    return ModelFolder(path.resolve(), str(architectures[0]), int(context), _fingerprint(path, weights))
+
+
+def _refuse_remote_code(path: Path, config: dict[str, Any], flag: str) -> None:
+    tokenizer_config = path / "tokenizer_config.json"
+    configs = [config] + ([_read_json(tokenizer_config, flag)] if tokenizer_config.exists() else [])
+    if any("auto_map" in each for each in configs):
+        message = (
+            f"{flag} {path}: brings code of its own ('auto_map'), which is never run here; "
+            "use a model whose architecture vLLM and transformers know"
+        )
+        raise WrongUseError(message)
+
+
+def _weight_files(path: Path, flag: str) -> list[Path]:
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        pickles = sorted(each.name for pattern in PICKLE_PATTERNS for each in path.glob(pattern))
+        if pickles:
+            message = (
+                f"{flag} {path}: only pickle weights ({pickles[0]}), which can run code when loaded; "
+                f"convert them once with 'selfinstruct models prepare {path}'"
+            )
+        else:
+            message = f"{flag} {path}: no *.safetensors; is the download complete?"
+        raise WrongUseError(message)
+    index = path / "model.safetensors.index.json"
+    if index.exists():
+        named = set(_read_json(index, flag).get("weight_map", {}).values())
+        missing = sorted(named - {each.name for each in weights})
+        if missing:
+            message = f"{flag} {path}: {len(missing)} weight file(s) of the index are missing, first {missing[0]}"
+            raise WrongUseError(message)
+    return weights
+
+
+def _read_json(path: Path, flag: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        message = f"{flag} {path.parent}: no {path.name}; give a Hugging Face model folder"
+        raise WrongUseError(message) from None
+    except orjson.JSONDecodeError as error:
+        message = f"{flag} {path}: not JSON ({error.msg}); copy the file again"
+        raise WrongUseError(message) from error
+    if not isinstance(value, dict):
+        message = f"{flag} {path}: not a JSON object; copy the file again"
+        raise WrongUseError(message)
+    return value
+
+
+def _fingerprint(path: Path, weights: list[Path]) -> str:
+    """SHA-256 over config and tokenizer whole, and over name, size and first and last MiB of the weights.
+
+    Weights are sampled because reading the 13 GB of LLaMA-7B would cost every start of a run a minute. The
+    first MiB holds the safetensors header with every tensor's name, shape and place.
+    """
+    digest = hashlib.sha256()
+    for name in ("config.json", *TOKENIZER_FILES):
+        if (path / name).exists():
+            digest.update(name.encode())
+            digest.update((path / name).read_bytes())
+    for weight in weights:
+        size = weight.stat().st_size
+        digest.update(f"{weight.name}:{size}".encode())
+        with weight.open("rb") as stream:
+            digest.update(stream.read(SAMPLE_BYTES))
+            stream.seek(max(0, size - SAMPLE_BYTES))
+            digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,223 @@
+"""Reading and writing files of tasks: JSONL, a JSON array, the seed format, the Alpaca format.
+
+One reader for all of them. A record is told by its fields: `instances` makes it a seed (the published
+Self-Instruct seeds look the same), otherwise `instruction`, `input` and `output` are Alpaca's. Lines end
+at line feeds alone, so U+2028 and U+0085 inside a text are text.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+from pydantic import BaseModel, ConfigDict, StrictBool, StrictStr, ValidationError
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.tasks import Instance, Task
+
+BOM = b"\xef\xbb\xbf"
+
+
+class _InstanceRecord(BaseModel):
+    input: StrictStr = ""
+    output: StrictStr = ""
+
+
+class _AlpacaRecord(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    id: StrictStr | int = ""
+    instruction: StrictStr
+    input: StrictStr = ""
+    output: StrictStr = ""
+    is_classification: StrictBool | None = None
+
+    def to_task(self) -> Task:
+        instances = (Instance(self.input, self.output),)
+        return Task(self.instruction, instances, self.is_classification, str(self.id))
+
+
+class _SeedRecord(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    id: StrictStr | int = ""
+    instruction: StrictStr
+    instances: list[_InstanceRecord]
+    is_classification: StrictBool | None = None
+
+    def to_task(self) -> Task:
+        instances = tuple(Instance(instance.input, instance.output) for instance in self.instances)
+        return Task(self.instruction, instances, self.is_classification, str(self.id))
+
+
+class BadRecordError(WrongUseError):
+    """A record that cannot be read; the text names the file and the line (or the array position)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A task with the record it was read from, which may carry fields that this program does not know.
+
+    Attributes:
+        number: line in a JSONL file, or position in a JSON array, counted from 1.
+        record: the record as it stood in the file.
+        task: the same as a `Task`.
+    """
+
+    number: int
+    record: dict[str, Any]
+    task: Task
+
+
+def task_from_record(record: Any, where: str) -> Task:
+    """The task that a parsed JSON value describes.
+
+    Raises:
+        BadRecordError: it is not an object, or a field is missing or has the wrong type; `where` begins
+            the message.
+    """
+    if not isinstance(record, dict):
+        message = f"{where}: expected an object with an 'instruction', found {_json_type(record)}"
+        raise BadRecordError(message)
+    model = _SeedRecord if "instances" in record else _AlpacaRecord
+    try:
+        return model.model_validate(record).to_task()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = f"{where}: field '{field}': {first['msg'].lower()}"
+        raise BadRecordError(message) from error
+
+
+def read_rows(path: Path, *, skipped: list[str] | None = None) -> Iterator[Row]:
+    """Reads a file of tasks one by one.
+
+    Args:
+        path: JSONL, or one JSON array.
+        skipped: when given, bad records are described there and passed over instead of raised.
+
+    Raises:
+        WrongUseError: the file is missing or holds no record.
+        BadRecordError: a record is broken and `skipped` was not given.
+    """
+    found = False
+    for number, where, value in _read_values(path, skipped):
+        try:
+            task = task_from_record(value, where)
+        except BadRecordError as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
+            continue
+        found = True
+        yield Row(number, value, task)
+    if not found:
+        message = f"{path}: holds no task; expected one JSON object a line, or a JSON array of objects"
+        raise WrongUseError(message)
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """All tasks of a file. Raises as `read_rows` does."""
+    return [row.task for row in read_rows(path)]
+
+
+def _read_values(path: Path, skipped: list[str] | None) -> Iterator[tuple[int, str, Any]]:
+    if not path.exists():
+        message = f"{path}: no such file"
+        raise WrongUseError(message)
+    if path.is_dir():
+        message = f"{path}: is a folder; name a file of tasks (JSONL or a JSON array)"
+        raise WrongUseError(message)
+    with path.open("rb") as stream:
+        if _starts_array(stream):
+            yield from _read_array(path, stream.read())
+        else:
+            yield from _read_lines(path, stream, skipped)
+
+
+def _starts_array(stream: BinaryIO) -> bool:
+    head = stream.read(4096).removeprefix(BOM).lstrip()
+    stream.seek(0)
+    return head.startswith(b"[")
+
+
+def _read_array(path: Path, data: bytes) -> Iterator[tuple[int, str, Any]]:
+    try:
+        values = orjson.loads(data.removeprefix(BOM))
+    except orjson.JSONDecodeError as error:
+        message = f"{path}:{error.lineno}: {_why_not_json(data, error)}"
+        raise BadRecordError(message) from error
+    for number, value in enumerate(values, start=1):
+        yield number, f"{path}: record {number}", value
+
+
+def _read_lines(path: Path, stream: BinaryIO, skipped: list[str] | None) -> Iterator[tuple[int, str, Any]]:
+    for number, raw in enumerate(stream, start=1):
+        line = (raw.removeprefix(BOM) if number == 1 else raw).strip(b" \t\r\n")
+        if not line:
+            continue
+        where = f"{path}:{number}"
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            message = f"{where}: {_why_not_json(line, error)}"
+            if skipped is None:
+                raise BadRecordError(message) from error
+            skipped.append(message)
+            continue
+        yield number, where, value
+
+
+def _why_not_json(data: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as broken:
+        return f"not UTF-8 at byte {broken.start} ({broken.reason})"
+    return f"not JSON ({error.msg} at column {error.colno})"
+
+
+def _json_type(value: Any) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "a list" if isinstance(value, list) else "a string")
+
+
+def alpaca_records(tasks: Iterable[Task]) -> Iterator[dict[str, str]]:
+    """The rows of the published Alpaca format: one for each instance of each task."""
+    for task in tasks:
+        for instance in task.instances:
+            yield {"instruction": task.instruction, "input": instance.input, "output": instance.output}
+
+
+class RecordWriter:
+    """Writes records one by one, as lines or as the elements of one indented JSON array."""
+
+    def __init__(self, stream: BinaryIO, *, as_array: bool) -> None:
+        self._stream = stream
+        self._as_array = as_array
+        self._first = True
+        if as_array:
+            stream.write(b"[")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes one record."""
+        if self._as_array:
+            self._stream.write(b"\n" if self._first else b",\n")
+            self._stream.write(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        else:
+            self._stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        self._first = False
+
+    def close(self) -> None:
+        """Ends the array; the stream stays open."""
+        if self._as_array:
+            self._stream.write(b"\n]\n")
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """SHA-256 over the bytes of the files in the order given (their names do not count)."""
+    digest = hashlib.sha256()
+    for path in paths:
+        data = path.read_bytes()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,79 @@
+import pytest
+
+from selfinstruct_local.filter.rules import RULE_SETS, apply_rules, repeated_share
+from selfinstruct_local.tasks import Instance, Task
+
+LONG = " ".join(["word"] * 151)
+
+
+def rule_of(instruction: str, task_input: str = "", output: str = "An answer.", rules: str = "alpaca") -> str:
+    return apply_rules(RULE_SETS[rules], Task.single(instruction, task_input, output)).rule
+
+
+@pytest.mark.parametrize(
+    ("instruction", "rule"),
+    [
+        ("Name three rivers", "too_short"),
+        ("Name three long rivers", ""),
+        (LONG, "too_long"),
+        (LONG.removesuffix(" word"), ""),
+        ("Write a program that sorts numbers", "asks_for_program"),
+        ("write a program that sorts numbers", ""),
+        ("# Name three long rivers", "starts_with_punctuation"),
+        ("Étudiez ces trois longs textes", "starts_with_non_ascii"),
+        ("Describe this Picture in detail", "unsuitable_word"),
+        ("Describe this picturesque old town", ""),
+        ("Tell people to go to bed early", "unsuitable_word"),
+        ("Compose music for a slow film", "unsuitable_word"),
+        ("", "too_short"),
+    ],
+)
+def test_instruction_rules(instruction: str, rule: str) -> None:
+    assert rule_of(instruction) == rule
+
+
+def test_the_two_programs_differ_in_their_words() -> None:
+    assert rule_of("Compose music for a slow film", rules="self-instruct") == ""
+    assert rule_of("Describe this picture in detail", rules="self-instruct") == "unsuitable_word"
+    assert rule_of("Hi", rules="none") == ""
+
+
+@pytest.mark.parametrize(
+    ("task_input", "output", "rule"),
+    [
+        ("", "", "empty_output"),
+        ("", " \n ", "empty_output"),
+        ("a b c", " a b c\n", "input_is_output"),
+        ("", "name three long rivers", "output_is_instruction"),
+        ("", "so on and " * 8, "degenerate_repetition"),
+        ("very " * 20, "Fine.", "degenerate_repetition"),
+        ("", "very very very good", ""),
+    ],
+)
+def test_instance_rules(task_input: str, output: str, rule: str) -> None:
+    assert rule_of("Name three long rivers", task_input, output) == rule
+
+
+def test_every_instance_is_looked_at() -> None:
+    task = Task("Name three long rivers", (Instance("", "fine"), Instance("x", "")))
+    assert apply_rules(RULE_SETS["alpaca"], task).rule == "empty_output"
+
+
+def test_a_refusal_says_what_it_saw() -> None:
+    verdict = apply_rules(RULE_SETS["alpaca"], Task.single("Draw a large house now", "", "ok"))
+    assert not verdict.keep
+    assert "'Draw'" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [
+        ("a " * 12, 11 / 12),
+        ("a b " * 6, 10 / 12),
+        ("a b c d e f g h i j k l", 0.0),
+        ("a " * 11, 0.0),
+        ("x y z " + "a " * 9, 8 / 12),
+    ],
+)
+def test_repeated_share(words: str, share: float) -> None:
+    assert repeated_share(words.split()) == pytest.approx(share)

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import orjson
+import pytest
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.models import check_model_folder, find_model
+
+
+def test_a_whole_folder_is_taken(bare_model: Path) -> None:
+    folder = check_model_folder(bare_model)
+    assert (folder.architecture, folder.context) == ("LlamaForCausalLM", 2048)
+    before = folder.fingerprint
+    (bare_model / "model.safetensors").write_bytes(b"other weights, new")
+    assert check_model_folder(bare_model).fingerprint != before
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(WrongUseError) as caught:
+        check_model_folder(folder)
+    return str(caught.value)
+
+
+def test_what_is_missing_is_named(bare_model: Path) -> None:
+    (bare_model / "tokenizer.json").unlink()
+    assert "no tokenizer" in refusal(bare_model)
+    (bare_model / "model.safetensors").unlink()
+    assert "no *.safetensors" in refusal(bare_model)
+    (bare_model / "config.json").write_text("{")
+    assert "not JSON" in refusal(bare_model)
+    (bare_model / "config.json").write_text("[]")
+    assert "not a JSON object" in refusal(bare_model)
+    (bare_model / "config.json").unlink()
+    assert "no config.json" in refusal(bare_model)
+    assert "not a folder" in refusal(bare_model / "nowhere")
+
+
+def test_pickle_weights_are_refused_with_the_way_out(bare_model: Path) -> None:
+    (bare_model / "model.safetensors").rename(bare_model / "pytorch_model.bin")
+    assert f"selfinstruct models prepare {bare_model}" in refusal(bare_model)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_code_in_a_model_folder_is_refused(bare_model: Path, name: str) -> None:
+    path = bare_model / name
+    config = orjson.loads(path.read_bytes()) if path.exists() else {}
+    path.write_bytes(orjson.dumps({**config, "auto_map": {"AutoModel": "evil.Model"}}))
+    assert "auto_map" in refusal(bare_model)
+
+
+def test_a_missing_shard_is_named(bare_model: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (bare_model / "model.safetensors.index.json").write_bytes(orjson.dumps(index))
+    assert "model-00002-of-00002.safetensors" in refusal(bare_model)
+
+
+def test_an_unknown_name_lists_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELFINSTRUCT_CACHE", str(tmp_path))
+    with pytest.raises(WrongUseError, match=r"no prepared model of that name \(prepared: none yet\)"):
+        find_model("llama-7b")

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from selfinstruct_local.config import GenerateSettings, TrainSettings, load_settings
+from selfinstruct_local.errors import WrongUseError
+
+
+def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("num: 7\nthreshold: 0.6\nengine:\n  in_flight: 3\n")
+    flags = {"threshold": 0.5, "num": None, "engine.dtype": "float32"}
+    settings = load_settings(GenerateSettings, config, flags)
+    assert (settings.num, settings.threshold, settings.temperature) == (7, 0.5, 0.7)
+    assert (settings.engine.in_flight, settings.engine.dtype) == (3, "float32")
+
+
+def test_rules_and_window_follow_from_the_others() -> None:
+    settings = load_settings(GenerateSettings, None, {"profile": "self-instruct", "engine.in_flight": 5})
+    assert (settings.rules, settings.window) == ("self-instruct", 40)
+
+
+def test_executing_settings_do_not_decide() -> None:
+    settings = load_settings(GenerateSettings, None, {"num": 5, "window": 9})
+    assert not set(settings.deciding()) & set(settings.executing())
+    assert "num" in settings.executing()
+    assert settings.deciding()["window"] == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("nmu: 5", "nmu: no such setting"),
+        ("engine:\n  flight: 5", "engine.flight: no such setting"),
+        ("num: many", "num: "),
+        ("- 1", "expected 'key: value'"),
+        ("num: !!python/object/apply:os.getcwd []", "not plain YAML"),
+        ("num: [", "not plain YAML"),
+    ],
+)
+def test_bad_yaml_is_named(tmp_path: Path, text: str, wanted: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    with pytest.raises(WrongUseError) as caught:
+        load_settings(GenerateSettings, config, {})
+    assert str(config) in str(caught.value)
+    assert wanted in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ({"threshold": 1.5}, "--threshold 1.5: "),
+        ({"engine.in_flight": 0}, "--in-flight 0: "),
+        ({"profile": "davinci"}, "--profile davinci: "),
+        ({"max_tokens": -1}, "--max-tokens -1: "),
+    ],
+)
+def test_a_bad_flag_is_named(flags: dict[str, object], wanted: str) -> None:
+    with pytest.raises(WrongUseError) as caught:
+        load_settings(GenerateSettings, None, flags)
+    assert str(caught.value).startswith(wanted)
+
+
+def test_a_missing_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WrongUseError, match="no such file"):
+        load_settings(TrainSettings, tmp_path / "none.yaml", {})

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.taskfiles import BadRecordError, RecordWriter, alpaca_records, read_rows, read_tasks
+from selfinstruct_local.tasks import Instance, Task
+
+GOOD = b'{"instruction": "Name a river.", "input": "", "output": "Nile"}'
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GOOD + b"\n" + GOOD + b"\n",
+        GOOD + b"\r\n" + GOOD + b"\r\n",
+        b"\xef\xbb\xbf" + GOOD + b"\n\n" + GOOD,
+        b"[" + GOOD + b"," + GOOD + b"]",
+        b"\xef\xbb\xbf\n [" + GOOD + b",\n" + GOOD + b"]\n",
+    ],
+    ids=["lines", "crlf", "bom and blank line", "array", "array with bom"],
+)
+def test_reads_lines_and_arrays(tmp_path: Path, data: bytes) -> None:
+    assert read_tasks(write(tmp_path / "t", data)) == [Task.single("Name a river.", "", "Nile")] * 2
+
+
+def test_reads_the_seed_format(tmp_path: Path) -> None:
+    line = (
+        b'{"id": "s1", "instruction": "Pick a label.", "is_classification": true, '
+        b'"instances": [{"input": "a", "output": "x"}, {"input": "b", "output": "y"}]}'
+    )
+    (task,) = read_tasks(write(tmp_path / "t", line))
+    assert task == Task("Pick a label.", (Instance("a", "x"), Instance("b", "y")), True, "s1")
+
+
+def test_keeps_fields_it_does_not_know(tmp_path: Path) -> None:
+    (row,) = read_rows(write(tmp_path / "t", b'{"instruction": "Hi", "tags": [1]}'))
+    assert row.record["tags"] == [1]
+
+
+def test_line_separators_inside_text_are_text(tmp_path: Path) -> None:
+    text = "one\u2028two\u0085three"
+    data = f'{{"instruction": "{text}"}}\n'.encode()
+    assert read_tasks(write(tmp_path / "t", data))[0].instruction == text
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        (b'{"instruction": "cut of', "not JSON"),
+        (b'{"instruction": "caf\xe9"}', "not UTF-8 at byte 20"),
+        (b'{"instruction": "\\ud800"}', "not JSON"),
+        (b'{"instruction": NaN}', "not JSON"),
+        (b'{"instruction": 7}', "field 'instruction'"),
+        (b'{"input": "x"}', "field 'instruction'"),
+        (b'{"instruction": "x", "instances": [{"input": 1}]}', "field 'instances.0.input'"),
+        (b'"just text"', "found a string"),
+        (b"null", "found null"),
+        (b"[" * 5000, "not JSON"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: bytes, wanted: str) -> None:
+    path = write(tmp_path / "t.jsonl", GOOD + b"\n" + line + b"\n" + GOOD + b"\n")
+    with pytest.raises(BadRecordError) as caught:
+        read_tasks(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert wanted in str(caught.value)
+
+    skipped: list[str] = []
+    assert [row.number for row in read_rows(path, skipped=skipped)] == [1, 3]
+    assert len(skipped) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"[]"])
+def test_an_empty_file_is_said(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(WrongUseError, match="holds no task"):
+        read_tasks(write(tmp_path / "t", data))
+
+
+def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
+    with pytest.raises(WrongUseError, match="no such file"):
+        read_tasks(tmp_path / "none")
+    with pytest.raises(WrongUseError, match="is a folder"):
+        read_tasks(tmp_path)
+
+
+@given(st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]))] * 3), min_size=1))
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
+) -> None:
+    tasks = [Task.single(*row) for row in rows]
+    for as_array in (True, False):
+        path = tmp_path_factory.mktemp("round") / "tasks"
+        with path.open("wb") as stream:
+            writer = RecordWriter(stream, as_array=as_array)
+            for record in alpaca_records(tasks):
+                writer.write(record)
+            writer.close()
+        assert read_tasks(path) == tasks
