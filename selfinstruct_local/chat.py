@@ -1,0 +1,83 @@
+"""Asks a model, tuned or not, one thing at a time.
+
+On transformers and PEFT, not vLLM: a single answer is there before vLLM would have started.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.train.template import TemplateName, alpaca_prompt
+
+TRAINING_MANIFEST = "training.json"
+
+
+def check_adapter(folder: Path) -> dict[str, Any]:
+    """The manifest of an adapter folder made by `selfinstruct train`, or {} for one made elsewhere.
+
+    Raises:
+        WrongUseError: no adapter lies there.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            message = f"--adapter {folder}: no {name}; give a folder that 'selfinstruct train' wrote"
+            raise WrongUseError(message)
+    manifest = folder / TRAINING_MANIFEST
+    return dict(orjson.loads(manifest.read_bytes())) if manifest.is_file() else {}
+
+
+class Chat:
+    """A loaded model that answers single instructions."""
+
+    def __init__(self, model: ModelFolder, adapter: Path | None = None, template: TemplateName | None = None) -> None:
+        """Loads the model, and the adapter over it.
+
+        Args:
+            model: the base.
+            adapter: a LoRA folder.
+            template: how to ask; left out, an adapter is asked as it was trained, and a base model by its
+                chat template if it has one.
+
+        Raises:
+            WrongUseError: the template is not there, or the libraries are missing.
+        """
+        try:
+            import torch
+            from peft import PeftModel
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError as error:
+            message = f"chat needs '{error.name}', which is missing; install this package with its extra 'train'"
+            raise WrongUseError(message) from error
+        self._torch = torch
+        self._tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+        has_chat_template = bool(getattr(self._tokenizer, "chat_template", None))
+        if template == "chat" and not has_chat_template:
+            message = f"--template chat: {model.path} has no chat template; use --template alpaca"
+            raise WrongUseError(message)
+        self.template: TemplateName = template or ("chat" if has_chat_template and adapter is None else "alpaca")
+        network: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
+        if adapter is not None:
+            network = PeftModel.from_pretrained(network, str(adapter))
+        self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+    def answer(self, instruction: str, task_input: str = "", max_tokens: int = 256) -> str:
+        """The greedy answer, without the prompt."""
+        if self.template == "alpaca":
+            prompt = alpaca_prompt(instruction, task_input)
+        else:
+            content = f"{instruction}\n\n{task_input}" if task_input else instruction
+            prompt = str(
+                self._tokenizer.apply_chat_template(
+                    [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+                )
+            )
+        inputs = self._tokenizer(prompt, return_tensors="pt").to(self._network.device)
+        with self._torch.inference_mode():
+            output = self._network.generate(
+                **inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=self._tokenizer.eos_token_id
+            )
+        written = output[0, inputs["input_ids"].shape[1] :]
+        return str(self._tokenizer.decode(written, skip_special_tokens=True)).strip()

@@ -1,0 +1,76 @@
+"""The command line: one module a command group, thin, with heavy imports inside the functions.
+
+`selfinstruct --help` must answer at once, so nothing here or in the command modules imports torch, vLLM, numba
+or pydantic when it is loaded.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from selfinstruct_local import __version__
+from selfinstruct_local.cli import chat, demo, filter_, generate, models, train
+from selfinstruct_local.errors import UserFacingError
+from selfinstruct_local.offline import go_offline
+
+app = typer.Typer(
+    name="selfinstruct",
+    help="Make instruction-tuning data with a model you run yourself, and tune a model on it. No network.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("generate")(generate.generate)
+app.command("filter")(filter_.filter_)
+app.command("train")(train.train)
+app.command("chat")(chat.chat)
+app.add_typer(models.app, name="models")
+app.command("demo")(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the signature typer calls
+    if wanted:
+        typer.echo(f"selfinstruct-local {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Runs the command line and exits: 0 done, 1 failed, 2 wrong use, 3 partly done, 130 and 143 signals."""
+    go_offline()
+    os.environ["TQDM_DISABLE"] = "1"  # progress is shown by our own displays, not by each library's bars
+    try:
+        code = app(standalone_mode=False)
+    except UserFacingError as error:
+        code = _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        code = _fail(_usage_line(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader went away (`| head -1`); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"selfinstruct: {message}", err=True)
+    return code
+
+
+def _usage_line(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "selfinstruct"
+    return f"{' '.join(error.format_message().split())} (see '{command} --help')"

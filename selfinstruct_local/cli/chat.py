@@ -1,0 +1,52 @@
+"""`selfinstruct chat`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from selfinstruct_local.train.template import TemplateName
+
+
+def chat(
+    *,
+    once: Annotated[
+        str | None, typer.Option(help="Answer this one instruction and end. Left out: a line at a time from stdin.")
+    ] = None,
+    input_: Annotated[str, typer.Option("--input", help="The input the instruction is about.")] = "",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Local Hugging Face folder, or the name of a prepared model. Left out: the embedded small one."
+        ),
+    ] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Folder that 'selfinstruct train' wrote.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="alpaca or chat. [default: as the adapter was trained, else chat]")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
+) -> None:
+    """Ask a model, tuned or not, and print its greedy answer."""
+    from selfinstruct_local.chat import Chat, check_adapter
+    from selfinstruct_local.cli.generate import find_or_prepare
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.progress import stderr_console, waiting
+
+    chosen: TemplateName | None = None
+    if template in {"alpaca", "chat"}:
+        chosen = cast("TemplateName", template)
+    elif template is not None:
+        message = f"--template {template}: alpaca or chat"
+        raise WrongUseError(message)
+    if adapter is not None:
+        check_adapter(adapter)
+    folder = find_or_prepare(model)
+    with waiting(stderr_console(), f"loading {folder.path.name}"):
+        loaded = Chat(folder, adapter, chosen)
+    if once is not None:
+        typer.echo(loaded.answer(once, input_, max_tokens))
+        return
+    for line in typer.get_text_stream("stdin"):
+        if line.strip():
+            typer.echo(loaded.answer(line.strip(), input_, max_tokens))

@@ -1,0 +1,169 @@
+"""`selfinstruct generate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from selfinstruct_local.config import GenerateSettings
+    from selfinstruct_local.generate.run import Outcome
+    from selfinstruct_local.models import ModelFolder
+    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.tasks import Task
+
+
+def generate(
+    *,
+    run: Annotated[Path, typer.Option(help="Folder of the run; an existing run goes on.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Local Hugging Face folder, or the name of a prepared model. Left out: the embedded small one."
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
+    num: Annotated[int | None, typer.Option(help="Accepted tasks to stop at. [default: 100]")] = None,
+    profile: Annotated[str | None, typer.Option(help="How to ask: alpaca or self-instruct. [default: alpaca]")] = None,
+    seeds: Annotated[
+        list[Path] | None, typer.Option(help="File of seed tasks; may be repeated. Left out: ours.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="ROUGE-L F above which an instruction is a near copy. [default: 0.7]")
+    ] = None,
+    rules: Annotated[str | None, typer.Option(help="alpaca, self-instruct or none. [default: the profile's]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy. [default: 0.7]")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Nucleus share. [default: 0.95]")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of a completion; clamped to the context. [default: 768]")
+    ] = None,
+    max_model_len: Annotated[int | None, typer.Option(help="Context in tokens. [default: 2048, LLaMA-7B's]")] = None,
+    tasks_per_prompt: Annotated[
+        int | None, typer.Option(help="New tasks asked for in one prompt. [default: 5]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all random choices. [default: 0]")] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Jobs a prompt may lag behind the pool. [default: 8 x in flight]")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Jobs in a row without an accepted task before giving up. [default: 200]")
+    ] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16. [default: auto]")] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
+    gpu_memory_share: Annotated[float | None, typer.Option(help="Share of GPU memory. [default: 0.9]")] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
+) -> None:
+    """Write new tasks with a local model until --num are accepted. The same command resumes."""
+    from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.generate.run import open_run
+    from selfinstruct_local.seeds import seed_file
+    from selfinstruct_local.store import RunStore
+
+    flags = {
+        "num": num,
+        "profile": profile,
+        "threshold": threshold,
+        "rules": rules,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_tokens": max_tokens,
+        "max_model_len": max_model_len,
+        "tasks_per_prompt": tasks_per_prompt,
+        "seed": seed,
+        "window": window,
+        "patience": patience,
+        "engine.in_flight": in_flight,
+        "engine.dtype": dtype,
+        "engine.memory_gb": memory_gb,
+        "engine.gpu_memory_share": gpu_memory_share,
+        "engine.tensor_parallel": tensor_parallel,
+    }
+    settings = load_settings(GenerateSettings, config, flags)
+    folder = find_or_prepare(model)
+    check_context(settings, folder)
+    with RunStore(run) as store:
+        seed_tasks = open_run(store, settings, folder, seeds or [seed_file()])
+        outcome = _run(store, settings, folder, seed_tasks)
+        _report(store, settings, outcome)
+
+
+def find_or_prepare(model: str | None) -> "ModelFolder":
+    """The model that a `--model` flag names; the embedded one, prepared on first use, when it names none."""
+    from selfinstruct_local import models
+    from selfinstruct_local.models.folder import prepared_models
+    from selfinstruct_local.progress import stderr_console, waiting
+
+    if model is not None:
+        return models.find_model(model)
+    if models.EMBEDDED_NAME in prepared_models():
+        return models.find_model(models.EMBEDDED_NAME)
+    with waiting(stderr_console(), "preparing the embedded model (once; about a minute)"):
+        return models.prepare_embedded()
+
+
+def check_context(settings: "GenerateSettings", model: "ModelFolder") -> None:
+    """Refuses a context longer than the model's positions reach."""
+    from selfinstruct_local.errors import WrongUseError
+
+    if settings.max_model_len > model.context:
+        message = (
+            f"--max-model-len {settings.max_model_len}: {model.path.name} has a context of {model.context} tokens; "
+            "lower it"
+        )
+        raise WrongUseError(message)
+
+
+def _run(store: "RunStore", settings: "GenerateSettings", model: "ModelFolder", seed_tasks: "list[Task]") -> "Outcome":
+    from selfinstruct_local.engine.vllm_engine import VllmEngine
+    from selfinstruct_local.generate.interrupt import interruptible
+    from selfinstruct_local.generate.run import run
+    from selfinstruct_local.progress import RunDisplay, stderr_console, waiting
+
+    console = stderr_console()
+    log = store.folder / "engine.log"
+
+    def start_engine() -> VllmEngine:
+        with waiting(console, f"starting vLLM on {model.path.name} (its log: {log})"):
+            engine = VllmEngine(
+                model,
+                settings.engine,
+                max_model_len=settings.max_model_len,
+                seed=settings.seed,
+                log_file=log,
+            )
+        display.start()
+        return engine
+
+    display = RunDisplay(console, store.totals(), settings.num)
+    with interruptible() as interrupt, display:
+        outcome = run(store, settings, seed_tasks, start_engine, display, interrupt)
+    if interrupt.signum is not None and outcome.reason == "interrupted":
+        _report(store, settings, outcome)
+        raise typer.Exit(128 + interrupt.signum)
+    return outcome
+
+
+def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome") -> None:
+    from selfinstruct_local.errors import PartlyDoneError
+    from selfinstruct_local.generate.run import EXPORT
+    from selfinstruct_local.progress import format_seconds, stderr_console
+
+    totals = store.totals()
+    rejected = ", ".join(f"{count} {rule}" for rule, count in totals.rejected.items()) or "none"
+    console = stderr_console()
+    if outcome.seconds:
+        pace = outcome.completion_tokens / outcome.seconds
+        console.print(
+            f"{outcome.accepted} tasks in {format_seconds(outcome.seconds)}, "
+            f"{outcome.completion_tokens} tokens generated, {pace:.0f} tokens/s"
+        )
+    console.print(f"run: {totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs; rejected: {rejected}")
+    typer.echo(store.folder / EXPORT)
+    if outcome.reason == "barren":
+        message = (
+            f"nothing new in {settings.patience} jobs in a row, so the run stopped at {totals.accepted} of "
+            f"{settings.num} tasks (rejected: {rejected}); what was accepted stands. A higher --temperature, more "
+            "--seeds or a larger model may help, in a new run; --patience waits longer in this one"
+        )
+        raise PartlyDoneError(message)

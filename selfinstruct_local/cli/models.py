@@ -1,0 +1,48 @@
+"""`selfinstruct models`: the model folders that are kept in the cache."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Prepare local models, and list them.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="A GGUF file, or a folder with pytorch_model*.bin. Left out: the embedded small model."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name to keep it under. Left out: from the file or folder.")] = None,
+) -> None:
+    """Turn a GGUF file or pickle weights into a safetensors folder that vLLM and transformers load."""
+    from selfinstruct_local import models
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.progress import stderr_console, waiting
+
+    if source is not None and not source.exists():
+        message = f"{source}: neither a GGUF file nor a folder with pytorch_model*.bin"
+        raise WrongUseError(message)
+    with waiting(stderr_console(), f"preparing {name or source or models.EMBEDDED_NAME} (once; about a minute)"):
+        if source is None:
+            folder = models.prepare_embedded()
+        elif source.is_file():
+            folder = models.prepare_gguf(source, name or source.stem.lower())
+        else:
+            folder = models.prepare_pickle(source, name)
+    typer.echo(folder.path)
+
+
+@app.command("list")
+def list_() -> None:
+    """Print the prepared models: name, architecture, context and folder."""
+    from selfinstruct_local.models import find_model
+    from selfinstruct_local.models.folder import cache_folder, prepared_models
+
+    names = prepared_models()
+    if not names:
+        typer.echo(f"none yet in {cache_folder()}; run 'selfinstruct models prepare'", err=True)
+    for name in names:
+        folder = find_model(name)
+        typer.echo(f"{name}\t{folder.architecture}\t{folder.context} tokens\t{folder.path}")

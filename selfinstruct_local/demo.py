@@ -1,0 +1,115 @@
+"""The main job on the embedded model, from seeds to a tuned model, through the public commands alone.
+
+Each step is the command a user would type, shown and run as a process of its own. The end checks the claims:
+enough tasks, none equal to a seed, no two near copies (by google's `rouge_score`, not by our kernels), and a loss
+that fell.
+"""
+
+import csv
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import typer
+
+from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.progress import format_seconds
+from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.taskfiles import read_tasks
+
+# Small enough for two cores and a few minutes: half the default requests in flight, and a short window so that
+# the pool is seen growing in the prompts.
+GENERATE_FLAGS = ("--in-flight", "16", "--window", "24")
+TRAIN_FLAGS = ("--epochs", "2", "--max-length", "256", "--learning-rate", "0.0005")
+QUESTION = "Name three things that people usually take on a camping trip."
+NEAR_COPY = 0.7
+
+
+def run_demo(folder: Path, num: int) -> None:
+    """Runs all steps and prints where everything is.
+
+    Args:
+        folder: of the demo; a demo that was broken off goes on.
+        num: tasks to generate.
+
+    Raises:
+        JobFailedError: a step failed, or the result does not hold what was claimed.
+    """
+    started = time.monotonic()
+    tasks, adapter, seeds = folder / "alpaca.json", folder / "adapter", seed_file()
+    _step("models", "prepare")
+    _step("generate", "--run", folder, "--num", num, *GENERATE_FLAGS)
+    _step("filter", tasks, "--out", folder / "filtered.jsonl", "--rejects", folder / "rejects.jsonl")
+    _step("train", "--data", seeds, "--data", tasks, "--out", adapter, *TRAIN_FLAGS)
+    ask = ("--once", QUESTION, "--template", "alpaca", "--max-tokens", 64)
+    before = _step("chat", *ask)
+    after = _step("chat", "--adapter", adapter, *ask)
+    accepted, highest = _check_tasks(tasks, seeds, num)
+    first, last = _check_loss(adapter / "loss.csv")
+    summary = [
+        ("tasks accepted", f"{accepted}, none equal to a seed, highest ROUGE-L F between two {highest:.2f}"),
+        ("tasks", str(tasks)),
+        ("the run (all completions, verdicts, reasons)", str(folder / "run.sqlite")),
+        ("adapter", str(adapter)),
+        ("loss, first quarter to last quarter", f"{first:.2f} -> {last:.2f} ({adapter / 'loss.csv'})"),
+        ("asked", QUESTION),
+        ("before", " ".join(before.split())),
+        ("after", " ".join(after.split())),
+        ("time", format_seconds(time.monotonic() - started)),
+    ]
+    typer.echo("\nDemo done.")
+    for name, value in summary:
+        typer.echo(f"  {name}: {value}")
+
+
+def _step(*arguments: object) -> str:
+    words = [str(argument) for argument in arguments]
+    typer.echo(f"\n$ selfinstruct {shlex.join(words)}")
+    command = [sys.executable, "-m", "selfinstruct_local", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    typer.echo(done.stdout, nl=False)
+    if done.returncode != 0:
+        message = f"the step 'selfinstruct {words[0]}' ended with exit code {done.returncode}; see above"
+        raise JobFailedError(message)
+    return done.stdout
+
+
+def _check_tasks(tasks: Path, seeds: Path, wanted: int) -> tuple[int, float]:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"])
+
+    def score(one: str, other: str) -> float:
+        return float(scorer.score(one, other)["rougeL"].fmeasure)
+
+    new = [task.instruction for task in read_tasks(tasks)]
+    old = [task.instruction for task in read_tasks(seeds)]
+    _claim(len(new) >= wanted, f"{len(new)} tasks of {wanted}")
+    _claim(not set(new) & set(old), "a task equals a seed")
+    between = max((score(one, other) for one, other in combinations(new, 2)), default=0.0)
+    to_seeds = max(score(one, other) for one in new for other in old)
+    _claim(max(between, to_seeds) <= NEAR_COPY, f"two instructions score {max(between, to_seeds):.3f}")
+    return len(new), between
+
+
+def _check_loss(path: Path) -> tuple[float, float]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        losses = [float(row["loss"]) for row in csv.DictReader(stream)]
+    quarter = max(1, len(losses) // 4)
+    first, last = _mean(losses[:quarter]), _mean(losses[-quarter:])
+    _claim(last < first, f"the loss did not fall ({first:.3f} -> {last:.3f})")
+    return first, last
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _claim(holds: bool, what_else: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not holds:
+        message = f"the demo did not hold what it claims: {what_else}"
+        raise JobFailedError(message)

@@ -1,0 +1,95 @@
+"""A job: one prompt drawn from the pool, and all that follows from its completion.
+
+A profile writes a job as a generator that yields the requests it needs, receives their completions and
+returns what it made of them. Everything random in it comes from (seed, job, stage, branch), and the pool it
+sees is fixed by its number, so the same completions always give the same drafts. That is what lets a run be
+killed: stored completions are simply fed to the generator again.
+"""
+
+import hashlib
+import random
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, TypeAlias
+
+from selfinstruct_local.engine.base import Completion, Request, RequestKey, Sampling
+from selfinstruct_local.tasks import Task
+
+
+class Draft(NamedTuple):
+    """A task read out of a completion, not yet decided; or a piece of text that did not give one.
+
+    `rule` and `detail` say why the parser refused it; both are empty for a task that was read.
+    """
+
+    task: Task
+    rule: str = ""
+    detail: str = ""
+
+
+Steps: TypeAlias = Generator[list[Request], list[Completion], list[Draft]]
+
+
+class Profile(Protocol):
+    """A way of asking for tasks."""
+
+    @property
+    def name(self) -> str:
+        """As `--profile` names it."""
+
+    @property
+    def demonstrations(self) -> int:
+        """Tasks shown in a prompt; a run needs at least as many seeds."""
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Names of the prompt templates it uses; their texts decide a run."""
+
+    def steps(self, job: "Job") -> Steps:
+        """The job as a generator: yields requests, is sent their completions in the same order."""
+
+
+def stream_seed(run_seed: int, job: int, stage: str, branch: int) -> int:
+    """A 31-bit seed of a stream of its own for every (seed, job, stage, branch).
+
+    BLAKE2b of the four, so that neighbouring jobs share nothing; 31 bits fit every server's seed field.
+    """
+    digest = hashlib.blake2b(f"{run_seed}/{job}/{stage}/{branch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 33
+
+
+@dataclass(slots=True)
+class Job:
+    """What a profile may use to do its work.
+
+    Attributes:
+        number: k, counted from 0.
+        run_seed: of the run.
+        seeds: the hand-written tasks.
+        generated: the pool of accepted tasks as this job may see it.
+        shown: ids of the tasks shown as demonstrations, filled by `demonstrate`.
+    """
+
+    number: int
+    run_seed: int
+    seeds: Sequence[Task]
+    generated: Sequence[Task]
+    shown: list[str] = field(default_factory=list)
+
+    def random(self, stage: str, branch: int = 0) -> random.Random:
+        """The random stream of a stage of this job."""
+        return random.Random(stream_seed(self.run_seed, self.number, stage, branch))  # noqa: S311
+
+    def demonstrate(self, count: int, *, machine_made: int, stage: str) -> list[Task]:
+        """Draws `count` different tasks to show, shuffled: `machine_made` of them from the pool if it has any."""
+        stream = self.random(f"draw {stage}")
+        made = stream.sample(self.generated, min(machine_made, len(self.generated)))
+        chosen = made + stream.sample(self.seeds, count - len(made))
+        stream.shuffle(chosen)
+        self.shown.extend(task.id for task in chosen)
+        return chosen
+
+    def request(self, stage: str, branch: int, prompt: str, sampling: Sampling) -> Request:
+        """A request of this job, with the sampling seed that belongs to its key."""
+        seed = stream_seed(self.run_seed, self.number, stage, branch)
+        return Request(RequestKey(self.number, stage, branch), prompt, replace(sampling, seed=seed))

@@ -1,0 +1,133 @@
+"""What a person sees while a run goes on: a live table on a terminal, a line now and then elsewhere.
+
+All of it goes to stderr; stdout carries results alone. Text that comes from data is never read as markup.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from selfinstruct_local.engine.base import Completion
+from selfinstruct_local.store import Candidate, Totals
+
+LINE_EVERY_SECONDS = 15.0
+REFRESHES_A_SECOND = 4
+
+
+def stderr_console() -> Console:
+    """The console for progress and messages; plain off a terminal and under NO_COLOR."""
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def waiting(console: Console, what: str) -> Iterator[None]:
+    """Says what is being waited for: with a spinner on a terminal, as one line elsewhere."""
+    if console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        console.print(what)
+        yield
+
+
+class RunDisplay:
+    """Watches a run and shows accepted and wanted tasks, requests, tokens/s, verdicts by reason, and the time left."""
+
+    def __init__(self, console: Console, totals: Totals, wanted: int) -> None:
+        self._console = console
+        self._wanted = wanted
+        self._accepted = self._accepted_before = totals.accepted
+        self._requests = totals.completions
+        self._tokens = 0
+        self._rejected = Counter(totals.rejected)
+        self._started = self._last_line = time.monotonic()
+        self._live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=REFRESHES_A_SECOND,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def start(self) -> None:
+        """Begins to show and to count time: called when the engine is ready."""
+        self._started = self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            self._live.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def received(self, completions: Sequence[Completion]) -> None:
+        """See `generate.run.Watcher`."""
+        self._requests += len(completions)
+        self._tokens += sum(completion.completion_tokens for completion in completions)
+        self._maybe_line()
+
+    def decided(self, candidates: Sequence[Candidate]) -> None:
+        """See `generate.run.Watcher`."""
+        for candidate in candidates:
+            if candidate.verdict.keep:
+                self._accepted += 1
+            else:
+                self._rejected[candidate.verdict.rule] += 1
+        self._maybe_line()
+
+    def _maybe_line(self) -> None:
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_SECONDS:
+            self._last_line = now
+            self._console.print(self._line())
+
+    def _line(self) -> str:
+        reasons = ", ".join(f"{count} {rule}" for rule, count in self._rejected.most_common(4))
+        return (
+            f"accepted {self._accepted}/{self._wanted}  requests {self._requests}  "
+            f"{self._tokens_per_second():.0f} tokens/s  left {self._time_left()}  rejected: {reasons or 'none'}"
+        )
+
+    def _tokens_per_second(self) -> float:
+        return self._tokens / max(time.monotonic() - self._started, 1e-9)
+
+    def _time_left(self) -> str:
+        done = self._accepted - self._accepted_before
+        if done <= 0:
+            return "unknown"
+        seconds = (self._wanted - self._accepted) * (time.monotonic() - self._started) / done
+        return format_seconds(max(0.0, seconds))
+
+    def _render(self) -> RenderableType:
+        numbers = Table.grid(padding=(0, 2))
+        numbers.add_row(
+            Text(f"accepted {self._accepted}/{self._wanted}", style="bold"),
+            ProgressBar(total=self._wanted, completed=min(self._accepted, self._wanted), width=30),
+            f"requests {self._requests}",
+            f"{self._tokens_per_second():.0f} tokens/s",
+            f"left {self._time_left()}",
+        )
+        reasons = Table.grid(padding=(0, 2))
+        for rule, count in self._rejected.most_common(8):
+            reasons.add_row(Text(f"{count:>6}", style="dim"), Text(rule, style="dim"))
+        return Group(numbers, reasons)
+
+
+def format_seconds(seconds: float) -> str:
+    """`47 s`, `3 min 20 s` or `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004 - a minute
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"

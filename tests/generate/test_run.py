@@ -1,0 +1,178 @@
+"""The loop against the scripted engine: reproducible, resumable, and honest about how it ended."""
+
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+from selfinstruct_local.seeds import seed_file
+
+from selfinstruct_local.config import GenerateSettings, load_settings
+from selfinstruct_local.engine import Completion, Engine, Request
+from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.generate.run import EXPORT, Outcome, open_run, run
+from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.store import RunStore
+from tests.scripted_engine import ScriptedEngine
+
+MODEL = ModelFolder(Path("/models/none"), "LlamaForCausalLM", 2048, "0" * 64)
+
+
+def settings(**flags: object) -> GenerateSettings:
+    return load_settings(GenerateSettings, None, {"num": 40, "window": 8, "patience": 30, **flags})
+
+
+def generate(folder: Path, chosen: GenerateSettings, engine: Engine, interrupt: Interrupt | None = None) -> Outcome:
+    with RunStore(folder) as store:
+        seeds = open_run(store, chosen, MODEL, [seed_file()])
+        display = RunDisplay(stderr_console(), store.totals(), chosen.num)
+        return run(store, chosen, seeds, lambda: engine, display, interrupt or Interrupt())
+
+
+def pool(folder: Path) -> bytes:
+    return (folder / EXPORT).read_bytes()
+
+
+@pytest.mark.parametrize("profile", ["alpaca", "self-instruct"])
+def test_the_pool_does_not_depend_on_the_order_of_completions(tmp_path: Path, profile: str) -> None:
+    pools = set()
+    for order in range(10):
+        folder = tmp_path / str(order)
+        engine = ScriptedEngine(in_flight=1 + order, order=order)
+        outcome = generate(folder, settings(profile=profile), engine)
+        assert outcome.reason == "done"
+        pools.add(pool(folder))
+    assert len(pools) == 1
+    records = orjson.loads(pools.pop())
+    assert len(records) >= 40
+    assert set(records[0]) == {"instruction", "input", "output"}
+    assert all(record["output"] for record in records)
+
+
+@pytest.mark.parametrize("profile", ["alpaca", "self-instruct"])
+def test_a_run_that_dies_again_and_again_ends_with_the_same_pool(tmp_path: Path, profile: str) -> None:
+    chosen = settings(profile=profile)
+    generate(tmp_path / "straight", chosen, ScriptedEngine())
+    deaths = 0
+    for attempt in range(200):
+        engine = ScriptedEngine(in_flight=3, order=attempt, die_after=4)
+        try:
+            generate(tmp_path / "killed", chosen, engine)
+            break
+        except EngineDeadError:
+            deaths += 1
+    assert deaths > 4
+    assert pool(tmp_path / "killed") == pool(tmp_path / "straight")
+
+
+def test_no_completion_is_asked_for_twice(tmp_path: Path) -> None:
+    keys = []
+    for attempt in range(200):
+        engine = ScriptedEngine(in_flight=1, order=attempt, die_after=5)
+        try:
+            generate(tmp_path, settings(), engine)
+            break
+        except EngineDeadError:
+            # With one in flight, the one that was never handed out is the only one lost.
+            keys += [request.key for request in engine.asked[:-1]]
+    assert len(keys) >= 20
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_target_may_be_raised_and_the_run_goes_on(tmp_path: Path) -> None:
+    generate(tmp_path / "a", settings(num=20), ScriptedEngine())
+    generate(tmp_path / "a", settings(num=40), ScriptedEngine(in_flight=2))
+    generate(tmp_path / "b", settings(num=40), ScriptedEngine())
+    assert pool(tmp_path / "a") == pool(tmp_path / "b")
+
+
+def test_a_finished_run_starts_no_engine(tmp_path: Path) -> None:
+    chosen = settings(num=5)
+    generate(tmp_path, chosen, ScriptedEngine())
+    before = pool(tmp_path)
+
+    class Unwanted(ScriptedEngine):
+        def __init__(self) -> None:
+            pytest.fail("the engine was started")
+
+    with RunStore(tmp_path) as store:
+        seeds = open_run(store, chosen, MODEL, [seed_file()])
+        display = RunDisplay(stderr_console(), store.totals(), 5)
+        assert run(store, chosen, seeds, Unwanted, display, Interrupt()).reason == "done"
+    assert pool(tmp_path) == before
+
+
+def test_other_deciding_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
+    generate(tmp_path, settings(num=5), ScriptedEngine())
+    with RunStore(tmp_path) as store:
+        with pytest.raises(WrongUseError, match=r"threshold: 0\.7 in the run, 0\.5 now"):
+            open_run(store, settings(threshold=0.5), MODEL, [seed_file()])
+        with pytest.raises(WrongUseError, match="model fingerprint"):
+            open_run(store, settings(), replace(MODEL, fingerprint="1" * 64), [seed_file()])
+        moved = replace(MODEL, path=Path("/elsewhere"))
+        assert open_run(store, settings(num=9, patience=3), moved, [seed_file()])
+
+
+def test_other_seeds_are_refused_and_the_old_ones_kept(tmp_path: Path) -> None:
+    generate(tmp_path, settings(num=5), ScriptedEngine())
+    other = tmp_path / "seeds.jsonl"
+    other.write_bytes(seed_file().read_bytes().splitlines(keepends=True)[0] * 9)
+    with RunStore(tmp_path) as store, pytest.raises(WrongUseError, match="seeds fingerprint"):
+        open_run(store, settings(), MODEL, [other])
+
+
+def test_a_barren_run_gives_up(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    chosen = settings(num=100_000, patience=5)
+    outcome = generate(tmp_path, chosen, engine)
+    assert outcome.reason == "barren"
+    with RunStore(tmp_path, read_only=True) as store:
+        assert store.accepted_per_job()[-5:] == [0] * 5
+        assert store.totals().rejected["not_novel"] > 0
+
+
+def test_a_signal_ends_the_run_after_the_commit_in_hand(tmp_path: Path) -> None:
+    interrupt = Interrupt()
+
+    class Signalling(ScriptedEngine):
+        def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
+            for batch in super().generate(requests):
+                yield batch
+                if self.answered > 10:
+                    interrupt.signum = 15
+
+    outcome = generate(tmp_path, settings(), Signalling(), interrupt)
+    assert outcome.reason == "interrupted"
+    assert generate(tmp_path, settings(), ScriptedEngine()).reason == "done"
+
+
+def test_the_ledger_says_why(tmp_path: Path) -> None:
+    generate(tmp_path, settings(), ScriptedEngine())
+    with RunStore(tmp_path, read_only=True) as store:
+        rejected = store.totals().rejected
+        assert {"empty_output", "unfinished", "not_novel"} <= set(rejected)
+        rows = store._db.execute("SELECT neighbor, score FROM candidates WHERE rule = 'not_novel'").fetchall()
+        assert rows
+        known = {task.id for task in [*store.seeds(), *store.accepted()]}
+        assert all(neighbor in known and score > 0.7 for neighbor, score in rows)
+        lineages = [task.lineage for task in store.accepted()]
+        shown = {name for lineage in lineages if lineage for name in lineage.demonstrations}
+        assert shown <= known
+        assert any(name.startswith("gen-") for name in shown)
+
+
+def test_seeds_that_will_not_do_are_refused(tmp_path: Path) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_bytes(b"\n".join(seed_file().read_bytes().splitlines()[:2]))
+    hollow = tmp_path / "hollow.jsonl"
+    hollow.write_bytes(b'{"instruction": "Name a river", "instances": []}')
+    with RunStore(tmp_path / "run") as store:
+        with pytest.raises(WrongUseError, match=r"2 task\(s\), but profile 'alpaca' shows 3"):
+            open_run(store, settings(), MODEL, [few])
+        with pytest.raises(WrongUseError, match="task 1 has an empty output"):
+            open_run(store, settings(), MODEL, [hollow])
+        assert store.facts() == {}
+        assert open_run(store, settings(), MODEL, [few, few])[2].id == "seed-2"

@@ -1,0 +1,94 @@
+"""An engine for tests: what it writes depends on the prompt and the sampling seed alone.
+
+It writes whole tasks, near copies, empty outputs and torn ends, finishes requests out of order, and can die.
+"""
+
+import random
+from collections.abc import Generator, Iterable
+
+from selfinstruct_local.engine import Completion, FinishReason, Request
+from selfinstruct_local.errors import EngineDeadError
+
+VERBS = ("Describe", "List", "Explain", "Compare", "Translate", "Summarize", "Rank", "Count", "Name", "Sort", "Invent")
+THINGS = ("rivers", "planets", "recipes", "bridges", "poems", "engines", "markets", "seasons", "letters", "borders")
+PLACES = ("Norway", "Peru", "Kenya", "Japan", "Iceland", "Turkey", "Chile", "Ghana", "Nepal", "Spain", "Malta", "Cuba")
+
+
+class ScriptedEngine:
+    """Answers up to `in_flight` requests at a time; `order` shuffles who finishes first."""
+
+    def __init__(self, in_flight: int = 4, order: int = 0, die_after: int | None = None) -> None:
+        self.in_flight = in_flight
+        self.answered = 0
+        self.asked: list[Request] = []
+        self._order = random.Random(order)
+        self._die_after = die_after
+
+    @property
+    def description(self) -> dict[str, str]:
+        return {"engine": "scripted"}
+
+    def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
+        source = iter(requests)
+        flying: list[Request] = []
+        exhausted = False
+        while True:
+            while not exhausted and len(flying) < self.in_flight:
+                try:
+                    request = next(source)
+                except StopIteration:
+                    exhausted = True
+                    break
+                if request is None:
+                    break
+                self.asked.append(request)
+                flying.append(request)
+            if not flying:
+                if exhausted:
+                    return
+                yield []
+                continue
+            finished = [flying.pop(self._order.randrange(len(flying)))]
+            if flying and self._order.random() < 0.3:
+                finished.append(flying.pop(self._order.randrange(len(flying))))
+            if self._die_after is not None and self.answered >= self._die_after:
+                message = "the engine stopped: scripted"
+                raise EngineDeadError(message)
+            self.answered += len(finished)
+            yield [answer(request) for request in finished]
+
+    def close(self) -> None:
+        pass
+
+
+def answer(request: Request) -> Completion:
+    """What the engine writes for a request: a function of its prompt and seed."""
+    stream = random.Random(f"{request.sampling.seed}|{request.prompt}")
+    reason = FinishReason.STOP
+    if request.key.stage == "classification":
+        text = stream.choice([" Yes", " No", " no way"])
+    elif request.key.stage == "instance":
+        first_is_label = request.prompt.rstrip().endswith("Label:")
+        second = "Input" if first_is_label else "Output"
+        text = f" {stream.choice(THINGS)}\n{second}: {stream.choice(PLACES)} {stream.randrange(100)}"
+    elif request.key.stage == "instructions":
+        text = "\n".join(f"{number}. {_instruction(stream)}" for number in range(9, 12)).removeprefix("9.")
+    else:
+        text = _blocks(stream)
+        if stream.random() < 0.2:
+            text, reason = text[: len(text) // 2], FinishReason.LENGTH
+    return Completion(request.key, text, reason, len(request.prompt.split()), len(text.split()))
+
+
+def _instruction(stream: random.Random) -> str:
+    extra = " ".join(stream.choice(PLACES) for _ in range(stream.randrange(1, 4)))
+    return f"{stream.choice(VERBS)} {stream.randrange(2, 9)} {stream.choice(THINGS)} of {extra}"
+
+
+def _blocks(stream: random.Random) -> str:
+    blocks = []
+    for number in range(4, 4 + stream.randrange(1, 4)):
+        output = "" if stream.random() < 0.1 else f"{stream.choice(PLACES)} and {stream.choice(PLACES)}."
+        task_input = stream.choice(["none", f"{stream.choice(THINGS)}, {stream.choice(THINGS)}"])
+        blocks.append(f"### Task {number}\nInstruction: {_instruction(stream)}\nInput: {task_input}\nOutput: {output}")
+    return "\n\n".join(blocks).removeprefix("### Task 4\nInstruction:")
