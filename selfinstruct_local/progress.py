@@ -5,12 +5,13 @@ All of it goes to stderr; stdout carries results alone. Text that comes from dat
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -36,6 +37,15 @@ def waiting(console: Console, what: str) -> Iterator[None]:
     else:
         console.print(what)
         yield
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int], None]]:
+    """A counter of rows on a terminal, and nothing elsewhere; yields what to call with each further number of rows."""
+    columns = (SpinnerColumn(), TextColumn(f"{what} {{task.completed}} rows"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        counter = progress.add_task("", total=None)
+        yield lambda rows: progress.advance(counter, rows)
 
 
 class RunDisplay:

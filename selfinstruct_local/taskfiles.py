@@ -1,4 +1,4 @@
-"""Reading and writing files of tasks: JSONL, a JSON array, the seed format, the Alpaca format.
+"""Reading files of tasks: JSONL, a JSON array or Parquet; the seed format or the Alpaca format.
 
 One reader for all of them. A record is told by its fields: `instances` makes it a seed (the published
 Self-Instruct seeds look the same), otherwise `instruction`, `input` and `output` are Alpaca's. Lines end
@@ -7,16 +7,18 @@ at line feeds alone, so U+2028 and U+0085 inside a text are text.
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictStr, ValidationError
 
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.recordio import PARQUET, import_parquet
 from selfinstruct_local.tasks import Instance, Task
 
+PLAIN_FIELDS = frozenset({"instruction", "input", "output"})
 BOM = b"\xef\xbb\xbf"
 
 
@@ -54,8 +56,7 @@ class BadRecordError(WrongUseError):
     """A record that cannot be read; the text names the file and the line (or the array position)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A task with the record it was read from, which may carry fields that this program does not know.
 
     Attributes:
@@ -79,6 +80,13 @@ def task_from_record(record: Any, where: str) -> Task:
     if not isinstance(record, dict):
         message = f"{where}: expected an object with an 'instruction', found {_json_type(record)}"
         raise BadRecordError(message)
+    if (
+        record.keys() <= PLAIN_FIELDS
+        and all(type(value) is str for value in record.values())
+        and "instruction" in record
+    ):
+        # Most records: nothing to check that was not just checked, and five times faster than a model.
+        return Task.single(record["instruction"], record.get("input", ""), record.get("output", ""))
     model = _SeedRecord if "instances" in record else _AlpacaRecord
     try:
         return model.model_validate(record).to_task()
@@ -93,7 +101,7 @@ def read_rows(path: Path, *, skipped: list[str] | None = None) -> Iterator[Row]:
     """Reads a file of tasks one by one.
 
     Args:
-        path: JSONL, or one JSON array.
+        path: JSONL, one JSON array, or Parquet.
         skipped: when given, bad records are described there and passed over instead of raised.
 
     Raises:
@@ -128,6 +136,9 @@ def _read_values(path: Path, skipped: list[str] | None) -> Iterator[tuple[int, s
     if path.is_dir():
         message = f"{path}: is a folder; name a file of tasks (JSONL or a JSON array)"
         raise WrongUseError(message)
+    if path.suffix == PARQUET:
+        yield from _read_parquet(path)
+        return
     with path.open("rb") as stream:
         if _starts_array(stream):
             yield from _read_array(path, stream.read())
@@ -135,10 +146,9 @@ def _read_values(path: Path, skipped: list[str] | None) -> Iterator[tuple[int, s
             yield from _read_lines(path, stream, skipped)
 
 
-def _starts_array(stream: BinaryIO) -> bool:
-    head = stream.read(4096).removeprefix(BOM).lstrip()
-    stream.seek(0)
-    return head.startswith(b"[")
+def _starts_array(stream: BufferedReader) -> bool:
+    # Peeked at, not read: the file may be a pipe.
+    return stream.peek().removeprefix(BOM).lstrip().startswith(b"[")
 
 
 def _read_array(path: Path, data: bytes) -> Iterator[tuple[int, str, Any]]:
@@ -151,7 +161,7 @@ def _read_array(path: Path, data: bytes) -> Iterator[tuple[int, str, Any]]:
         yield number, f"{path}: record {number}", value
 
 
-def _read_lines(path: Path, stream: BinaryIO, skipped: list[str] | None) -> Iterator[tuple[int, str, Any]]:
+def _read_lines(path: Path, stream: BufferedReader, skipped: list[str] | None) -> Iterator[tuple[int, str, Any]]:
     for number, raw in enumerate(stream, start=1):
         line = (raw.removeprefix(BOM) if number == 1 else raw).strip(b" \t\r\n")
         if not line:
@@ -166,6 +176,19 @@ def _read_lines(path: Path, stream: BinaryIO, skipped: list[str] | None) -> Iter
             skipped.append(message)
             continue
         yield number, where, value
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, str, Any]]:
+    parquet = import_parquet()
+    try:
+        file = parquet.ParquetFile(path)
+    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        message = f"{path}: not a Parquet file ({str(error).splitlines()[0]})"
+        raise BadRecordError(message) from error
+    with file:
+        values = (value for batch in file.iter_batches() for value in batch.to_pylist())
+        for number, value in enumerate(values, start=1):
+            yield number, f"{path}: record {number}", value
 
 
 def _why_not_json(data: bytes, error: orjson.JSONDecodeError) -> str:
@@ -186,31 +209,6 @@ def alpaca_records(tasks: Iterable[Task]) -> Iterator[dict[str, str]]:
     for task in tasks:
         for instance in task.instances:
             yield {"instruction": task.instruction, "input": instance.input, "output": instance.output}
-
-
-class RecordWriter:
-    """Writes records one by one, as lines or as the elements of one indented JSON array."""
-
-    def __init__(self, stream: BinaryIO, *, as_array: bool) -> None:
-        self._stream = stream
-        self._as_array = as_array
-        self._first = True
-        if as_array:
-            stream.write(b"[")
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Writes one record."""
-        if self._as_array:
-            self._stream.write(b"\n" if self._first else b",\n")
-            self._stream.write(orjson.dumps(record, option=orjson.OPT_INDENT_2))
-        else:
-            self._stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-        self._first = False
-
-    def close(self) -> None:
-        """Ends the array; the stream stays open."""
-        if self._as_array:
-            self._stream.write(b"\n]\n")
 
 
 def fingerprint(paths: Iterable[Path]) -> str:

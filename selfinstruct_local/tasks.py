@@ -1,22 +1,20 @@
 """`Task`, the one record that goes through every stage, and `Verdict`, what a filter says of it.
 
-Leans on nothing. Reading and writing files of tasks is in `taskfiles.py`.
+Named tuples, because files of millions of tasks pass through here: immutable, and made several times faster than frozen
+dataclasses. Leans on nothing. Reading and writing files of tasks is in `taskfiles.py`.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """One worked case of a task: its input (empty when the instruction needs none) and its output."""
 
     input: str
     output: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lineage:
+class Lineage(NamedTuple):
     """Where a generated task comes from.
 
     Attributes:
@@ -30,8 +28,7 @@ class Lineage:
     demonstrations: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """An instruction and its worked cases.
 
     Attributes:
@@ -65,8 +62,7 @@ class Task:
         return self.instances[0].output if self.instances else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the filter decided of one task, and why.
 
     Attributes:

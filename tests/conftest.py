@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import orjson
 import pytest
 
@@ -20,6 +21,9 @@ def pytest_configure() -> None:
     from selfinstruct_local.offline import go_offline
 
     go_offline()
+    # The machines that run this are shared: how long an example takes says nothing.
+    hypothesis.settings.register_profile("here", deadline=None)
+    hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import RunCli
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("generate", "filter", "train", "chat", "demo", "models prepare", "models list")
+COMMANDS = ("generate", "filter", "train", "chat", "demo", "models prepare", "models list", "bench filter")
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy(cli: RunCli) -> None:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.taskfiles import BadRecordError, RecordWriter, alpaca_records, read_rows, read_tasks
+from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.taskfiles import BadRecordError, alpaca_records, read_rows, read_tasks
 from selfinstruct_local.tasks import Instance, Task
 
 GOOD = b'{"instruction": "Name a river.", "input": "", "output": "Nile"}'
@@ -91,16 +92,32 @@ def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
         read_tasks(tmp_path)
 
 
-@given(st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]))] * 3), min_size=1))
+@given(st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]))] * 3), min_size=1, max_size=20))
 def test_what_is_written_is_read_again(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
 ) -> None:
     tasks = [Task.single(*row) for row in rows]
-    for as_array in (True, False):
-        path = tmp_path_factory.mktemp("round") / "tasks"
-        with path.open("wb") as stream:
-            writer = RecordWriter(stream, as_array=as_array)
+    for name in ("tasks.jsonl", "tasks.json", "tasks.parquet"):
+        path = tmp_path_factory.mktemp("round") / name
+        with open_writer(path) as writer:
             for record in alpaca_records(tasks):
                 writer.write(record)
-            writer.close()
         assert read_tasks(path) == tasks
+
+
+def test_an_empty_output_is_whole(tmp_path: Path) -> None:
+    for name, content in (("a.json", b"[]\n"), ("a.jsonl", b"")):
+        with open_writer(tmp_path / name):
+            pass
+        assert (tmp_path / name).read_bytes() == content
+
+
+def test_parquet_keeps_its_columns_and_bad_files_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    with open_writer(path) as writer:
+        writer.write({"instruction": "Hi", "tags": ["a", "b"], "score": 0.5})
+    (row,) = read_rows(path)
+    assert row.record == {"instruction": "Hi", "tags": ["a", "b"], "score": 0.5}
+    path.write_bytes(b"PAR1 no")
+    with pytest.raises(BadRecordError, match="not a Parquet file"):
+        read_tasks(path)

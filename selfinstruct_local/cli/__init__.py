@@ -6,12 +6,13 @@ or pydantic when it is loaded.
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 from selfinstruct_local import __version__
-from selfinstruct_local.cli import chat, demo, filter_, generate, models, train
+from selfinstruct_local.cli import bench, chat, demo, filter_, generate, models, train
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.offline import go_offline
 
@@ -28,6 +29,7 @@ app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
 app.command("demo")(demo.demo)
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the signature typer calls
@@ -50,6 +52,7 @@ def main() -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong use, 3 partly done, 130 and 143 signals."""
     go_offline()
     os.environ["TQDM_DISABLE"] = "1"  # progress is shown by our own displays, not by each library's bars
+    warnings.showwarning = _show_warning
     try:
         code = app(standalone_mode=False)
     except UserFacingError as error:
@@ -63,6 +66,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_warning(message: Warning | str, *_where: object) -> None:
+    """One line for the user, without the place in the code that Python names."""
+    typer.echo(f"selfinstruct: warning: {message}", err=True)
 
 
 def _fail(message: str, code: int) -> int:

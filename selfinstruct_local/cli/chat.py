@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from selfinstruct_local.cli.options import find_or_prepare
+
 if TYPE_CHECKING:
     from selfinstruct_local.train.template import TemplateName
 
@@ -29,7 +31,6 @@ def chat(
 ) -> None:
     """Ask a model, tuned or not, and print its greedy answer."""
     from selfinstruct_local.chat import Chat, check_adapter
-    from selfinstruct_local.cli.generate import find_or_prepare
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.progress import stderr_console, waiting
 

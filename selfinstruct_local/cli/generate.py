@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfinstruct_local.cli.options import ConfigOption, find_or_prepare
+
 if TYPE_CHECKING:
     from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.generate.run import Outcome
@@ -22,7 +24,7 @@ def generate(
             help="Local Hugging Face folder, or the name of a prepared model. Left out: the embedded small one."
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
+    config: ConfigOption = None,
     num: Annotated[int | None, typer.Option(help="Accepted tasks to stop at. [default: 100]")] = None,
     profile: Annotated[str | None, typer.Option(help="How to ask: alpaca or self-instruct. [default: alpaca]")] = None,
     seeds: Annotated[
@@ -81,28 +83,14 @@ def generate(
     }
     settings = load_settings(GenerateSettings, config, flags)
     folder = find_or_prepare(model)
-    check_context(settings, folder)
+    _check_context(settings, folder)
     with RunStore(run) as store:
         seed_tasks = open_run(store, settings, folder, seeds or [seed_file()])
         outcome = _run(store, settings, folder, seed_tasks)
         _report(store, settings, outcome)
 
 
-def find_or_prepare(model: str | None) -> "ModelFolder":
-    """The model that a `--model` flag names; the embedded one, prepared on first use, when it names none."""
-    from selfinstruct_local import models
-    from selfinstruct_local.models.folder import prepared_models
-    from selfinstruct_local.progress import stderr_console, waiting
-
-    if model is not None:
-        return models.find_model(model)
-    if models.EMBEDDED_NAME in prepared_models():
-        return models.find_model(models.EMBEDDED_NAME)
-    with waiting(stderr_console(), "preparing the embedded model (once; about a minute)"):
-        return models.prepare_embedded()
-
-
-def check_context(settings: "GenerateSettings", model: "ModelFolder") -> None:
+def _check_context(settings: "GenerateSettings", model: "ModelFolder") -> None:
     """Refuses a context longer than the model's positions reach."""
     from selfinstruct_local.errors import WrongUseError
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from selfinstruct_local.cli.options import ConfigOption, find_or_prepare
+
 
 def train(
     *,
@@ -16,7 +18,7 @@ def train(
             help="Local Hugging Face folder, or the name of a prepared model. Left out: the embedded small one."
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
+    config: ConfigOption = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data. [default: 3]")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps to stop at. [default: by epochs]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in a forward pass. [default: 4]")] = None,
@@ -32,7 +34,6 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of all random choices. [default: 0]")] = None,
 ) -> None:
     """Fine-tune a model with LoRA on files of tasks; the loss is on the response only."""
-    from selfinstruct_local.cli.generate import find_or_prepare
     from selfinstruct_local.config import TrainSettings, load_settings
     from selfinstruct_local.files import check_writable_folder
     from selfinstruct_local.progress import format_seconds, stderr_console, waiting

@@ -1,10 +1,11 @@
-"""Rules, then novelty: the one place where a task is taken in or turned away.
+"""Rules, then evaluation sets, then novelty: the one place where a task is taken in or turned away.
 
 Generation and `selfinstruct filter` both decide here, so what a run accepts is what the filter would keep.
 """
 
 from collections.abc import Sequence
 
+from selfinstruct_local.filter.contamination import CONTAMINATED, EvaluationSet
 from selfinstruct_local.filter.rules import Rule, apply_rules
 from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.tasks import Task, Verdict
@@ -19,9 +20,10 @@ class Decider:
         index: the novelty index; its positions are those of `Verdict.neighbor`.
     """
 
-    def __init__(self, rules: Sequence[Rule], index: NoveltyIndex) -> None:
+    def __init__(self, rules: Sequence[Rule], index: NoveltyIndex, evaluation: EvaluationSet | None = None) -> None:
         self.rules = rules
         self.index = index
+        self.evaluation = evaluation
 
     def decide(self, tasks: Sequence[Task]) -> list[Verdict]:
         """Decides a batch in order, as if one by one.
@@ -30,6 +32,8 @@ class Decider:
         index proves them novel without ever looking for their neighbour.
         """
         verdicts = [apply_rules(self.rules, task) for task in tasks]
+        if self.evaluation:
+            self._decontaminate(self.evaluation, tasks, verdicts)
         passed = [number for number, verdict in enumerate(verdicts) if verdict.keep]
         if not passed:
             return verdicts
@@ -45,6 +49,12 @@ class Decider:
                     score=score,
                 )
         return verdicts
+
+    @staticmethod
+    def _decontaminate(evaluation: EvaluationSet, tasks: Sequence[Task], verdicts: list[Verdict]) -> None:
+        for number, refusal in enumerate(evaluation.refusals(tasks)):
+            if refusal and verdicts[number].keep:
+                verdicts[number] = Verdict(keep=False, rule=CONTAMINATED, detail=refusal)
 
     def decide_scored(self, tasks: Sequence[Task]) -> list[Verdict]:
         """Decides as `decide` does, and gives kept tasks their nearest neighbour and its score too.

@@ -1,20 +1,21 @@
 """`selfinstruct filter` on files: rows stream through the decider and come out where they belong.
 
-Survivors keep the record they came in, with fields this program does not know; rejects get the rule, what it saw,
-and for near copies the nearest neighbour and its score. Only the index and one batch are in memory.
+Survivors keep the record they came in, with fields this program does not know; rejects get the rule, what it saw, and
+for near copies the nearest neighbour and its score. Only the index and one batch of records are in memory.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.files import replace_atomically
-from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
-from selfinstruct_local.taskfiles import RecordWriter, Row, read_rows
+from selfinstruct_local.filter.decide import Decider
+from selfinstruct_local.filter.verify import DecisionLog
+from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.taskfiles import Row, read_rows
 from selfinstruct_local.tasks import Verdict
 
 BATCH = 8192
@@ -37,57 +38,88 @@ class FilterCounts:
     skipped: list[str] = field(default_factory=list)
 
 
-def filter_file(
-    source: Path,
-    out: Path,
-    rejects: Path | None,
-    decider: Decider,
-    *,
-    skip_bad_lines: bool = False,
-) -> FilterCounts:
-    """Filters a file of tasks in order; the outputs are whole or absent.
+class FileFilter:
+    """A greedy filter over files that remembers where each instruction of the index came from."""
 
-    Args:
-        source: JSONL or a JSON array.
-        out: survivors as JSONL, or as a JSON array when the name ends in `.json`.
-        rejects: where to write what was rejected and why, as JSONL; None writes it nowhere.
-        decider: with an empty index; positions are those of kept records.
-        skip_bad_lines: count and describe records that cannot be read instead of stopping at the first.
+    def __init__(self, decider: Decider, log: DecisionLog | None = None) -> None:
+        """Takes a decider with an empty index.
 
-    Raises:
-        WrongUseError: the source cannot be read.
-    """
-    counts = FilterCounts()
-    rows = read_rows(source, skipped=counts.skipped if skip_bad_lines else None)
-    neighbors: list[int] = []  # row number of each index position
-    with ExitStack() as stack:
-        kept = RecordWriter(stack.enter_context(replace_atomically(out)), as_array=out.suffix == ".json")
-        thrown = RecordWriter(stack.enter_context(replace_atomically(rejects)), as_array=False) if rejects else None
+        Args:
+            decider: rules and index.
+            log: told of every instruction and decision, for checking them afterwards.
+        """
+        self._decider = decider
+        self._log = log
+        self._places: list[tuple[str, int]] = []  # file and row of each index position
+
+    def add_known(self, path: Path) -> int:
+        """Puts the instructions of a file into the index undecided; gives how many.
+
+        Raises:
+            WrongUseError: the file cannot be read.
+        """
+        rows = read_rows(path)
+        count = 0
         for batch in _batches(rows):
-            verdicts = decider.decide([row.task for row in batch])
-            counts.read += len(batch)
-            for row, verdict in zip(batch, verdicts, strict=True):
-                if verdict.keep:
-                    neighbors.append(row.number)
-                    counts.kept += 1
-                    kept.write(row.record)
-                    continue
-                counts.rejected[verdict.rule] += 1
-                if thrown:
-                    thrown.write(_reject_record(row, verdict, neighbors))
-        kept.close()
-        if thrown:
-            thrown.close()
-    return counts
+            instructions = [row.task.instruction for row in batch]
+            self._decider.index.add(instructions)
+            self._places.extend((str(path), row.number) for row in batch)
+            if self._log:
+                self._log.add_known(instructions)
+            count += len(batch)
+        return count
+
+    def filter_file(
+        self,
+        source: Path,
+        out: Path,
+        rejects: Path | None,
+        *,
+        skip_bad_lines: bool = False,
+        advance: Callable[[int], None] = lambda _rows: None,
+    ) -> FilterCounts:
+        """Filters a file of tasks in order; the outputs are whole or absent.
+
+        Args:
+            source: JSONL, a JSON array, or Parquet.
+            out: survivors, in the format its ending names (`.json` an array, `.parquet`, else JSONL).
+            rejects: where to write what was rejected and why, as JSONL; None writes it nowhere.
+            skip_bad_lines: count and describe records that cannot be read instead of stopping at the first.
+            advance: told after every batch how many rows it had.
+
+        Raises:
+            WrongUseError: the source cannot be read.
+        """
+        counts = FilterCounts()
+        rows = read_rows(source, skipped=counts.skipped if skip_bad_lines else None)
+        with ExitStack() as stack:
+            kept = stack.enter_context(open_writer(out))
+            thrown = stack.enter_context(open_writer(rejects, lines=True)) if rejects else None
+            for batch in _batches(rows):
+                verdicts = self._decider.decide([row.task for row in batch])
+                if self._log:
+                    self._log.add_decided([row.task.instruction for row in batch], verdicts)
+                counts.read += len(batch)
+                for row, verdict in zip(batch, verdicts, strict=True):
+                    if verdict.keep:
+                        self._places.append((str(source), row.number))
+                        counts.kept += 1
+                        kept.write(row.record)
+                        continue
+                    counts.rejected[verdict.rule] += 1
+                    if thrown:
+                        thrown.write(self._reject_record(row, verdict))
+                advance(len(batch))
+        return counts
+
+    def _reject_record(self, row: Row, verdict: Verdict) -> dict[str, Any]:
+        reason: dict[str, Any] = {"rule": verdict.rule, "detail": verdict.detail, "row": row.number}
+        if verdict.neighbor is not None:
+            file, number = self._places[verdict.neighbor]
+            reason |= {"neighbor_file": file, "neighbor_row": number, "score": verdict.score}
+        return {**row.record, "rejected": reason}
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[Sequence[Row]]:
     while batch := list(islice(rows, BATCH)):
         yield batch
-
-
-def _reject_record(row: Row, verdict: Verdict, neighbors: Sequence[int]) -> dict[str, Any]:
-    reason: dict[str, Any] = {"rule": verdict.rule, "detail": verdict.detail, "row": row.number}
-    if verdict.rule == NOT_NOVEL and verdict.neighbor is not None:
-        reason |= {"neighbor_row": neighbors[verdict.neighbor], "score": verdict.score}
-    return {**row.record, "rejected": reason}

@@ -5,6 +5,7 @@ are those of the published programs: Self-Instruct (Wang et al. 2023, bootstrap_
 Alpaca (Taori et al. 2023, generate_instruction.py); the others catch what small models write.
 """
 
+import operator
 import re
 import string
 from collections.abc import Callable, Iterable
@@ -34,6 +35,7 @@ ALPACA_UNSUITABLE = (*SELF_INSTRUCT_UNSUITABLE, "video", "audio", "music", "flow
 # A text is degenerate when one run of words fills this share of it by standing again and again.
 REPETITION_SHARE = 0.5
 REPETITION_MIN_WORDS = 12
+REPETITION_MIN_CHARACTERS = 2 * REPETITION_MIN_WORDS - 1  # shorter texts have fewer words
 REPETITION_LENGTHS = range(1, 9)
 
 
@@ -60,11 +62,17 @@ def _too_long(task: Task) -> str | None:
     return f"{words} words, at most {MAX_WORDS} wanted" if words > MAX_WORDS else None
 
 
-def _unsuitable_word(words: Iterable[str]) -> Callable[[Task], str | None]:
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b", re.IGNORECASE)
+def _unsuitable_word(phrases: Iterable[str]) -> Callable[[Task], str | None]:
+    phrases = tuple(phrases)
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, phrases))})\b", re.IGNORECASE)
 
     def check(task: Task) -> str | None:
-        match = pattern.search(task.instruction)
+        text = task.instruction
+        # The pattern decides; that none of the phrases stands anywhere tells much faster that it cannot match. Beyond
+        # ASCII, letters may match others in another case, so there the pattern is asked at once.
+        if text.isascii() and not any(map(text.lower().__contains__, phrases)):
+            return None
+        match = pattern.search(text)
         return f"asks for what text cannot give: {match[0]!r}" if match else None
 
     return check
@@ -86,7 +94,10 @@ def _starts_with_non_ascii(task: Task) -> str | None:
 
 
 def _empty_output(task: Task) -> str | None:
-    return "an output is empty" if any(not each.output.strip() for each in task.instances) else None
+    for instance in task.instances:
+        if not instance.output or instance.output.isspace():
+            return "an output is empty"
+    return None
 
 
 def _input_is_output(task: Task) -> str | None:
@@ -98,15 +109,23 @@ def _input_is_output(task: Task) -> str | None:
 
 def _output_is_instruction(task: Task) -> str | None:
     wanted = task.instruction.strip().lower()
-    if any(each.output.strip().lower() == wanted for each in task.instances):
-        return "an output repeats the instruction"
+    for instance in task.instances:
+        if instance.output.strip().lower() == wanted:
+            return "an output repeats the instruction"
     return None
 
 
 def _degenerate_repetition(task: Task) -> str | None:
     for instance in task.instances:
         for name, text in (("input", instance.input), ("output", instance.output)):
-            share = repeated_share(text.split())
+            if len(text) < REPETITION_MIN_CHARACTERS:
+                continue
+            words = text.split()
+            # Every word of such a run stands earlier too, so a text of mostly different words has no long one; this
+            # spares nearly all texts the search.
+            if len(set(words)) >= len(words) * (1 - REPETITION_SHARE):
+                continue
+            share = repeated_share(words)
             if share > REPETITION_SHARE:
                 return f"{share:.0%} of an {name} is one phrase over and over"
     return None
@@ -123,10 +142,9 @@ def repeated_share(words: list[str]) -> float:
         return 0.0
     longest = 0
     for period in REPETITION_LENGTHS:
-        run = 0
-        for position in range(period, total):
-            run = run + 1 if words[position] == words[position - period] else 0
-            longest = max(longest, run)
+        # One byte a word: 1 where the word is the one a period before.
+        repeats = bytes(map(operator.eq, words[period:], words))
+        longest = max(longest, *map(len, repeats.split(b"\0")))
     return longest / total
 
 

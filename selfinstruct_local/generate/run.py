@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Completion, Engine
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.filter.decide import Decider
 from selfinstruct_local.filter.rules import RULE_SETS
 from selfinstruct_local.generate.interrupt import Interrupt
@@ -21,8 +20,9 @@ from selfinstruct_local.generate.profiles import make_profile, prompts_fingerpri
 from selfinstruct_local.generate.scheduler import Scheduler
 from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.recordio import open_writer
 from selfinstruct_local.store import Candidate, RunStore, candidate_id
-from selfinstruct_local.taskfiles import RecordWriter, alpaca_records, fingerprint, read_tasks
+from selfinstruct_local.taskfiles import alpaca_records, fingerprint, read_tasks
 from selfinstruct_local.tasks import Task, Verdict
 
 EXPORT = "alpaca.json"
@@ -193,11 +193,9 @@ def run(
 def export(store: RunStore) -> Path:
     """Writes `alpaca.json` from what the run accepted: the same bytes for the same pool."""
     path = store.folder / EXPORT
-    with replace_atomically(path) as stream:
-        writer = RecordWriter(stream, as_array=True)
+    with open_writer(path) as writer:
         for record in alpaca_records(store.accepted()):
             writer.write(record)
-        writer.close()
     return path
 
 

@@ -2,10 +2,10 @@ import random
 
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
-from selfinstruct_local.kernels import NoveltyIndex
 
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
 from selfinstruct_local.filter.rules import RULE_SETS
+from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.tasks import Task
 
 SCORER = RougeScorer(["rougeL"])

@@ -1,6 +1,8 @@
+import re
 from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.conftest import RunCli
 
@@ -26,7 +28,7 @@ def test_filters_a_file(tmp_path: Path, cli: RunCli) -> None:
     source.write_bytes(b"\n".join(ROWS))
     done = cli("filter", source, "--out", out, "--rejects", rejects)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == f"kept 2 of 4: {out}"
+    assert re.fullmatch(rf"kept 2 of 4 in [0-9.]+ s: {out}", done.stdout.splitlines()[0])
     assert [row["instruction"] for row in read_lines(out)] == [
         "Name the three longest rivers of Africa",
         "Explain why the sky looks blue",
@@ -38,6 +40,7 @@ def test_filters_a_file(tmp_path: Path, cli: RunCli) -> None:
         "rule": "not_novel",
         "detail": "ROUGE-L 0.857",
         "row": 3,
+        "neighbor_file": str(source),
         "neighbor_row": 1,
         "score": 6 / 7,
     }
@@ -48,7 +51,9 @@ def test_threshold_rules_array_and_json_summary(tmp_path: Path, cli: RunCli) -> 
     source.write_bytes(b"[" + b",".join(ROWS) + b"]")
     done = cli("filter", source, "--out", out, "--threshold", 0.9, "--rules", "none", "--json")
     assert done.returncode == 0, done.stderr
-    assert orjson.loads(done.stdout) == {"read": 4, "kept": 4, "rejected": {}, "skipped_lines": 0, "out": str(out)}
+    summary = orjson.loads(done.stdout)
+    assert summary.pop("seconds") > 0
+    assert summary == {"read": 4, "kept": 4, "rejected": {}, "skipped_lines": 0, "out": str(out)}
     assert len(orjson.loads(out.read_bytes())) == 4
 
 
@@ -83,3 +88,54 @@ def test_bad_use_is_one_line(tmp_path: Path, cli: RunCli) -> None:
         assert done.returncode == 2, arguments
         assert wanted in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_other_files_neighbours_and_decontamination(tmp_path: Path, cli: RunCli) -> None:
+    source, old, exam = (tmp_path / name for name in ("in.jsonl", "old.jsonl", "exam.jsonl"))
+    out, rejects = tmp_path / "out.jsonl", tmp_path / "rej.jsonl"
+    leaked = "the quick brown fox jumps over the lazy dog near the old mill at dawn"
+    source.write_bytes(b"\n".join([*ROWS, record("Repeat this sentence word for word", f"Sure: {leaked}.")]))
+    old.write_bytes(record("Explain why the sky is so blue"))
+    exam.write_bytes(record("Complete the sentence", leaked.upper()))
+    flags = ("--against", old, "--decontaminate", exam, "--rejects", rejects, "--verify", 50)
+    done = cli("filter", source, "--out", out, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "verified: 50 pairs and 3 decisions are those of rouge_score" in done.stdout
+    reasons = {row["instruction"]: row["rejected"] for row in read_lines(rejects)}
+    assert reasons["Explain why the sky looks blue"]["neighbor_file"] == str(old)
+    assert reasons["Repeat this sentence word for word"] == {
+        "rule": "contaminated",
+        "detail": "shares 3 13-gram(s) with the evaluation set",
+        "row": 5,
+    }
+    assert [row["tag"] for row in read_lines(out)] == ["first"]
+
+
+def test_chinese_is_seen_by_the_unicode_tokenizer_alone(tmp_path: Path, cli: RunCli) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(record("请把下面的句子改写得更正式") + b"\n" + record("请把下面的句子改写得更加正式"))
+    done = cli("filter", source, "--out", out, "--rules", "none", "--tokenizer", "unicode", "--json")
+    assert orjson.loads(done.stdout)["rejected"] == {"not_novel": 1}
+    done = cli("filter", source, "--out", out, "--rules", "none", "--json")
+    assert orjson.loads(done.stdout)["kept"] == 2
+    assert done.stderr.startswith("selfinstruct: warning: ")
+    assert "tokenizer='unicode' sees every script" in done.stderr
+
+
+@pytest.mark.parametrize("prefilter", ["exact", "minhash", "none", "auto"])
+def test_prefilters_and_parquet(prefilter: str, tmp_path: Path, cli: RunCli) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    source.write_bytes(b"\n".join(ROWS))
+    done = cli("filter", source, "--out", out, "--prefilter", prefilter, "--rules", "none")
+    assert done.returncode == 0, done.stderr
+    again = cli("filter", out, "--out", tmp_path / "again.jsonl", "--json")
+    assert orjson.loads(again.stdout)["read"] == 3
+
+
+def test_verify_needs_an_exact_filter_of_the_rouge_tokenizer(tmp_path: Path, cli: RunCli) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(ROWS[0])
+    for flags in (("--tokenizer", "unicode"), ("--prefilter", "minhash")):
+        done = cli("filter", source, "--out", out, "--verify", 5, *flags)
+        assert done.returncode == 2
+        assert done.stderr.startswith("selfinstruct: --verify: ")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import orjson
 import pytest
-from selfinstruct_local.seeds import seed_file
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, Request
@@ -15,6 +14,7 @@ from selfinstruct_local.generate.interrupt import Interrupt
 from selfinstruct_local.generate.run import EXPORT, Outcome, open_run, run
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore
 from tests.scripted_engine import ScriptedEngine
 

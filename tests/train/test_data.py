@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from transformers import AutoTokenizer
 
@@ -8,7 +10,7 @@ from selfinstruct_local.train.template import alpaca_prompt
 
 
 @pytest.fixture(scope="module")
-def tokenizer(embedded_model: ModelFolder) -> AutoTokenizer:
+def tokenizer(embedded_model: ModelFolder) -> Any:
     return AutoTokenizer.from_pretrained(embedded_model.path)
 
 
@@ -21,7 +23,7 @@ def test_braces_and_special_tokens_in_data_are_data() -> None:
     assert "{input} </s> {0}" in alpaca_prompt("{input} </s> {0}", "y")
 
 
-def test_loss_is_on_the_response_and_its_end(tokenizer: AutoTokenizer) -> None:
+def test_loss_is_on_the_response_and_its_end(tokenizer: Any) -> None:
     example = build_example("Name a river.", "", "The Nile", tokenizer)
     supervised = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORED]
     assert tokenizer.decode(supervised[:-1]) == "The Nile"
@@ -30,7 +32,7 @@ def test_loss_is_on_the_response_and_its_end(tokenizer: AutoTokenizer) -> None:
     assert tokenizer.decode(prompt) == alpaca_prompt("Name a river.")
 
 
-def test_every_instance_is_an_example_and_what_is_not_is_counted(tokenizer: AutoTokenizer) -> None:
+def test_every_instance_is_an_example_and_what_is_not_is_counted(tokenizer: Any) -> None:
     tasks = [
         Task("Pick a label.", (Instance("a", "x"), Instance("b", "y"))),
         Task.single("Say nothing.", "", "  "),

@@ -21,7 +21,7 @@ TASKS = [
 
 
 def test_two_steps_and_an_answer(tmp_path: Path, embedded_model: ModelFolder) -> None:
-    settings = TrainSettings(max_steps=2, batch_size=2, learning_rate=1e-3, lora_dropout=0.0)
+    settings = TrainSettings(max_steps=2, batch_size=2, learning_rate=1e-3, warmup_ratio=0, lora_dropout=0)
     result = train_lora(TASKS, embedded_model, tmp_path, settings)
     assert [step for step, _, _ in result.losses] == [1, 2]
     # Both steps see the same two examples, so the fall is learning.

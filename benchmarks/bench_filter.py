@@ -1,0 +1,250 @@
+"""The novelty filter beside every way of doing the same, in one run, on one thread, decisions compared.
+
+    python benchmarks/bench_filter.py                      # a generated raw corpus, rich in near copies
+    python benchmarks/bench_filter.py alpaca_52k.jsonl     # a file of tasks, beside it
+
+Ratios are within this run; times are the minimum of several repeats; kernels are compiled before. What would take hours
+is timed on a sample and multiplied out, marked with *.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from results import machine, pin_threads, seconds, table, write_section
+
+pin_threads(1)
+
+import datasketch  # noqa: E402 - the threads are pinned first
+import numpy as np  # noqa: E402
+import rapidrouge  # noqa: E402
+import rensa  # noqa: E402
+import rouge_score_rs  # noqa: E402
+from rapidfuzz.distance import Indel  # noqa: E402
+from rapidfuzz.process import cdist  # noqa: E402
+from SetSimilaritySearch import all_pairs  # noqa: E402
+
+from corpus import instructions  # noqa: E402
+from selfinstruct_local.bench import Timing, as_strings, bench_filter, fastest, greedy_pairs  # noqa: E402
+from selfinstruct_local.kernels import Encoded, NoveltyIndex, encode, rouge_l_matrix  # noqa: E402
+from selfinstruct_local.kernels.minhash import Bands, choose_bands, jaccard_bound, signatures  # noqa: E402
+from selfinstruct_local.taskfiles import read_tasks  # noqa: E402
+
+THRESHOLD = 0.7
+SAMPLE_PAIRS = 20_000
+LSH_SAMPLE = 4_000
+SCAN_QUERIES = 60
+STREAM_POOL, STREAM_QUERIES = 50_000, 1_500
+SIGNATURE_SAMPLE = 3_000
+HASH_SEEDS = range(10)
+RECALL_QUERIES = 2_000
+
+
+def occurrence_sets(encoded: Encoded) -> list[list[str]]:
+    """Each text as the set of its tokens with their occurrence numbers, as the MinHash prefilter sees it."""
+    sets = []
+    for number in range(len(encoded)):
+        seen: dict[str, int] = {}
+        elements = []
+        for token in encoded.row(number):
+            seen[token] = seen.get(token, 0) + 1
+            elements.append(f"{token}#{seen[token]}")
+        sets.append(elements)
+    return sets
+
+
+def pair_scorers() -> list[tuple[str, Callable[[str, str], float]]]:
+    """Libraries that score one pair at a time."""
+    rust = rouge_score_rs.RougeScorer(["rougeL"], use_stemmer=False)
+    rapid = rapidrouge.RougeScorer(["rougeL"], use_stemmer=False)
+    return [
+        ("rouge-score-rs", lambda one, other: float(rust.score(one, other)["rougeL"].fmeasure)),
+        ("rapidrouge", lambda one, other: float(rapid.score(one, other)["rougeL"].fmeasure)),
+    ]
+
+
+def per_pair(texts: Sequence[str], kept: Any, name: str, score: Callable[[str, str], float]) -> Timing:
+    """A pair-at-a-time library in the published loop, from a sample of pairs."""
+    chosen = np.random.default_rng(0).integers(0, len(texts), (SAMPLE_PAIRS, 2)).tolist()
+    start = time.perf_counter()
+    found = [score(texts[one], texts[other]) for one, other in chosen]
+    pair = (time.perf_counter() - start) / SAMPLE_PAIRS
+    encoded = encode(texts)
+    ours = [rouge_l_matrix(encoded.block(i, i + 1), encoded.block(j, j + 1))[0, 0] for i, j in chosen[:2000]]
+    differ = sum(one != other for one, other in zip(ours, found, strict=False))
+    note = f"{pair * 1e6:.2f} us a pair; {len(ours)} scores compared, {differ or 'none'} differ"
+    return Timing(name, pair * greedy_pairs(kept), extrapolated=True, note=note)
+
+
+def datasketch_alone(encoded: Encoded, kept: Any) -> Timing:
+    """Datasketch's MinHash and MinHashLSH in a greedy loop, each candidate scored; from a sample, linear at best."""
+    bands = choose_bands(THRESHOLD, 0.999, len(encoded))
+    sets = occurrence_sets(encoded.block(0, LSH_SAMPLE))
+    strings = as_strings(encoded.block(0, LSH_SAMPLE))
+    blank = datasketch.MinHash(num_perm=bands.count * bands.rows, seed=1)
+    lsh = datasketch.MinHashLSH(num_perm=bands.count * bands.rows, params=(bands.count, bands.rows))
+    start = time.perf_counter()
+    decisions = []
+    for number, elements in enumerate(sets):
+        signature = blank.copy()
+        signature.update_batch([element.encode() for element in elements])
+        near = lsh.query(signature)
+        best = max((Indel.normalized_similarity(strings[number], strings[other]) for other in near), default=0.0)
+        decisions.append(best <= THRESHOLD)
+        if decisions[-1]:
+            lsh.insert(number, signature)
+    text = (time.perf_counter() - start) / LSH_SAMPLE
+    differ = int((np.array(decisions) != kept[:LSH_SAMPLE]).sum())
+    note = f"{text * 1e3:.2f} ms a text over the first {LSH_SAMPLE}, growing with the pool; {differ} decisions differ"
+    return Timing("datasketch MinHash + MinHashLSH + scoring", text * len(encoded), extrapolated=True, note=note)
+
+
+def set_join(encoded: Encoded, kept: Any) -> Timing:
+    """An exact set-similarity join over token occurrences, its pairs scored, then the greedy pass."""
+    sets, strings = occurrence_sets(encoded), as_strings(encoded)
+    start = time.perf_counter()
+    near: dict[int, list[int]] = {}
+    for one, other, _ in all_pairs(sets, similarity_func_name="jaccard", similarity_threshold=jaccard_bound(THRESHOLD)):
+        if Indel.normalized_similarity(strings[one], strings[other]) > THRESHOLD:
+            near.setdefault(max(one, other), []).append(min(one, other))
+    keep = np.ones(len(encoded), np.bool_)
+    for number in sorted(near):
+        keep[number] = not any(keep[other] for other in near[number])
+    spent = time.perf_counter() - start
+    return Timing(
+        "SetSimilaritySearch all_pairs + scoring", spent, note=f"{int((keep != kept).sum()) or 'no'} decisions differ"
+    )
+
+
+def filters(texts: Sequence[str]) -> str:
+    """The table of whole filters over `texts`."""
+    bench = bench_filter(texts, THRESHOLD)
+    encoded = encode(texts)
+    kept = NoveltyIndex(THRESHOLD).filter(encoded).kept
+    timings = bench.timings
+    minhash = NoveltyIndex(THRESHOLD, prefilter="minhash").filter(encoded).kept
+    note = f"{int((minhash != kept).sum()) or 'no'} decisions differ"
+    spent = fastest(lambda: NoveltyIndex(THRESHOLD, prefilter="minhash").filter(encoded), repeats=3)
+    timings.insert(4, Timing("filter (minhash), tokens ready", spent, note=note))
+    timings += [per_pair(texts, kept, name, score) for name, score in pair_scorers()]
+    timings += [datasketch_alone(encoded, kept), set_join(encoded, kept)]
+    own = timings[2].seconds
+    rows = [
+        (each.name, seconds(each.seconds) + ("*" if each.extrapolated else ""), f"{each.seconds / own:,.1f}", each.note)
+        for each in timings
+    ]
+    counts = f"{bench.texts} texts, {bench.tokens} tokens, {bench.kept} kept at ROUGE-L {THRESHOLD}"
+    intro = f"{counts}. One thread. * extrapolated."
+    return f"{intro}\n\n{table(('what', 'time', 'over ours', 'note'), rows)}"
+
+
+def scan(encoded: Encoded) -> str:
+    """All scores of some queries against the pool, one and two threads, beside rapidfuzz."""
+    strings = as_strings(encoded)
+    queries = encoded.block(0, SCAN_QUERIES)
+    pairs = SCAN_QUERIES * len(encoded)
+    rows = []
+    for threads in (1, 2):
+        ours = fastest(lambda threads=threads: rouge_l_matrix(queries, encoded, threads=threads), repeats=7)
+        theirs = fastest(
+            lambda threads=threads: cdist(
+                strings[:SCAN_QUERIES], strings, scorer=Indel.normalized_similarity, dtype=np.float64, workers=threads
+            ),
+            repeats=7,
+        )
+        rows.append((threads, f"{ours / pairs * 1e9:.1f}", f"{theirs / pairs * 1e9:.1f}", f"{theirs / ours:.2f}"))
+    own = rouge_l_matrix(queries, encoded)
+    peer = cdist(strings[:SCAN_QUERIES], strings, scorer=Indel.normalized_similarity, dtype=np.float64)
+    spoken = (encoded.lengths[:SCAN_QUERIES, None] > 0) & (encoded.lengths > 0)  # rapidfuzz calls two empty texts equal
+    worst = float(np.abs(own - peer)[spoken].max())
+    head = ("threads", "ours, ns a pair", "rapidfuzz cdist, ns a pair", "ratio")
+    return f"{table(head, rows)}\n\n{pairs} pairs; scores differ by at most {worst:.1e}."
+
+
+def stream(texts: Sequence[str]) -> str:
+    """One instruction at a time against a pool."""
+    index = NoveltyIndex(THRESHOLD)
+    size = min(STREAM_POOL, len(texts) - STREAM_QUERIES)
+    index.add(texts[:size])
+    spent: dict[str, list[float]] = {"filter([text])": [], "nearest(text, 10)": [], "mean_score(text)": []}
+    for text in texts[size : size + STREAM_QUERIES]:
+        for name, call in (
+            ("nearest(text, 10)", lambda text=text: index.nearest(text, 10)),
+            ("mean_score(text)", lambda text=text: index.mean_score(text)),
+            ("filter([text])", lambda text=text: index.filter([text])),
+        ):
+            start = time.perf_counter()
+            call()
+            spent[name].append((time.perf_counter() - start) * 1e6)
+    rows = [(name, f"{np.median(each):.0f}", f"{np.percentile(each, 99):.0f}") for name, each in spent.items()]
+    times = table(("call", "median, us", "99th percentile, us"), rows)
+    return f"Against a pool of {size}, {STREAM_QUERIES} texts.\n\n{times}"
+
+
+def minhash(encoded: Encoded) -> str:
+    """Signatures beside rensa and datasketch, and the measured recall over ten hash seeds."""
+    rows = []
+    tokens = [encoded.row(number) for number in range(SIGNATURE_SAMPLE)]
+    data = [[token.encode() for token in row] for row in tokens[:300]]
+    for bands in dict.fromkeys((choose_bands(THRESHOLD, 0.999, len(encoded)), Bands(41, 3), Bands(32, 4))):
+        count = bands.count * bands.rows
+        block = encoded.block(0, SIGNATURE_SAMPLE)
+        signatures(block, bands, 1)
+        ours = fastest(lambda block=block, bands=bands: signatures(block, bands, 1)) / SIGNATURE_SAMPLE
+
+        def with_rensa(count: int = count) -> None:
+            for row in tokens:
+                rensa.RMinHash(num_perm=count, seed=1).update(row)
+
+        blank = datasketch.MinHash(num_perm=count)
+
+        def with_datasketch(blank: Any = blank) -> None:
+            for row in data:
+                blank.copy().update_batch(row)
+
+        theirs = fastest(with_rensa) / SIGNATURE_SAMPLE
+        slow = fastest(with_datasketch, repeats=3) / len(data)
+        cells = (ours * 1e6, theirs * 1e6, slow * 1e6)
+        rows.append((count, *(f"{cell:.2f}" for cell in cells), f"{theirs / ours:.2f}", f"{slow / ours:.0f}"))
+    head = ("permutations", "ours, us a text", "rensa", "datasketch update_batch", "rensa / ours", "datasketch / ours")
+    return f"{table(head, rows)}\n\n{recall(encoded)}"
+
+
+def recall(encoded: Encoded) -> str:
+    """Share of the pairs above the threshold that the bands find, by score, over ten seeds."""
+    size = len(encoded) - RECALL_QUERIES
+    found: dict[tuple[float, float], list[float]] = {}
+    pairs: dict[tuple[float, float], int] = {}
+    for seed in HASH_SEEDS:
+        index = NoveltyIndex(THRESHOLD, prefilter="minhash", seed=seed)
+        index.add(encoded.block(0, size))
+        for each in index.measure_recall(encoded.block(size, len(encoded))):
+            if each.pairs:
+                found.setdefault((each.low, each.high), []).append(each.found / each.pairs)
+                pairs[each.low, each.high] = each.pairs
+    rows = [
+        (f"{low:.2f} to {high:.2f}", pairs[low, high], f"{np.mean(shares):.5f}", f"{min(shares):.5f}")
+        for (low, high), shares in found.items()
+    ]
+    head = ("ROUGE-L F", "pairs", "mean recall", "least")
+    return f"Recall over {len(HASH_SEEDS)} hash seeds, promised 0.999:\n\n{table(head, rows)}"
+
+
+def main() -> None:
+    """Measures the generated corpus, and the file that was named."""
+    raw = instructions(52_002, near_copies=0.25)
+    write_section("Filter: a generated raw corpus, a quarter near copies", f"{machine()}.\n\n{filters(raw)}")
+    texts = raw
+    if len(sys.argv) > 1:
+        texts = [task.instruction for task in read_tasks(Path(sys.argv[1]))]
+        write_section(f"Filter: {Path(sys.argv[1]).stem}", f"{machine()}.\n\n{filters(texts)}")
+    encoded = encode(texts)
+    write_section("Scan", f"{machine()}.\n\n{scan(encoded)}")
+    write_section("Stream", f"{machine()}. One thread.\n\n{stream(texts)}")
+    write_section("MinHash", f"{machine()}. One thread.\n\n{minhash(encode(raw))}")
+
+
+if __name__ == "__main__":
+    main()

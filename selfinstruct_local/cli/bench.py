@@ -1,0 +1,46 @@
+"""`selfinstruct bench`: speed on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `filter` a command of its own while it is the only one."""
+
+
+@app.command("filter")
+def filter_(
+    *,
+    corpus: Annotated[Path | None, typer.Option(help="File of tasks to measure on. Left out: the seeds.")] = None,
+    threshold: Annotated[float, typer.Option(help="ROUGE-L F above which it is a near copy.")] = 0.7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the timings as JSON.")] = False,
+) -> None:
+    """Time the novelty filter beside comparing all pairs, and compare their decisions."""
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.seeds import seed_file
+    from selfinstruct_local.taskfiles import read_tasks
+
+    if not 0 < threshold <= 1:
+        message = f"--threshold {threshold}: above 0 and at most 1"
+        raise WrongUseError(message)
+    texts = [task.instruction for task in read_tasks(corpus or seed_file())]
+
+    from selfinstruct_local.bench import bench_filter  # imports numba
+
+    result = bench_filter(texts, threshold)
+    if as_json:
+        import orjson
+
+        typer.echo(orjson.dumps(result.as_record()).decode())
+        return
+    typer.echo(
+        f"{result.texts} texts, {result.tokens} tokens, {result.kept} kept above ROUGE-L {threshold}; one thread"
+    )
+    for timing in result.timings:
+        mark = " (extrapolated)" if timing.extrapolated else ""
+        typer.echo(f"{timing.seconds:>12.4f} s  {timing.name}{mark}{f': {timing.note}' if timing.note else ''}")

@@ -1,0 +1,114 @@
+"""Writing records: JSON lines, one JSON array, or Parquet; always aside first, then renamed into place.
+
+The format follows from the ending of the name. Parquet needs pyarrow: the extra `parquet`, or `train`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO, Protocol
+
+import orjson
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import replace_atomically
+
+PARQUET = ".parquet"
+ROW_GROUP = 16384
+
+
+class RecordWriter(Protocol):
+    """Takes records one by one."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes one record."""
+
+
+@contextmanager
+def open_writer(path: Path, *, lines: bool = False) -> Iterator[RecordWriter]:
+    """A writer whose file takes its place when the block ends without an error.
+
+    Args:
+        path: `.json` makes one indented array, `.parquet` Parquet, anything else JSON lines.
+        lines: write JSON lines whatever the ending.
+
+    Raises:
+        WrongUseError: Parquet is wanted and pyarrow is missing.
+    """
+    with replace_atomically(path) as stream:
+        if lines or path.suffix not in {".json", PARQUET}:
+            yield _LineWriter(stream)
+        elif path.suffix == ".json":
+            array = _ArrayWriter(stream)
+            yield array
+            array.close()
+        else:
+            table = _ParquetWriter(stream)
+            yield table
+            table.close()
+
+
+class _LineWriter:
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+
+
+class _ArrayWriter:
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._before = b"[\n"
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._stream.write(self._before)
+        self._stream.write(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        self._before = b",\n"
+
+    def close(self) -> None:
+        self._stream.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")
+
+
+class _ParquetWriter:
+    """Buffers a row group at a time; the columns are those of the first group."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._parquet = import_parquet()
+        self._stream = stream
+        self._rows: list[dict[str, Any]] = []
+        self._writer: Any = None
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._rows.append(record)
+        if len(self._rows) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        table = pa.Table.from_pylist(self._rows, schema=None if self._writer is None else self._writer.schema)
+        if self._writer is None:
+            self._writer = self._parquet.ParquetWriter(self._stream, table.schema)
+        self._writer.write_table(table)
+        self._rows.clear()
+
+    def close(self) -> None:
+        if self._rows or self._writer is None:
+            self._flush()
+        self._writer.close()
+
+
+def import_parquet() -> ModuleType:
+    """The module `pyarrow.parquet`.
+
+    Raises:
+        WrongUseError: it is not installed.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        message = "Parquet needs pyarrow, which is missing; install this package with its extra 'parquet'"
+        raise WrongUseError(message) from error
+    return parquet
