@@ -147,7 +147,8 @@ def _published_loop(texts: Sequence[str], kept: Any, threshold: float) -> Timing
     tokens = [scorer._tokenizer.tokenize(text) for text in texts]  # noqa: SLF001 - as the published program does
     pool = np.flatnonzero(kept)
     # Whole decisions are sampled, so that they can be compared; early texts have few to be compared with.
-    queries, pairs, differing = [], 0, 0
+    queries: list[int] = []
+    pairs, differing = 0, 0
     stream = random.Random(0)  # noqa: S311 - a sample
     start = time.perf_counter()
     while pairs < PUBLISHED_SAMPLE_PAIRS or not queries:

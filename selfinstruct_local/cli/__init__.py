@@ -52,7 +52,7 @@ def main() -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong use, 3 partly done, 130 and 143 signals."""
     go_offline()
     os.environ["TQDM_DISABLE"] = "1"  # progress is shown by our own displays, not by each library's bars
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         code = app(standalone_mode=False)
     except UserFacingError as error:

@@ -1,6 +1,17 @@
-import pytest
+import re
 
-from selfinstruct_local.filter.rules import RULE_SETS, apply_rules, repeated_share
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfinstruct_local.filter.rules import (
+    ALPACA_UNSUITABLE,
+    REPETITION_SHARE,
+    RULE_SETS,
+    _could_loop,
+    apply_rules,
+    repeated_share,
+)
 from selfinstruct_local.tasks import Instance, Task
 
 LONG = " ".join(["word"] * 151)
@@ -77,3 +88,33 @@ def test_a_refusal_says_what_it_saw() -> None:
 )
 def test_repeated_share(words: str, share: float) -> None:
     assert repeated_share(words.split()) == pytest.approx(share)
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=40), st.integers(1, 12), st.integers(0, 30))
+def test_what_is_asked_first_loses_no_loop(noise: list[str], period: int, times: int) -> None:
+    words = noise[:10] + noise[:period] * times + noise[10:]
+    if repeated_share(words) > REPETITION_SHARE:
+        assert _could_loop(words)
+
+
+def plain_repeated_share(words: list[str]) -> float:
+    best = 0
+    for period in range(1, 9):
+        for start in range(period, len(words)):
+            end = start
+            while end < len(words) and words[end] == words[end - period]:
+                end += 1
+            best = max(best, end - start)
+    return best / len(words) if len(words) >= 12 else 0.0
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=40))
+def test_repeated_share_is_that_of_its_plain_twin(words: list[str]) -> None:
+    assert repeated_share(words) == plain_repeated_share(words)
+
+
+@given(st.text(alphabet="imageIMAGE ſK_x goto.", max_size=30))
+def test_unsuitable_words_are_those_of_the_published_pattern(text: str) -> None:
+    pattern = re.compile(rf"\b({'|'.join(ALPACA_UNSUITABLE)})\b", re.IGNORECASE)
+    (rule,) = (rule for rule in RULE_SETS["alpaca"] if rule.name == "unsuitable_word")
+    assert (rule.refuses(Task(text)) is not None) == (pattern.search(text) is not None)

@@ -1,0 +1,206 @@
+"""Where compiled kernels are kept, and the one decorator that compiles them.
+
+Numba's own cache lies beside the source or in a shared user folder, and loading it unpickles what it finds. Here
+it lies in one private folder of the user (mode 0700, checked for owner and for links before each use), so read-only
+installs work, a run folder is never loaded from, and nobody else can plant code. The folder is looked for when the
+first kernel is compiled, not on import.
+
+Leans on: numba.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching
+
+_SOURCE = Path(__file__).resolve().parent
+
+
+def _candidates() -> list[Path]:
+    """Folders that may hold the cache, best first."""
+    chosen = [os.environ.get("SELFINSTRUCT_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")]
+    folders = [Path(folder) / "selfinstruct-local" for folder in chosen if folder and Path(folder).is_absolute()]
+    home = Path("~").expanduser()
+    if home.is_absolute():
+        folders.append(home / ".cache" / "selfinstruct-local")
+    folders.append(Path(tempfile.gettempdir()) / f"selfinstruct-local-{os.getuid()}")
+    return folders
+
+
+def is_private(folder: Path) -> bool:
+    """Tell whether `folder` is a real directory of this user that nobody else may write to or read."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == os.getuid()
+        and not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    )
+
+
+def cache_folder() -> Path | None:
+    """Return the private folder for compiled kernels, made if need be; None if none can be had.
+
+    The first that works of `$SELFINSTRUCT_CACHE_DIR`, `$XDG_CACHE_HOME`, `~/.cache` and the temporary folder (each
+    with a `selfinstruct-local` folder of its own, mode 0700). One that belongs to somebody else, is a link, or is
+    open to others is passed over.
+    """
+    for folder in _candidates():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if is_private(folder):
+                tempfile.TemporaryFile(dir=folder).close()
+                return folder
+        except OSError:
+            continue
+    return None
+
+
+def _source_stamp() -> str:
+    """Return a digest of every kernel source: Numba looks only at the file of the outermost function."""
+    digest = hashlib.sha256()
+    for path in sorted(_SOURCE.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+class _PrivateLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocator):  # type: ignore[misc]  # noqa: SLF001 (no public way)
+    """Numba's cache locator for the private folder."""
+
+    _stamp: str | None = None
+
+    def __init__(self, function: Callable[..., Any], path: str) -> None:
+        self._py_file = path
+        self._lineno = function.__code__.co_firstlineno
+        folder = cache_folder()
+        if folder is None:
+            message = "no private folder for compiled kernels"
+            raise OSError(message)
+        self._folder = folder
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], path: str) -> "_PrivateLocator | None":
+        try:
+            locator = cls(function, path)
+            locator.ensure_cache_path()
+        except OSError:
+            return None
+        return locator
+
+    def get_cache_path(self) -> str:
+        name = "kernels-" + hashlib.sha256(str(_SOURCE).encode()).hexdigest()[:16]
+        return str(self._folder / name)
+
+    def get_source_stamp(self) -> str:
+        if _PrivateLocator._stamp is None:
+            _PrivateLocator._stamp = _source_stamp()
+        return _PrivateLocator._stamp
+
+
+class _PrivateCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_PrivateLocator,)
+
+
+class _PrivateFunctionCache(caching.FunctionCache):  # type: ignore[misc]
+    _impl_class = _PrivateCacheImpl
+
+
+class _Announcer:
+    """Say once, on stderr, that kernels are being compiled."""
+
+    said = False
+
+    @classmethod
+    def say(cls, folder: Path | None) -> None:
+        if not cls.said:
+            cls.said = True
+            where = f"kept in {folder}" if folder else "not kept: no private cache folder can be written"
+            sys.stderr.write(f"selfinstruct: compiling the similarity kernels, once ({where})\n")
+
+
+class _LazyCache:
+    """Stands in for Numba's cache until the first compilation, so that importing touches no file."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._cache: Any = None
+        self._opened = False
+
+    def _open(self) -> Any:
+        if not self._opened:
+            self._opened = True
+            try:
+                self._cache = _PrivateFunctionCache(self._function)
+            except (RuntimeError, OSError):  # Numba: "no locator available"
+                self._cache = None
+        return self._cache
+
+    def load_overload(self, signature: object, target: object) -> object:
+        cache = self._open()
+        try:
+            found = cache.load_overload(signature, target) if cache else None
+        except Exception:  # noqa: BLE001 (a torn cache file may raise anything on unpickling; it is compiled afresh)
+            found = None
+            with contextlib.suppress(OSError):
+                cache.flush()
+        if found is None:
+            _Announcer.say(Path(cache.cache_path) if cache else None)
+        return found
+
+    def save_overload(self, signature: object, data: object) -> None:
+        cache = self._open()
+        if cache:
+            try:
+                cache.save_overload(signature, data)
+            except (OSError, EOFError, pickle.UnpicklingError):  # a full disk costs the cache, not the answer
+                self._cache = None
+
+    @property
+    def cache_path(self) -> str | None:
+        cache = self._open()
+        return cache.cache_path if cache else None
+
+    def enable(self) -> None:
+        """Do nothing: always on."""
+
+    def disable(self) -> None:
+        """Do nothing: always on."""
+
+    def flush(self) -> None:
+        cache = self._open()
+        if cache:
+            cache.flush()
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile `function` with Numba to be called from Python: no GIL, IEEE arithmetic as written, privately cached.
+
+    A kernel may slice arrays but not allocate: without reference counts, which Numba keeps with a locked
+    instruction for each array taken out of a tuple, the index is a third faster.
+    """
+    return _compiled(function, no_cpython_wrapper=False)
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """Compile `function` as `kernel` does, for other kernels only: without what Python would call."""
+    return _compiled(function, no_cpython_wrapper=True)
+
+
+def _compiled(function: Callable[..., Any], *, no_cpython_wrapper: bool) -> Any:
+    dispatcher = numba.njit(
+        nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=no_cpython_wrapper, no_cfunc_wrapper=True
+    )(function)
+    dispatcher._cache = _LazyCache(function)  # noqa: SLF001 (what Numba's own cache=True does)
+    return dispatcher

@@ -1,0 +1,281 @@
+"""The pool and its four prefilters: what holds the arrays, makes room and calls the kernels.
+
+Each prefilter has the same three methods: `prepare` before a batch (room, order), `join` for the batch, `rebuild`
+after a pool was loaded. Only `PrefixIndex` and `BandIndex` are fast; `NoIndex` scores every pair, and `SharedIndex`
+keeps its bands in a storage of datasketch.
+
+Leans on: numpy, the kernels of the bounds, the prefix index and MinHash.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import bounds, minhash, prefix
+from .tokenize import Encoded
+
+
+class FilterResult(NamedTuple):
+    """What `filter` and `check` say of n texts.
+
+    kept: bool[n]. neighbor: int64[n], for a rejected text the index position of its highest score, the lowest such
+    position on ties; -1 for a kept one. score: float64[n], that score; NaN for a kept one.
+    """
+
+    kept: NDArray[np.bool_]
+    neighbor: NDArray[np.int64]
+    score: NDArray[np.float64]
+
+
+def no_result(n: int) -> FilterResult:
+    """Return room for the result of `n` texts; the kernels fill it."""
+    return FilterResult(np.empty(n, np.bool_), np.empty(n, np.int64), np.empty(n, np.float64))
+
+
+def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return `array`, or a copy at least twice as long if it has less than `size` rows; new rows are zero."""
+    if size <= array.shape[0]:
+        return array
+    longer = np.zeros((max(size, 2 * array.shape[0]), *array.shape[1:]), array.dtype)
+    longer[: array.shape[0]] = array
+    return longer
+
+
+class State:
+    """The pool, the plan of a threshold, and the work space all prefilters share."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self.rows = 0
+        self.vocabulary = 0
+        self.pool = bounds.Pool(np.zeros(1 << 12, np.int32), np.zeros(1 << 8, np.int64))
+        prefix_, distance, widest = np.zeros((3, bounds.PLANNED + 1, bounds.BUCKETS), np.int32)
+        self.plan = bounds.Plan(prefix_, distance, widest, np.zeros((bounds.PLANNED + 1, 2), np.int32))
+        bounds.fill_plan(threshold, self.plan)
+        self.scratch = bounds.Scratch(
+            np.zeros(1 << 10, np.uint64), np.zeros(1 << 7, np.uint8), np.zeros(1 << 8, np.int64),
+            np.zeros(1 << 8, np.int64), np.zeros(1 << 7, np.int64),
+        )  # fmt: skip
+
+    @property
+    def longest(self) -> int:
+        """The longest text there is room for."""
+        return self.scratch.occurrences.size
+
+    def make_room(self, batch: Encoded, *, adding: bool) -> None:
+        """Grow the arrays for `batch`."""
+        rows = self.rows + (len(batch) if adding else 0)
+        longest = min(batch.ids.size, self.longest)
+        if batch.ids.size > self.longest:
+            longest = int(batch.lengths.max())
+        self.vocabulary = len(batch.vocabulary)
+        pattern, carries, seen, hits, occurrences = self.scratch
+        if max(rows - seen.size, longest - carries.size, self.vocabulary - pattern.size) > 0:
+            self.scratch = bounds.Scratch(
+                grown(pattern, self.vocabulary), grown(carries, longest), grown(seen, rows), grown(hits, rows),
+                grown(occurrences, longest),
+            )  # fmt: skip
+        if adding:
+            used = int(self.pool.offsets[self.rows])
+            ids, offsets = grown(self.pool.ids, used + batch.ids.size), grown(self.pool.offsets, rows + 1)
+            if ids is not self.pool.ids or offsets is not self.pool.offsets:
+                self.pool = bounds.Pool(ids, offsets)
+
+    def texts(self, batch: Encoded) -> Encoded:
+        """Return the pool itself as encoded texts (a copy), with the vocabulary of `batch`."""
+        offsets = self.pool.offsets[: self.rows + 1].copy()
+        return Encoded(self.pool.ids[: offsets[-1]].copy(), offsets, batch.vocabulary)
+
+
+class Prefilter(Protocol):
+    """What a prefilter does."""
+
+    def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
+        """Make ready for `batch`; the state has made room."""
+
+    def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
+        """Judge and add `batch`: `mode` is JUDGE, JUDGE_AND_ADD or ADD of `bounds`."""
+
+
+class NoIndex:
+    """Scores every pair."""
+
+    def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
+        """Nothing to make ready."""
+
+    def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
+        """See `Prefilter`."""
+        result = no_result(len(batch))
+        state.rows = bounds.join_all(
+            batch.ids, batch.offsets, state.rows, mode, state.pool, state.scratch, state.threshold, *result
+        )
+        return result
+
+
+class PrefixIndex:
+    """The exact prefix index (see `prefix`)."""
+
+    def __init__(self) -> None:
+        self._order = np.zeros(1 << 10, np.int32)
+        self._ordered = 0  # tokens that have their place in the order
+        self._sorted_rows = 0  # texts counted when the order was last sorted
+        self._reads = np.zeros((1 << 10, 4), np.int64)
+        self._clear(1 << 12)
+
+    def _clear(self, arena: int) -> None:
+        self._postings = prefix.Postings(
+            np.zeros((self._order.size, 4), np.int32),
+            np.zeros((16 * prefix.GROUPS, 4), np.int32),
+            np.zeros((arena, 2), np.uint64),
+        )
+        self._counters = np.zeros(prefix.COUNTERS, np.int64)
+
+    def _grow(self) -> None:
+        """Double the arena or the blocks of groups, whichever the kernel missed.
+
+        Raises:
+            MemoryError: past 2**31 postings, which is as far as int32 columns count.
+        """
+        postings = self._postings
+        if self._counters[prefix.SHORT] == prefix.SHORT_OF_BLOCKS:
+            self._postings = postings._replace(groups=grown(postings.groups, postings.groups.shape[0] + 1))
+            return
+        if 2 * postings.entries.shape[0] > 1 << 31:
+            message = "the prefix index is full (2**31 postings): split the pool, or use prefilter='minhash'"
+            raise MemoryError(message)
+        arena = postings.entries.shape[0] + 1
+        self._postings = postings._replace(entries=grown(postings.entries, arena))
+
+    def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
+        """Give every token its place in the order: sorted anew when the pool will double, else at the rare end."""
+        tokens = state.vocabulary
+        if tokens > self._order.size:
+            self._order = grown(self._order, tokens)
+            self._postings = self._postings._replace(lists=grown(self._postings.lists, self._order.size))
+        # A query of m tokens reads at most m lists, or GROUPS groups of each.
+        self._reads = grown(self._reads, prefix.GROUPS * state.longest)
+        if adding and state.rows + len(batch) > 2 * self._sorted_rows + 1000:
+            self._sort(state, batch)
+        if self._ordered < tokens:
+            self._order[self._ordered : tokens] = -np.arange(self._ordered + 1, tokens + 1)
+            self._ordered = tokens
+
+    def _sort(self, state: State, batch: Encoded) -> None:
+        """Sort the tokens by how often pool and batch hold them, and index the pool anew."""
+        texts = state.texts(batch)
+        counts = np.bincount(texts.ids, minlength=state.vocabulary) + np.bincount(batch.ids, minlength=state.vocabulary)
+        self._order[np.argsort(counts, kind="stable")] = np.arange(counts.size, dtype=np.int32)
+        self._ordered = counts.size
+        self._sorted_rows = len(texts) + len(batch)
+        lengths = np.concatenate([texts.lengths, batch.lengths])
+        postings = int(state.plan.depth[np.minimum(lengths, bounds.PLANNED), 1].sum())
+        self._clear(max(1 << 12, self._postings.entries.shape[0], 3 * postings))
+        state.rows = 0
+        self.join(state, texts, bounds.ADD)
+
+    def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
+        """See `Prefilter`; grows the postings as the kernel asks."""
+        result = no_result(len(batch))
+        done = 0
+        while True:
+            done, state.rows = prefix.join_rows(
+                batch.ids, batch.offsets, done, state.rows, mode, state.pool, self._order, state.plan, self._postings,
+                state.scratch, self._reads, self._counters, state.threshold, *result,
+            )  # fmt: skip
+            if done == len(batch):
+                return result
+            self._grow()
+
+
+class BandIndex:
+    """MinHash bands in the compiled table (see `minhash`)."""
+
+    def __init__(self, threshold: float, recall: float, seed: int) -> None:
+        self._settings = (threshold, recall, seed)
+        self._room = 0
+        self._order = np.zeros(0, np.int32)  # any order serves to count occurrences
+        self._counters = np.zeros(1, np.int64)
+
+    def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
+        """Grow the table, with bands chosen for the pool that it will have room for."""
+        self._order = grown(self._order, state.vocabulary)
+        rows = state.rows + (len(batch) if adding else 0)
+        if self._room and rows <= self._room:
+            return
+        self._room = max(rows, 1 << 10, 2 * state.rows)
+        threshold, recall, seed = self._settings
+        self.bands = minhash.choose_bands(threshold, recall, self._room)
+        self._permutations = minhash.permutations(self.bands.bands * self.bands.rows, seed)
+        self._table = minhash.band_table(self._room, self.bands)
+        texts, state.rows = state.texts(batch), 0
+        self.join(state, texts, bounds.ADD)
+
+    def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
+        """See `Prefilter`."""
+        result = no_result(len(batch))
+        state.rows = minhash.join_bands(
+            batch.ids, batch.offsets, state.rows, mode, state.pool, self._order, state.plan, batch.vocabulary.hashes,
+            self._permutations, self._table, state.scratch, self._counters, state.threshold, *result,
+        )  # fmt: skip
+        return result
+
+    def candidates(self, state: State, batch: Encoded) -> NDArray[np.bool_]:
+        """Return which rows of the pool share a band with each text, bool[texts, rows]."""
+        marked = np.zeros((len(batch), state.rows), np.bool_)
+        minhash.mark_candidates(
+            batch.ids, batch.offsets, state.pool, self._order, state.plan, batch.vocabulary.hashes, self._permutations,
+            self._table, state.scratch, self._counters, state.threshold, marked,
+        )  # fmt: skip
+        return marked
+
+
+class SharedIndex:
+    """MinHash bands in datasketch's `MinHashLSH`, for its storages; a Python step a text and a band.
+
+    The bands are those for `expected` texts, since a storage cannot be divided anew. Keys are row numbers.
+    """
+
+    def __init__(
+        self, threshold: float, recall: float, seed: int, storage: dict[str, Any], expected: int = 100_000
+    ) -> None:
+        self.bands = minhash.choose_bands(threshold, recall, expected)
+        self._seed = seed
+        self._lsh = minhash.datasketch_lsh(self.bands, storage)
+
+    def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
+        """Nothing to make ready."""
+
+    def _query(self, signature: minhash.Signature, state: State) -> NDArray[np.int64]:
+        rows = np.fromiter(self._lsh.query(signature), np.int64)
+        return np.sort(rows[rows < state.rows])
+
+    def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
+        """See `Prefilter`."""
+        result = no_result(len(batch))
+        for r, values in enumerate(minhash.signatures(batch, self.bands, self._seed)):
+            row = batch.ids[batch.offsets[r] : batch.offsets[r + 1]]
+            signature = minhash.Signature(values)
+            result.kept[r], result.neighbor[r], result.score[r] = True, -1, np.nan
+            if row.size and mode != bounds.ADD:
+                hits = self._query(signature, state)
+                state.scratch.hits[: hits.size] = hits
+                best = bounds.judge_hits(row, hits.size, state.pool, state.scratch, state.threshold)
+                result.neighbor[r], result.score[r] = best
+                result.kept[r] = best[0] < 0
+            if mode != bounds.JUDGE and result.kept[r]:
+                if row.size:
+                    self._lsh.insert(state.rows, signature)
+                end = state.pool.offsets[state.rows]
+                state.pool.ids[end : end + row.size] = row
+                state.pool.offsets[state.rows + 1] = end + row.size
+                state.rows += 1
+        return result
+
+    def candidates(self, state: State, batch: Encoded) -> NDArray[np.bool_]:
+        """Return which rows of the pool share a band with each text, bool[texts, rows]."""
+        marked = np.zeros((len(batch), state.rows), np.bool_)
+        for r, values in enumerate(minhash.signatures(batch, self.bands, self._seed)):
+            if batch.offsets[r] < batch.offsets[r + 1]:
+                marked[r, self._query(minhash.Signature(values), state)] = True
+        return marked
