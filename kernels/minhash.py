@@ -15,10 +15,9 @@ Leans on: numpy, datasketch, the bounds.
 # ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers the types of kernels; their docstrings say them)
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from datasketch import MinHashLSH
 from numpy.typing import NDArray
 
 from .bounds import (
@@ -36,6 +35,9 @@ from .bounds import (
 from .cache import inner, kernel
 from .lcs import popcount, prefetch
 from .tokenize import Encoded
+
+if TYPE_CHECKING:
+    from datasketch import MinHashLSH
 
 #: What decides between few rows a band (many candidates) and many (many bands), measured on the 52,002 Alpaca
 #: instructions at threshold 0.7 and recall 0.999: the share of the pool that bands of 1, 2, ... rows leave as
@@ -283,8 +285,10 @@ class Signature:
         return int(self.hashvalues.size)
 
 
-def datasketch_lsh(bands: Bands, storage_config: dict[str, Any] | None = None) -> MinHashLSH:
+def datasketch_lsh(bands: Bands, storage_config: dict[str, Any] | None = None) -> "MinHashLSH":
     """Return an empty `MinHashLSH` with these bands; `storage_config` as datasketch takes it (Redis, Cassandra...)."""
+    from datasketch import MinHashLSH  # imports scipy, which takes as long as numba
+
     return MinHashLSH(
         num_perm=bands.bands * bands.rows, params=(bands.bands, bands.rows), storage_config=storage_config
     )

@@ -58,19 +58,23 @@ def _too_short(task: Task) -> str | None:
 
 
 def _too_long(task: Task) -> str | None:
+    if len(task.instruction) <= 2 * MAX_WORDS:  # so many words need more characters
+        return None
     words = len(task.instruction.split())
     return f"{words} words, at most {MAX_WORDS} wanted" if words > MAX_WORDS else None
 
 
 def _unsuitable_word(phrases: Iterable[str]) -> Callable[[Task], str | None]:
     phrases = tuple(phrases)
+    # "image" stands in every text in which "images" does.
+    parts = tuple(each for each in phrases if not any(other in each for other in phrases if other != each))
     pattern = re.compile(rf"\b({'|'.join(map(re.escape, phrases))})\b", re.IGNORECASE)
 
     def check(task: Task) -> str | None:
         text = task.instruction
         # The pattern decides; that none of the phrases stands anywhere tells much faster that it cannot match. Beyond
         # ASCII, letters may match others in another case, so there the pattern is asked at once.
-        if text.isascii() and not any(map(text.lower().__contains__, phrases)):
+        if text.isascii() and not any(map(text.lower().__contains__, parts)):
             return None
         match = pattern.search(text)
         return f"asks for what text cannot give: {match[0]!r}" if match else None
@@ -108,9 +112,10 @@ def _input_is_output(task: Task) -> str | None:
 
 
 def _output_is_instruction(task: Task) -> str | None:
-    wanted = task.instruction.strip().lower()
+    wanted = task.instruction.strip()
     for instance in task.instances:
-        if instance.output.strip().lower() == wanted:
+        output = instance.output.strip()
+        if len(output) == len(wanted) and output.lower() == wanted.lower():
             return "an output repeats the instruction"
     return None
 

@@ -150,7 +150,7 @@ def test_a_signal_ends_the_run_after_the_commit_in_hand(tmp_path: Path) -> None:
 
 
 def test_the_ledger_says_why(tmp_path: Path) -> None:
-    generate(tmp_path, settings(), ScriptedEngine())
+    generate(tmp_path, settings(num=120), ScriptedEngine())
     with RunStore(tmp_path, read_only=True) as store:
         rejected = store.totals().rejected
         assert {"empty_output", "unfinished", "not_novel"} <= set(rejected)

@@ -99,7 +99,7 @@ def test_random_pairs_match_the_twin_bit_for_bit() -> None:
             assert got[i, j] == oracles.score(a, b), (a, b)
 
 
-@settings(max_examples=10_000 if oracles.SOAK else 300, deadline=None)
+@settings(max_examples=100_000 if oracles.SOAK else 300, deadline=None)
 @given(st.lists(st.sampled_from("abcdef"), max_size=80), st.lists(st.sampled_from("abcdef"), max_size=80))
 def test_hypothesis_pairs_match_rouge_score(a: list[str], b: list[str]) -> None:
     assert rouge_l(" ".join(a), " ".join(b)) == oracles.rouge_l(" ".join(a), " ".join(b)) == oracles.score(a, b)

@@ -2,11 +2,15 @@
 
 import math
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rapidfuzz.distance import LCSseq
+from rapidfuzz.process import cdist
 
 from selfinstruct_local.kernels import Encoded, FilterResult, NoveltyIndex, encode
 from tests.kernels import oracles
@@ -26,6 +30,19 @@ def joined(parts: list[FilterResult]) -> FilterResult:
         np.concatenate([np.empty(0, np.int64), *(part.neighbor for part in parts)]),
         np.concatenate([np.empty(0), *(part.score for part in parts)]),
     )
+
+
+def all_scores(rows: list[list[str]]) -> Iterator[NDArray[np.float64]]:
+    """For each row its ROUGE-L F with all rows, from rapidfuzz's LCS, in `rouge_score`'s float64 steps."""
+    numbers: dict[str, int] = {}
+    strings = ["".join(chr(0x100 + numbers.setdefault(token, len(numbers))) for token in row) for row in rows]
+    lengths = np.array([len(row) for row in rows], np.float64)
+    for start in range(0, len(rows), 1000):
+        block = slice(start, start + 1000)
+        common = cdist(strings[block], strings, scorer=LCSseq.similarity, dtype=np.int32).astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            precision, recall = common / lengths[block, None], common / lengths[None, :]
+            yield from np.where(common > 0, 2 * precision * recall / (precision + recall), 0.0)
 
 
 def assert_same(result: FilterResult, expected: tuple[list[bool], list[int], list[float | None]]) -> None:
@@ -54,10 +71,23 @@ def test_near_copies_exact_none_and_the_loop_agree(corpus: list[list[str]]) -> N
     assert np.array_equal(a.neighbor, b.neighbor)
     assert np.array_equal(a.score, b.score, equal_nan=True)
     assert 0.2 < a.kept.mean() < 0.9
-    # The oracle on a prefix: quadratic in Python.
-    some = 1500 if oracles.SOAK else 700
-    kept, neighbor, score = oracles.greedy(rows[:some], 0.7)
-    assert_same(FilterResult(a.kept[:some], a.neighbor[:some], a.score[:some]), (kept, neighbor, score))
+    # All pairs again with another library's LCS and numpy's float64, and pairs that matter with google's own code.
+    rng = random.Random(5)
+    pool: list[int] = []
+    checked = 0
+    for i, scores in enumerate(all_scores(rows)):
+        seen = scores[pool]
+        best = int(seen.argmax()) if pool else -1
+        if pool and seen[best] > 0.7:
+            assert (a.kept[i], a.neighbor[i], a.score[i]) == (False, best, seen[best])
+        else:
+            assert (a.kept[i], a.neighbor[i]) == (True, -1)
+            pool.append(i)
+        near = np.flatnonzero((scores[:i] > 0.6) & (scores[:i] < 0.8)).tolist()
+        for j in rng.sample(near, min(len(near), 2)):
+            assert oracles.rouge_l(" ".join(rows[i]), " ".join(rows[j])) == scores[j]
+            checked += 1
+    assert checked > count / 2
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,4 +1,4 @@
-"""What every seed file must hold. The facts inside the seeds are checked in tests/test_seed_facts.py."""
+"""What every seed file must hold. The facts inside the seeds are checked in the test_facts_*.py beside it."""
 
 import unicodedata
 from collections import Counter
@@ -7,10 +7,10 @@ from itertools import combinations
 import orjson
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
-from selfinstruct_local.seeds import seed_file
 
 from selfinstruct_local.filter.rules import RULE_SETS, apply_rules
 from selfinstruct_local.generate.parse import parse_task_blocks
+from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.taskfiles import read_rows, read_tasks
 from tests.generate.test_parse import completion
 
@@ -18,9 +18,10 @@ SEEDS = read_tasks(seed_file("en"))
 FIELDS = ["id", "name", "instruction", "instances", "is_classification", "category", "verb", "topic"]
 
 
-def test_there_are_enough_and_they_have_all_fields() -> None:
+def test_there_are_175_and_they_have_all_fields() -> None:
     rows = list(read_rows(seed_file("en")))
-    assert len(rows) >= 40
+    assert len(rows) == 175
+    assert [row.record["id"] for row in rows] == [f"en-{number:03}" for number in range(1, 176)]
     assert all(list(row.record) == FIELDS for row in rows)
     for field in ("id", "name", "instruction"):
         assert len({row.record[field] for row in rows}) == len(rows)
@@ -41,12 +42,12 @@ def test_no_two_instructions_are_alike() -> None:
 
 
 def test_the_spread() -> None:
-    labelled = sum(bool(seed.is_classification) for seed in SEEDS) / len(SEEDS)
+    labelled = sum(bool(seed.is_classification) for seed in SEEDS)
     without_input = sum(not seed.input for seed in SEEDS) / len(SEEDS)
-    assert 0.14 <= labelled <= 0.24
-    assert 0.25 <= without_input <= 0.42
+    assert 26 <= labelled <= 40
+    assert 0.28 <= without_input <= 0.38
     verbs = Counter(row.record["verb"] for row in read_rows(seed_file("en")))
-    assert len(verbs) >= 40
+    assert len(verbs) >= 60
     openings = Counter(" ".join(seed.instruction.lower().split()[:3]) for seed in SEEDS)
     assert max(openings.values()) <= 4
     assert all(4 <= len(seed.instruction.split()) <= 80 for seed in SEEDS)
@@ -58,6 +59,8 @@ def test_the_text_is_clean() -> None:
         record = orjson.loads(line)
         texts = [record["instruction"], *(text for each in record["instances"] for text in each.values())]
         assert all(text == text.strip() for text in texts)
+        assert all(line == line.rstrip() for text in texts for line in text.split("\n"))
+        assert not any("###" in text for text in texts)
         assert all(each["output"] for each in record["instances"])
 
 
