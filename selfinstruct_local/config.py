@@ -5,6 +5,7 @@ are fixed when a run is created. *Executing* settings say how far and how fast t
 whenever it is resumed.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -92,23 +93,26 @@ class TrainSettings(BaseModel):
     seed: int = Field(0, ge=0, description="of initialisation, shuffling and dropout")
 
 
-def load_settings(model: type[SettingsT], config_file: Path | None, flags: dict[str, Any]) -> SettingsT:
-    """Merges defaults, the YAML file and the flags that were given (those that are not None).
+def load_settings(model: type[SettingsT], config_file: Path | None, flags: Mapping[str, Any]) -> SettingsT:
+    """Merges defaults, the YAML file and the flags that were given.
 
-    Flags of nested settings are named with a dot, as in `engine.in_flight`.
+    Args:
+        model: the settings to make.
+        config_file: YAML with the names of the settings; nested ones stand below the name of their group.
+        flags: values by the name of the setting, nested or not. None was not given; names that are no setting of
+            `model` are other options of the command.
 
     Raises:
         WrongUseError: the file cannot be read, or a key or value will not do; the message names it.
     """
     values: dict[str, Any] = read_yaml(config_file) if config_file else {}
-    for name, value in flags.items():
-        if value is None:
-            continue
-        *parents, leaf = name.split(".")
-        place = values
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = value
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            group = {leaf: flags[leaf] for leaf in field.annotation.model_fields if flags.get(leaf) is not None}
+            if group and isinstance(values.setdefault(name, {}), dict):
+                values[name] |= group
+        elif flags.get(name) is not None:
+            values[name] = flags[name]
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -135,13 +139,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _first_problem(error: ValidationError, config_file: Path | None, flags: dict[str, Any]) -> str:
+def _first_problem(error: ValidationError, config_file: Path | None, flags: Mapping[str, Any]) -> str:
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if flags.get(name) is not None:
-        where = f"--{name.rsplit('.', 1)[-1].replace('_', '-')} {first['input']}"
+    leaf = str(first["loc"][-1])
+    if flags.get(leaf) is not None:
+        where = f"--{leaf.replace('_', '-')} {first['input']}"
     else:
-        where = f"--config {config_file}: {name}"
+        where = f"--config {config_file}: {'.'.join(map(str, first['loc']))}"
     if first["type"] == "extra_forbidden":
         return f"{where}: no such setting"
     return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}"

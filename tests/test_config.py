@@ -9,14 +9,14 @@ from selfinstruct_local.errors import WrongUseError
 def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("num: 7\nthreshold: 0.6\nengine:\n  in_flight: 3\n")
-    flags = {"threshold": 0.5, "num": None, "engine.dtype": "float32"}
+    flags = {"threshold": 0.5, "num": None, "dtype": "float32"}
     settings = load_settings(GenerateSettings, config, flags)
     assert (settings.num, settings.threshold, settings.temperature) == (7, 0.5, 0.7)
     assert (settings.engine.in_flight, settings.engine.dtype) == (3, "float32")
 
 
 def test_rules_and_window_follow_from_the_others() -> None:
-    settings = load_settings(GenerateSettings, None, {"profile": "self-instruct", "engine.in_flight": 5})
+    settings = load_settings(GenerateSettings, None, {"profile": "self-instruct", "in_flight": 5})
     assert (settings.rules, settings.window) == ("self-instruct", 40)
 
 
@@ -33,6 +33,7 @@ def test_executing_settings_do_not_decide() -> None:
         ("nmu: 5", "nmu: no such setting"),
         ("engine:\n  flight: 5", "engine.flight: no such setting"),
         ("num: many", "num: "),
+        ("engine: 5", "engine: "),
         ("- 1", "expected 'key: value'"),
         ("num: !!python/object/apply:os.getcwd []", "not plain YAML"),
         ("num: [", "not plain YAML"),
@@ -51,7 +52,7 @@ def test_bad_yaml_is_named(tmp_path: Path, text: str, wanted: str) -> None:
     ("flags", "wanted"),
     [
         ({"threshold": 1.5}, "--threshold 1.5: "),
-        ({"engine.in_flight": 0}, "--in-flight 0: "),
+        ({"in_flight": 0}, "--in-flight 0: "),
         ({"profile": "davinci"}, "--profile davinci: "),
         ({"max_tokens": -1}, "--max-tokens -1: "),
     ],

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def generate(
+    context: typer.Context,
     *,
     run: Annotated[Path, typer.Option(help="Folder of the run; an existing run goes on.")],
     model: Annotated[
@@ -62,26 +63,7 @@ def generate(
     from selfinstruct_local.seeds import seed_file
     from selfinstruct_local.store import RunStore
 
-    flags = {
-        "num": num,
-        "profile": profile,
-        "threshold": threshold,
-        "rules": rules,
-        "temperature": temperature,
-        "top_p": top_p,
-        "max_tokens": max_tokens,
-        "max_model_len": max_model_len,
-        "tasks_per_prompt": tasks_per_prompt,
-        "seed": seed,
-        "window": window,
-        "patience": patience,
-        "engine.in_flight": in_flight,
-        "engine.dtype": dtype,
-        "engine.memory_gb": memory_gb,
-        "engine.gpu_memory_share": gpu_memory_share,
-        "engine.tensor_parallel": tensor_parallel,
-    }
-    settings = load_settings(GenerateSettings, config, flags)
+    settings = load_settings(GenerateSettings, config, context.params)
     folder = find_or_prepare(model)
     _check_context(settings, folder)
     with RunStore(run) as store:

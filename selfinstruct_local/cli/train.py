@@ -9,6 +9,7 @@ from selfinstruct_local.cli.options import ConfigOption, find_or_prepare
 
 
 def train(
+    context: typer.Context,
     *,
     data: Annotated[list[Path], typer.Option(help="File of tasks (alpaca or seed format); may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
@@ -39,20 +40,7 @@ def train(
     from selfinstruct_local.progress import format_seconds, stderr_console, waiting
     from selfinstruct_local.taskfiles import read_tasks
 
-    flags = {
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "gradient_accumulation": gradient_accumulation,
-        "learning_rate": learning_rate,
-        "warmup_ratio": warmup_ratio,
-        "max_length": max_length,
-        "lora_r": lora_r,
-        "lora_alpha": lora_alpha,
-        "lora_dropout": lora_dropout,
-        "seed": seed,
-    }
-    settings = load_settings(TrainSettings, config, flags)
+    settings = load_settings(TrainSettings, config, context.params)
     tasks = [task for path in data for task in read_tasks(path)]
     folder = find_or_prepare(model)
     check_writable_folder(out, "--out")
