@@ -206,7 +206,7 @@ def first_use() -> str:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("empty cache: compiling", "full cache: loading"):
-            environment = {**os.environ, "SELFINSTRUCT_CACHE_DIR": folder}
+            environment = {**os.environ, "SELFINSTRUCT_CACHE": folder}
             command = [sys.executable, "-c", FIRST_USE]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
             imported, exact, rest = map(float, done.stdout.split())

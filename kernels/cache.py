@@ -27,13 +27,12 @@ _SOURCE = Path(__file__).resolve().parent
 
 def _candidates() -> list[Path]:
     """Folders that may hold the cache, best first."""
-    chosen = [os.environ.get("SELFINSTRUCT_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")]
-    folders = [Path(folder) / "selfinstruct-local" for folder in chosen if folder and Path(folder).is_absolute()]
-    home = Path("~").expanduser()
-    if home.is_absolute():
-        folders.append(home / ".cache" / "selfinstruct-local")
+    own, shared = os.environ.get("SELFINSTRUCT_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    folders = [Path(own)] if own else []
+    folders += [Path(base) / "selfinstruct-local" for base in (shared, "~/.cache") if base]
     folders.append(Path(tempfile.gettempdir()) / f"selfinstruct-local-{os.getuid()}")
-    return folders
+    # A relative path would be looked up in the working directory, which may be anybody's.
+    return [folder.expanduser() / "kernels" for folder in folders if folder.expanduser().is_absolute()]
 
 
 def is_private(folder: Path) -> bool:
@@ -52,9 +51,9 @@ def is_private(folder: Path) -> bool:
 def cache_folder() -> Path | None:
     """Return the private folder for compiled kernels, made if need be; None if none can be had.
 
-    The first that works of `$SELFINSTRUCT_CACHE_DIR`, `$XDG_CACHE_HOME`, `~/.cache` and the temporary folder (each
-    with a `selfinstruct-local` folder of its own, mode 0700). One that belongs to somebody else, is a link, or is
-    open to others is passed over.
+    The first that works of `$SELFINSTRUCT_CACHE`, `selfinstruct-local` in `$XDG_CACHE_HOME` and in `~/.cache`, and a
+    folder in the temporary folder; in each a folder `kernels` of mode 0700. One that belongs to somebody else, is a
+    link, or is open to others is passed over.
     """
     for folder in _candidates():
         try:
@@ -100,7 +99,7 @@ class _PrivateLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocat
         return locator
 
     def get_cache_path(self) -> str:
-        name = "kernels-" + hashlib.sha256(str(_SOURCE).encode()).hexdigest()[:16]
+        name = hashlib.sha256(str(_SOURCE).encode()).hexdigest()[:16]
         return str(self._folder / name)
 
     def get_source_stamp(self) -> str:

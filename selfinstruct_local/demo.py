@@ -10,8 +10,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from itertools import combinations
+from math import ceil
 from pathlib import Path
 
 import typer
@@ -23,8 +23,8 @@ from selfinstruct_local.taskfiles import read_tasks
 
 # Small enough for two cores and a few minutes: half the default requests in flight, and a short window so that
 # the pool is seen growing in the prompts.
-GENERATE_FLAGS = ("--in-flight", "16", "--window", "24")
-TRAIN_FLAGS = ("--epochs", "5", "--max-length", "256", "--learning-rate", "0.0005")
+GENERATE_FLAGS = ("--in-flight", "16", "--window", "24", "--tasks-per-prompt", "4", "--max-tokens", "400")
+TRAIN_FLAGS = ("--epochs", "3", "--max-length", "192", "--learning-rate", "0.0005")
 QUESTION = "Name three things that people usually take on a camping trip."
 NEAR_COPY = 0.7
 
@@ -55,7 +55,7 @@ def run_demo(folder: Path, num: int) -> None:
         ("tasks", str(tasks)),
         ("the run (all completions, verdicts, reasons)", str(folder / "run.sqlite")),
         ("adapter", str(adapter)),
-        ("loss, first quarter to last quarter", f"{first:.2f} -> {last:.2f} ({adapter / 'loss.csv'})"),
+        ("mean loss, first epoch to last", f"{first:.2f} -> {last:.2f} ({adapter / 'loss.csv'})"),
         ("asked", QUESTION),
         ("before", " ".join(before.split())),
         ("after", " ".join(after.split())),
@@ -97,16 +97,14 @@ def _check_tasks(tasks: Path, seeds: Path, wanted: int) -> tuple[int, float]:
 
 
 def _check_loss(path: Path) -> tuple[float, float]:
+    """Mean loss of the first and the last epoch, which see the same examples."""
+    by_epoch: dict[int, list[float]] = {}
     with path.open(encoding="utf-8", newline="") as stream:
-        losses = [float(row["loss"]) for row in csv.DictReader(stream)]
-    quarter = max(1, len(losses) // 4)
-    first, last = _mean(losses[:quarter]), _mean(losses[-quarter:])
+        for row in csv.DictReader(stream):
+            by_epoch.setdefault(ceil(float(row["epoch"])), []).append(float(row["loss"]))
+    first, last = (sum(losses) / len(losses) for losses in (by_epoch[min(by_epoch)], by_epoch[max(by_epoch)]))
     _claim(last < first, f"the loss did not fall ({first:.3f} -> {last:.3f})")
     return first, last
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _claim(holds: bool, what_else: str) -> None:  # noqa: FBT001 - reads as a sentence

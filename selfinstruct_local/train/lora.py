@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class TrainingResult:
         """Mean loss of each epoch: the same examples each time, so a fall is learning and not luck."""
         by_epoch: dict[int, list[float]] = {}
         for _, epoch, loss in self.losses:
-            by_epoch.setdefault(max(0, -int(-epoch // 1) - 1), []).append(loss)
+            by_epoch.setdefault(ceil(epoch), []).append(loss)
         return [sum(each) / len(each) for _, each in sorted(by_epoch.items())]
 
 

@@ -18,5 +18,5 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.delenv("SELFINSTRUCT_CACHE_DIR", raising=False)
+    monkeypatch.delenv("SELFINSTRUCT_CACHE", raising=False)
     return tmp_path

@@ -18,7 +18,7 @@ def run(code: str, home: Path, **environment: str) -> subprocess.CompletedProces
     temporary = home / "tmp"
     temporary.mkdir(exist_ok=True)
     names = {"HOME": str(home), "TMPDIR": str(temporary), **environment}
-    inherited = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "SELFINSTRUCT_CACHE_DIR")}
+    inherited = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "SELFINSTRUCT_CACHE")}
     return subprocess.run(
         [sys.executable, "-c", code], env=inherited | names, capture_output=True, text=True, timeout=300, check=False
     )
@@ -33,7 +33,7 @@ def test_compiles_once_says_so_once_and_keeps_it_private(home: Path) -> None:
     assert first.stderr.count("compiling the similarity kernels") == 1
     assert str(home / ".cache" / "selfinstruct-local") in first.stderr
     assert second.stderr == ""
-    assert (home / ".cache" / "selfinstruct-local").stat().st_mode & 0o777 == 0o700
+    assert (home / ".cache" / "selfinstruct-local" / "kernels").stat().st_mode & 0o777 == 0o700
 
 
 def test_another_source_is_not_served_from_the_cache(home: Path) -> None:
@@ -54,8 +54,8 @@ def test_damaged_cache_files_are_compiled_afresh(home: Path) -> None:
 
 @pytest.mark.parametrize("hostile", ["link", "open", "file"])
 def test_a_hostile_folder_is_passed_over(home: Path, hostile: str) -> None:
-    folder = home / ".cache" / "selfinstruct-local"
-    folder.parent.mkdir()
+    folder = home / ".cache" / "selfinstruct-local" / "kernels"
+    folder.parent.mkdir(parents=True)
     if hostile == "link":
         (home / "elsewhere").mkdir(mode=0o700)
         folder.symlink_to(home / "elsewhere")
@@ -82,10 +82,10 @@ def test_no_folder_at_all_still_answers(home: Path) -> None:
 
 
 def test_explicit_folder_first(home: Path) -> None:
-    done = run(USE, home, SELFINSTRUCT_CACHE_DIR=str(home / "mine"), XDG_CACHE_HOME=str(home / "xdg"))
-    assert str(home / "mine" / "selfinstruct-local") in done.stderr
-    relative = run(USE, home, SELFINSTRUCT_CACHE_DIR="runs", XDG_CACHE_HOME=str(home / "xdg"))
-    assert str(home / "xdg" / "selfinstruct-local") in relative.stderr
+    done = run(USE, home, SELFINSTRUCT_CACHE=str(home / "mine"), XDG_CACHE_HOME=str(home / "xdg"))
+    assert str(home / "mine" / "kernels") in done.stderr
+    relative = run(USE, home, SELFINSTRUCT_CACHE="runs", XDG_CACHE_HOME=str(home / "xdg"))
+    assert str(home / "xdg" / "selfinstruct-local" / "kernels") in relative.stderr
 
 
 def test_foreign_owner_is_not_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
