@@ -24,7 +24,8 @@ from selfinstruct_local.taskfiles import read_tasks
 # Small enough for two cores and a few minutes: half the default requests in flight, and a short window so that
 # the pool is seen growing in the prompts.
 GENERATE_FLAGS = ("--in-flight", "16", "--window", "24", "--tasks-per-prompt", "4", "--max-tokens", "400")
-TRAIN_FLAGS = ("--epochs", "3", "--max-length", "192", "--learning-rate", "0.0005")
+# Short examples alone: two epochs of them take two minutes.
+TRAIN_FLAGS = ("--epochs", "2", "--max-length", "96", "--learning-rate", "0.0005")
 QUESTION = "Name three things that people usually take on a camping trip."
 NEAR_COPY = 0.7
 
@@ -44,7 +45,7 @@ def run_demo(folder: Path, num: int) -> None:
     _step("models", "prepare")
     _step("generate", "--run", folder, "--num", num, *GENERATE_FLAGS)
     _step("filter", tasks, "--out", folder / "filtered.jsonl", "--rejects", folder / "rejects.jsonl")
-    _step("train", "--data", tasks, "--out", adapter, *TRAIN_FLAGS)
+    _step("train", "--data", tasks, "--data", seeds, "--out", adapter, *TRAIN_FLAGS)
     ask = ("--once", QUESTION, "--template", "alpaca", "--max-tokens", 64)
     before = _step("chat", *ask)
     after = _step("chat", "--adapter", adapter, *ask)

@@ -18,7 +18,10 @@ TWICE = "twice"  # beside the fields of a block: the name of one that came a sec
 
 NO_INPUT = frozenset({"", "none", "n/a", "na", "no input", "noinput", "null", "not applicable", "-"})
 
-_HEADING = re.compile(r"^#{1,6}[ \t]*Task[ \t]*\d*[ \t]*[:.]?[ \t]*$", re.IGNORECASE | re.MULTILINE)
+# `### Task 5`, with or without its number, or `Task 5` alone on its line.
+_HEADING = re.compile(
+    r"^(?:#{1,6}[ \t]*Task[ \t]*\d*|[ \t]*Task[ \t]+\d+)[ \t]*[:.]?[ \t]*$", re.IGNORECASE | re.MULTILINE
+)
 _FIELD = re.compile(r"^[ \t]*(?:\d+\.[ \t]*)?(Instruction|Input|Output)s?[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"^[ \t]*\d+[ \t]*[.)][ \t]*", re.MULTILINE)
 _DETAIL_CHARACTERS = 80

@@ -48,7 +48,7 @@ def test_a_torn_end_is_dropped_and_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "heading", ["### Task 99", "## Task", "### task 5:", "", "### Task 5.  "], ids=lambda text: text or "none"
+    "heading", ["### Task 99", "## Task", "### task 5:", "Task 5", "", "### Task 5.  "], ids=lambda text: text or "none"
 )
 def test_headings_may_be_wrong_or_missing(heading: str) -> None:
     drafts = parse_task_blocks(completion(TWO.replace("### Task 5", heading)))
