@@ -24,9 +24,9 @@ from selfinstruct_local.taskfiles import read_tasks
 # Small enough for two cores and a few minutes: half the default requests in flight, and a short window so that
 # the pool is seen growing in the prompts.
 GENERATE_FLAGS = ("--in-flight", "16", "--window", "24", "--tasks-per-prompt", "4", "--max-tokens", "400")
-# Short examples alone: two epochs of them take two minutes.
-TRAIN_FLAGS = ("--epochs", "2", "--max-length", "96", "--learning-rate", "0.0005")
-QUESTION = "Name three things that people usually take on a camping trip."
+# A dozen tasks three times, gently: enough for the loss to fall, not enough to unlearn answering.
+TRAIN_FLAGS = ("--epochs", "3", "--max-length", "192", "--learning-rate", "0.0001")
+QUESTION = "List two colors of the rainbow."
 NEAR_COPY = 0.7
 
 
@@ -45,7 +45,7 @@ def run_demo(folder: Path, num: int) -> None:
     _step("models", "prepare")
     _step("generate", "--run", folder, "--num", num, *GENERATE_FLAGS)
     _step("filter", tasks, "--out", folder / "filtered.jsonl", "--rejects", folder / "rejects.jsonl")
-    _step("train", "--data", tasks, "--data", seeds, "--out", adapter, *TRAIN_FLAGS)
+    _step("train", "--data", tasks, "--out", adapter, *TRAIN_FLAGS)
     ask = ("--once", QUESTION, "--template", "alpaca", "--max-tokens", 64)
     before = _step("chat", *ask)
     after = _step("chat", "--adapter", adapter, *ask)
@@ -58,13 +58,17 @@ def run_demo(folder: Path, num: int) -> None:
         ("adapter", str(adapter)),
         ("mean loss, first epoch to last", f"{first:.2f} -> {last:.2f} ({adapter / 'loss.csv'})"),
         ("asked", QUESTION),
-        ("before", " ".join(before.split())),
-        ("after", " ".join(after.split())),
+        ("before", _one_line(before)),
+        ("after", _one_line(after)),
         ("time", format_seconds(time.monotonic() - started)),
     ]
     typer.echo("\nDemo done.")
     for name, value in summary:
         typer.echo(f"  {name}: {value}")
+
+
+def _one_line(answer: str) -> str:
+    return " ".join(answer.split()) or "(an empty answer)"
 
 
 def _step(*arguments: object) -> str:
