@@ -45,6 +45,7 @@ SCAN_QUERIES = 60
 STREAM_POOL, STREAM_QUERIES = 50_000, 1_500
 SIGNATURE_SAMPLE = 3_000
 HASH_SEEDS = range(10)
+PROCESS_REPEATS = 7
 RECALL_QUERIES = 2_000
 
 
@@ -284,6 +285,37 @@ def recall(encoded: Encoded) -> str:
     return f"Recall over {len(HASH_SEEDS)} hash seeds, promised 0.999:\n\n{table(head, rows)}"
 
 
+READ_AND_WRITE = """
+import sys, orjson
+with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as out:
+    for line in source:
+        out.write(orjson.dumps(orjson.loads(line), option=orjson.OPT_APPEND_NEWLINE))
+import numba
+"""
+
+
+def whole_process(file: Path) -> str:
+    """`selfinstruct filter` from start to exit, kernels cached, beside reading, writing and importing numba alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "out.jsonl")
+        filtering = [sys.executable, "-m", "selfinstruct_local", "filter", str(file), "--out", out]
+        commands = {
+            "read and write with orjson, import numba": [sys.executable, "-c", READ_AND_WRITE, str(file), out],
+            "selfinstruct filter --rules none": [*filtering, "--rules", "none"],
+            "selfinstruct filter": filtering,
+        }
+        spent: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(PROCESS_REPEATS + 1):  # in turn, the first round a warm-up
+            for name, command in commands.items():
+                start = time.perf_counter()
+                subprocess.run(command, check=True, capture_output=True)
+                spent[name].append(time.perf_counter() - start)
+    medians = {name: float(np.median(times[1:])) for name, times in spent.items()}
+    base = next(iter(medians.values()))
+    rows = [(name, f"{median:.2f}", f"{median / base:.2f}") for name, median in medians.items()]
+    return table(("process", "median, s", "over the first"), rows)
+
+
 def main() -> None:
     """Measures the generated corpus, and the file that was named."""
     raw = instructions(52_002, near_copies=0.25)
@@ -292,6 +324,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         texts = [task.instruction for task in read_tasks(Path(sys.argv[1]))]
         write_section(f"Filter: {Path(sys.argv[1]).stem}", f"{machine()}.\n\n{filters(texts)}")
+        write_section("Whole process", f"{machine()}.\n\n{whole_process(Path(sys.argv[1]))}")
     write_section("First use", f"{machine()}.\n\n{first_use()}")
     encoded = encode(texts)
     write_section("Scan", f"{machine()}.\n\n{scan(encoded)}")

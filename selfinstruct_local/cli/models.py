@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from selfinstruct_local.cli.options import find_or_prepare
+
 app = typer.Typer(help="Prepare local models, and list them.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -24,10 +26,11 @@ def prepare(
     if source is not None and not source.exists():
         message = f"{source}: neither a GGUF file nor a folder with pytorch_model*.bin"
         raise WrongUseError(message)
-    with waiting(stderr_console(), f"preparing {name or source or models.EMBEDDED_NAME} (once; about a minute)"):
-        if source is None:
-            folder = models.prepare_embedded()
-        elif source.is_file():
+    if source is None:
+        typer.echo(find_or_prepare(None).path)
+        return
+    with waiting(stderr_console(), f"preparing {name or source} (once)"):
+        if source.is_file():
             folder = models.prepare_gguf(source, name or source.stem.lower())
         else:
             folder = models.prepare_pickle(source, name)
