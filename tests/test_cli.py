@@ -63,6 +63,7 @@ BAD_USES = {
     "train out": ("train --data {few} --out {few}/o --model {model}", "--out {few}/o: the folder cannot be"),
     "chat adapter": ("chat --once Hi --model {model} --adapter {tmp}", "no adapter_config.json"),
     "chat template": ("chat --once Hi --model {model} --template x", "--template x: alpaca or chat"),
+    "name without source": ("models prepare --name mine", "--name mine: names what is made of SOURCE"),
     "prepare nothing": ("models prepare {tmp}/nowhere", "nowhere: neither a GGUF file nor"),
 }
 

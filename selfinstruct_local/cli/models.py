@@ -26,6 +26,9 @@ def prepare(
     if source is not None and not source.exists():
         message = f"{source}: neither a GGUF file nor a folder with pytorch_model*.bin"
         raise WrongUseError(message)
+    if source is None and name is not None:
+        message = f"--name {name}: names what is made of SOURCE; give one, the embedded model keeps its own name"
+        raise WrongUseError(message)
     if source is None:
         typer.echo(find_or_prepare(None).path)
         return
