@@ -68,6 +68,8 @@ def filter_(
     seconds = time.perf_counter() - started
     verification = log.verify(verify, threshold) if log else None
     _print_summary(counts, out, seconds, verification, as_json=as_json)
+    if prefilter == "minhash":
+        stderr_console().print(f"minhash: {file_filter.measure_recall()}")
     if verification and verification.disagreements:
         raise JobFailedError(verification.describe())
     if counts.skipped:

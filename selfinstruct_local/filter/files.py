@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.filter.decide import Decider
+from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
 from selfinstruct_local.filter.verify import DecisionLog
 from selfinstruct_local.recordio import open_writer
 from selfinstruct_local.taskfiles import Row, read_rows
@@ -20,6 +20,7 @@ from selfinstruct_local.tasks import Verdict
 
 # Small enough to stay in the processor's cache between reading, deciding and writing.
 BATCH = 1024
+RECALL_SAMPLE = 500
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class FileFilter:
         self._decider = decider
         self._log = log
         self._places: list[tuple[str, int]] = []  # file and row of each index position
+        self._sample: list[tuple[str, bool]] = []  # the first instructions that reached novelty, and whether kept
 
     def add_known(self, path: Path) -> int:
         """Puts the instructions of a file into the index undecided; gives how many.
@@ -102,6 +104,8 @@ class FileFilter:
                     self._log.add_decided([row.task.instruction for row in batch], verdicts)
                 counts.read += len(batch)
                 for row, verdict in zip(batch, verdicts, strict=True):
+                    if len(self._sample) < RECALL_SAMPLE and (verdict.keep or verdict.rule == NOT_NOVEL):
+                        self._sample.append((row.task.instruction, verdict.keep))
                     if verdict.keep:
                         self._places.append((str(source), row.number))
                         counts.kept += 1
@@ -112,6 +116,17 @@ class FileFilter:
                         thrown.write(self._reject_record(row, verdict))
                 advance(len(batch))
         return counts
+
+    def measure_recall(self) -> str:
+        """What share of the near pairs of a sample and the pool the prefilter finds, against a full scan; one line."""
+        bins = self._decider.index.measure_recall([text for text, _ in self._sample])
+        # A kept text of the sample stands in the pool and always finds itself.
+        themselves = sum(kept for _, kept in self._sample)
+        parts = []
+        for each in bins:
+            own = themselves if each.high == 1.0 else 0
+            parts.append(f"{each.found - own} of {each.pairs - own} above {each.low:.2f}")
+        return f"pairs found on a sample of {len(self._sample)}: {', '.join(parts)}"
 
     def _reject_record(self, row: Row, verdict: Verdict) -> dict[str, Any]:
         reason: dict[str, Any] = {"rule": verdict.rule, "detail": verdict.detail, "row": row.number}

@@ -129,6 +129,9 @@ def test_prefilters_and_parquet(prefilter: str, tmp_path: Path, cli: RunCli) -> 
     source.write_bytes(b"\n".join(ROWS))
     done = cli("filter", source, "--out", out, "--prefilter", prefilter, "--rules", "none")
     assert done.returncode == 0, done.stderr
+    if prefilter == "minhash":
+        wanted = "minhash: pairs found on a sample of 4: 0 of 0 above 0.70, 0 of 0 above 0.75, 1 of 1 above 0.85"
+        assert wanted in done.stderr
     again = cli("filter", out, "--out", tmp_path / "again.jsonl", "--json")
     assert orjson.loads(again.stdout)["read"] == 3
 
