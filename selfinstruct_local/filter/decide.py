@@ -31,30 +31,15 @@ class Decider:
         A rejected near copy names its nearest neighbour and their ROUGE-L F. Kept tasks carry no score: the
         index proves them novel without ever looking for their neighbour.
         """
-        verdicts = [apply_rules(self.rules, task) for task in tasks]
-        if self.evaluation:
-            self._decontaminate(self.evaluation, tasks, verdicts)
+        verdicts = self._screen(tasks)
         passed = [number for number, verdict in enumerate(verdicts) if verdict.keep]
         if not passed:
             return verdicts
         result = self.index.filter([tasks[number].instruction for number in passed])
         for row, number in enumerate(passed):
             if not result.kept[row]:
-                score = float(result.score[row])
-                verdicts[number] = Verdict(
-                    keep=False,
-                    rule=NOT_NOVEL,
-                    detail=f"ROUGE-L {score:.3f}",
-                    neighbor=int(result.neighbor[row]),
-                    score=score,
-                )
+                verdicts[number] = _near_copy(int(result.neighbor[row]), float(result.score[row]))
         return verdicts
-
-    @staticmethod
-    def _decontaminate(evaluation: EvaluationSet, tasks: Sequence[Task], verdicts: list[Verdict]) -> None:
-        for number, refusal in enumerate(evaluation.refusals(tasks)):
-            if refusal and verdicts[number].keep:
-                verdicts[number] = Verdict(keep=False, rule=CONTAMINATED, detail=refusal)
 
     def decide_scored(self, tasks: Sequence[Task]) -> list[Verdict]:
         """Decides as `decide` does, and gives kept tasks their nearest neighbour and its score too.
@@ -62,15 +47,26 @@ class Decider:
         For the ledger of a run, where a person asks how near a task came. Costs one scan of the index for
         each task that passes the rules.
         """
-        return [self._decide_scored(task) for task in tasks]
+        screened = zip(tasks, self._screen(tasks), strict=True)
+        return [self._compare(task) if verdict.keep else verdict for task, verdict in screened]
 
-    def _decide_scored(self, task: Task) -> Verdict:
-        verdict = apply_rules(self.rules, task)
-        if not verdict.keep:
-            return verdict
+    def _screen(self, tasks: Sequence[Task]) -> list[Verdict]:
+        """The verdicts of all that looks at one task alone: the rules, then the evaluation set."""
+        verdicts = [apply_rules(self.rules, task) for task in tasks]
+        if self.evaluation:
+            for number, refusal in enumerate(self.evaluation.refusals(tasks)):
+                if refusal and verdicts[number].keep:
+                    verdicts[number] = Verdict(keep=False, rule=CONTAMINATED, detail=refusal)
+        return verdicts
+
+    def _compare(self, task: Task) -> Verdict:
         positions, scores = self.index.nearest(task.instruction, 1)
         neighbor, score = (int(positions[0]), float(scores[0])) if len(positions) else (None, None)
-        if score is not None and score > self.index.threshold:
-            return Verdict(keep=False, rule=NOT_NOVEL, detail=f"ROUGE-L {score:.3f}", neighbor=neighbor, score=score)
+        if neighbor is not None and score is not None and score > self.index.threshold:
+            return _near_copy(neighbor, score)
         self.index.add([task.instruction])
         return Verdict(keep=True, neighbor=neighbor, score=score)
+
+
+def _near_copy(neighbor: int, score: float) -> Verdict:
+    return Verdict(keep=False, rule=NOT_NOVEL, detail=f"ROUGE-L {score:.3f}", neighbor=neighbor, score=score)

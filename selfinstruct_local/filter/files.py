@@ -55,22 +55,18 @@ class FileFilter:
         self._places: list[tuple[str, int]] = []  # file and row of each index position
         self._sample: list[tuple[str, bool]] = []  # the first instructions that reached novelty, and whether kept
 
-    def add_known(self, path: Path) -> int:
-        """Puts the instructions of a file into the index undecided; gives how many.
+    def add_known(self, path: Path) -> None:
+        """Puts the instructions of a file into the index undecided.
 
         Raises:
             WrongUseError: the file cannot be read.
         """
-        rows = read_rows(path)
-        count = 0
-        for batch in _batches(rows):
+        for batch in _batches(read_rows(path)):
             instructions = [row.task.instruction for row in batch]
             self._decider.index.add(instructions)
             self._places.extend((str(path), row.number) for row in batch)
             if self._log:
                 self._log.add_known(instructions)
-            count += len(batch)
-        return count
 
     def filter_file(
         self,
