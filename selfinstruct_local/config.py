@@ -40,6 +40,10 @@ class DecidingSettings(BaseModel):
     max_model_len: int = Field(2048, ge=256, description="context in tokens, prompt and completion together")
     tasks_per_prompt: int = Field(5, ge=1, le=20, description="new tasks asked for in one prompt")
     seed: int = Field(0, ge=0, description="of all random choices of the run")
+    quantization: str | None = Field(
+        None,
+        description="method of vLLM's that is applied to the weights (fp8, ...); none but the folder's if left out",
+    )
     window: int | None = Field(
         None, ge=1, description="jobs a prompt may lag behind the pool; 8 times the requests in flight if left out"
     )

@@ -24,7 +24,11 @@ class JobFailedError(UserFacingError):
 
 
 class EngineDeadError(JobFailedError):
-    """The engine stopped answering for good."""
+    """The engine stopped answering."""
+
+
+class OutOfMemoryError(JobFailedError):
+    """The model or its work does not fit the memory; trying again would end the same way."""
 
 
 class PartlyDoneError(UserFacingError):

@@ -3,6 +3,7 @@
 All of it goes to stderr; stdout carries results alone. Text that comes from data is never read as markup.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from selfinstruct_local.engine.base import Completion
-from selfinstruct_local.store import Candidate, Totals
+from selfinstruct_local.generate.meter import Meter
+from selfinstruct_local.store import DecidedJob, Totals
+
+ENGINE_LOG = logging.getLogger("selfinstruct_local.engine")
 
 LINE_EVERY_SECONDS = 15.0
 REFRESHES_A_SECOND = 4
@@ -49,9 +53,12 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int], None]]:
 
 
 class RunDisplay:
-    """Watches a run and shows accepted and wanted tasks, requests, tokens/s, verdicts by reason, and the time left."""
+    """Watches a run and shows accepted and wanted tasks, requests, tokens/s, verdicts by reason, and the time left.
 
-    def __init__(self, console: Console, totals: Totals, wanted: int) -> None:
+    What the engine's parts log (a restart, a server that is gone) is shown above it.
+    """
+
+    def __init__(self, console: Console, totals: Totals, wanted: int, starting: str = "starting the engine") -> None:
         self._console = console
         self._wanted = wanted
         self._accepted = self._accepted_before = totals.accepted
@@ -59,6 +66,9 @@ class RunDisplay:
         self._tokens = 0
         self._rejected = Counter(totals.rejected)
         self._started = self._last_line = time.monotonic()
+        self._starting = starting
+        self._handler = _ConsoleHandler(console)
+        self._status = console.status(starting)
         self._live = Live(
             get_renderable=self._render,
             console=console,
@@ -67,16 +77,30 @@ class RunDisplay:
         )
 
     def __enter__(self) -> Self:
+        ENGINE_LOG.addHandler(self._handler)
+        ENGINE_LOG.setLevel(logging.INFO)
+        ENGINE_LOG.propagate = False
         return self
 
-    def start(self) -> None:
-        """Begins to show and to count time: called when the engine is ready."""
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+        self._live.stop()
+        ENGINE_LOG.removeHandler(self._handler)
+        ENGINE_LOG.propagate = True
+
+    def starting(self) -> None:
+        """See `generate.run.Watcher`."""
+        if self._console.is_terminal:
+            self._status.start()
+        else:
+            self._console.print(self._starting)
+
+    def started(self) -> None:
+        """See `generate.run.Watcher`; begins to show and to count time."""
+        self._status.stop()
         self._started = self._last_line = time.monotonic()
         if self._console.is_terminal:
             self._live.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
 
     def received(self, completions: Sequence[Completion]) -> None:
         """See `generate.run.Watcher`."""
@@ -84,13 +108,14 @@ class RunDisplay:
         self._tokens += sum(completion.completion_tokens for completion in completions)
         self._maybe_line()
 
-    def decided(self, candidates: Sequence[Candidate]) -> None:
+    def decided(self, jobs: Sequence[DecidedJob]) -> None:
         """See `generate.run.Watcher`."""
-        for candidate in candidates:
-            if candidate.verdict.keep:
-                self._accepted += 1
-            else:
-                self._rejected[candidate.verdict.rule] += 1
+        for job in jobs:
+            for candidate in job.candidates:
+                if candidate.verdict.keep:
+                    self._accepted += 1
+                else:
+                    self._rejected[candidate.verdict.rule] += 1
         self._maybe_line()
 
     def _maybe_line(self) -> None:
@@ -129,6 +154,39 @@ class RunDisplay:
         for rule, count in self._rejected.most_common(8):
             reasons.add_row(Text(f"{count:>6}", style="dim"), Text(rule, style="dim"))
         return Group(numbers, reasons)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log records as lines of the program."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(f"selfinstruct: {record.getMessage()}")
+
+
+def describe_session(accepted: int, meter: Meter) -> str:
+    """What a session did, how full it kept the engine, and where its time went."""
+    seconds = max(meter.elapsed, 1e-9)
+    stages = meter.stages.values()
+    prompt_tokens = sum(counts.prompt_tokens for counts in stages)
+    cached = sum(counts.cached_tokens for counts in stages) / max(prompt_tokens, 1)
+    parts = ", ".join(f"{part} {max(0.0, spent) / seconds:.0%}" for part, spent in meter.seconds.items())
+    lines = [
+        (f"{accepted} tasks in {format_seconds(seconds)}, {meter.completion_tokens} tokens generated, "
+        f"{meter.completion_tokens / seconds:.0f} tokens/s"),
+        (f"engine: {meter.idle_share:.0%} of its {meter.capacity} slots idle, {cached:.0%} of {prompt_tokens} prompt "
+        f"tokens from the prefix cache; time: {parts}"),
+    ]
+    if len(meter.stages) > 1:
+        each = (
+            f"{stage} {counts.requests} requests and {counts.completion_tokens} tokens"
+            for stage, counts in meter.stages.items()
+        )
+        lines.append(f"stages: {', '.join(each)}")
+    return "\n".join(lines)
 
 
 def format_seconds(seconds: float) -> str:

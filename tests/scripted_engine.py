@@ -4,7 +4,8 @@ It writes whole tasks, near copies, empty outputs and torn ends, finishes reques
 """
 
 import random
-from collections.abc import Generator, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable
 
 from selfinstruct_local.engine import Completion, FinishReason, Request
 from selfinstruct_local.errors import EngineDeadError
@@ -15,25 +16,41 @@ PLACES = ("Norway", "Peru", "Kenya", "Japan", "Iceland", "Turkey", "Chile", "Gha
 
 
 class ScriptedEngine:
-    """Answers up to `in_flight` requests at a time; `order` shuffles who finishes first."""
+    """Answers up to `in_flight` requests at a time.
 
-    def __init__(self, in_flight: int = 4, order: int = 0, die_after: int | None = None) -> None:
-        self.in_flight = in_flight
+    `order` shuffles who finishes first, `latency` is slept before each batch, the engine dies after `die_after`
+    answers, and every `abort_every`-th answer is an abort.
+    """
+
+    def __init__(
+        self,
+        in_flight: int = 4,
+        order: int = 0,
+        die_after: int | None = None,
+        latency: float = 0.0,
+        abort_every: int | None = None,
+    ) -> None:
+        self.capacity = in_flight
         self.answered = 0
         self.asked: list[Request] = []
         self._order = random.Random(order)
         self._die_after = die_after
+        self._latency = latency
+        self._abort_every = abort_every
 
     @property
     def description(self) -> dict[str, str]:
         return {"engine": "scripted"}
+
+    def wait_until_ready(self, keep_waiting: Callable[[], bool]) -> None:
+        pass
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
         source = iter(requests)
         flying: list[Request] = []
         exhausted = False
         while True:
-            while not exhausted and len(flying) < self.in_flight:
+            while not exhausted and len(flying) < self.capacity:
                 try:
                     request = next(source)
                 except StopIteration:
@@ -54,8 +71,14 @@ class ScriptedEngine:
             if self._die_after is not None and self.answered >= self._die_after:
                 message = "the engine stopped: scripted"
                 raise EngineDeadError(message)
-            self.answered += len(finished)
-            yield [answer(request) for request in finished]
+            time.sleep(self._latency)
+            yield [self._answer(request) for request in finished]
+
+    def _answer(self, request: Request) -> Completion:
+        self.answered += 1
+        if self._abort_every and self.answered % self._abort_every == 0:
+            return Completion(request.key, "torn", FinishReason.ABORT, 1, 1)
+        return answer(request)
 
     def close(self) -> None:
         pass

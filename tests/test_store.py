@@ -5,7 +5,7 @@ import pytest
 
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.store import DATABASE, MIGRATIONS, Candidate, RunStore
+from selfinstruct_local.store import DATABASE, MIGRATIONS, Candidate, DecidedJob, RunStore
 from selfinstruct_local.tasks import Instance, Lineage, Task, Verdict
 
 SEEDS = [Task("Name a river.", (Instance("", "Nile"), Instance("Africa", "Congo")), False, "s1")]
@@ -25,12 +25,12 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
         store.add_completions(
             session, [Completion(RequestKey(k, "tasks", 0), "x", FinishReason.STOP, 5, 3) for k in (1, 0)]
         )
-        store.commit_job(0, ["s1"], [candidate("One task here", keep=True), candidate("Two", keep=False)])
+        store.commit_jobs([DecidedJob(0, ["s1"], [candidate("One task here", keep=True), candidate("Two", keep=False)])])
     with RunStore(tmp_path, read_only=True) as store:
         assert store.facts() == facts
         assert store.seeds() == SEEDS
         assert list(store.undecided_completions()) == [RequestKey(1, "tasks", 0)]
-        assert store.accepted_per_job() == [1]
+        assert store.pool_sizes() == [0, 1]
         (task,) = store.accepted()
         assert task == Task("One task here", (Instance("in", "out"),), None, "gen-0-0", Lineage("alpaca", 0, ("s1",)))
         totals = store.totals()
@@ -42,8 +42,8 @@ def test_a_job_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     with RunStore(tmp_path) as store:
         broken = Candidate(Task.single("text", "in", "out"), Verdict(keep=True, detail=None))  # type: ignore[arg-type]
         with pytest.raises(sqlite3.IntegrityError):
-            store.commit_job(0, [], [candidate("One task here", keep=True), broken])
-        assert store.accepted_per_job() == []
+            store.commit_jobs([DecidedJob(0, [], [candidate("One task here", keep=True), broken])])
+        assert store.pool_sizes() == [0]
         assert list(store.accepted()) == []
 
 

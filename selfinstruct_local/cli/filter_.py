@@ -2,28 +2,49 @@
 
 import gc
 import time
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from selfinstruct_local.filter.decide import Decider
     from selfinstruct_local.filter.files import FilterCounts
-    from selfinstruct_local.filter.verify import Verification
+    from selfinstruct_local.filter.verify import DecisionLog, Verification
+
+DEFAULT_THRESHOLD = 0.7
+DEFAULT_RULES = "alpaca"
 
 
 def filter_(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Tasks: JSONL, a JSON array, or Parquet.")],
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[IN]", help="Tasks: JSONL, a JSON array, or Parquet.")
+    ] = None,
     *,
-    out: Annotated[Path, typer.Option(help="Survivors; .json makes an array, .parquet Parquet, else JSONL.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Survivors; .json makes an array, .parquet Parquet, else JSONL.")
+    ] = None,
     rejects: Annotated[Path | None, typer.Option(help="Rejects with their reasons, JSONL.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="In place of IN: decide this run again from its ledger, with no engine.")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="NEWRUN", help="With --run: make a run of the new verdicts, to go on from.")
+    ] = None,
     against: Annotated[
         list[Path] | None, typer.Option(help="Tasks that new ones must differ from too; may be repeated.")
     ] = None,
-    threshold: Annotated[float, typer.Option(help="ROUGE-L F above which it is a near copy.")] = 0.7,
+    threshold: Annotated[
+        float | None, typer.Option(help="ROUGE-L F above which it is a near copy. [default: 0.7, or the run's]")
+    ] = None,
     prefilter: Annotated[str, typer.Option(help="exact, minhash, none or auto.")] = "exact",
     tokenizer: Annotated[str, typer.Option(help="rouge (a-z, 0-9) or unicode (all scripts).")] = "rouge",
-    rules: Annotated[str, typer.Option(help="alpaca, self-instruct or none.")] = "alpaca",
+    rules: Annotated[
+        str | None, typer.Option(help="alpaca, self-instruct or none. [default: alpaca, or the run's]")
+    ] = None,
     decontaminate: Annotated[
         list[Path] | None,
         typer.Option(help="Evaluation set; tasks that share an n-gram with it go; may be repeated."),
@@ -37,86 +58,158 @@ def filter_(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Filter a file of tasks by rules and ROUGE-L novelty, exactly, in its order."""
-    from selfinstruct_local.errors import JobFailedError, PartlyDoneError
-    from selfinstruct_local.filter.rules import RULE_SETS
+    """Filter a file of tasks, or a run, by rules and ROUGE-L novelty, exactly, in its order."""
+    choices = _Choices(rules, threshold, prefilter, tokenizer, against or [], decontaminate or [], ngram, verify)
+    _check_sources(source, run, into, out)
+    _check_targets(source, out, rejects)
+    _check_choices(choices, run=run)
+    # What is loaded by now stays, and rows make no cycles: looking for some would take a tenth of the time.
+    gc.disable()
+    started = time.perf_counter()
+    if run:
+        counts, log = _filter_run(run, into, choices, out, rejects)
+    elif source and out:
+        counts, log = _filter_file(source, choices, out, rejects, skip_bad_lines=skip_bad_lines)
+    seconds = time.perf_counter() - started
+    verification = log.verify(verify, choices.threshold or DEFAULT_THRESHOLD) if log else None
+    _print_summary(counts, [str(path) for path in (out, into) if path], seconds, verification, as_json=as_json)
+    _raise_what_fell_short(source, counts, verification)
+
+
+@dataclass(slots=True)
+class _Choices:
+    """What decides, as the options give it; None is filled in by `_filter_file` and `_filter_run`."""
+
+    rules: str | None
+    threshold: float | None
+    prefilter: str
+    tokenizer: str
+    against: list[Path]
+    decontaminate: list[Path]
+    ngram: int
+    verify: int
+
+    def default_to(self, rules: str, threshold: float) -> None:
+        self.rules = self.rules or rules
+        self.threshold = self.threshold or threshold
+
+    def make_decider(self) -> "tuple[Decider, DecisionLog | None]":
+        from selfinstruct_local.filter.contamination import EvaluationSet
+        from selfinstruct_local.filter.decide import Decider
+        from selfinstruct_local.filter.rules import RULE_SETS
+        from selfinstruct_local.filter.verify import DecisionLog
+        from selfinstruct_local.kernels import NoveltyIndex
+
+        index = NoveltyIndex(
+            threshold=self.threshold or DEFAULT_THRESHOLD,
+            prefilter=self.prefilter,  # type: ignore[arg-type]
+            tokenizer=self.tokenizer,  # type: ignore[arg-type]
+        )
+        evaluation = EvaluationSet(self.decontaminate, self.ngram, index.tokenizer) if self.decontaminate else None
+        return Decider(
+            RULE_SETS[self.rules or DEFAULT_RULES], index, evaluation
+        ), DecisionLog() if self.verify else None
+
+
+def _filter_file(
+    source: Path, choices: _Choices, out: Path, rejects: Path | None, *, skip_bad_lines: bool
+) -> "tuple[FilterCounts, DecisionLog | None]":
+    from selfinstruct_local.filter.files import FileFilter
     from selfinstruct_local.progress import counting, stderr_console
 
-    _check(source, out, rejects, threshold=threshold)
-    _check_choice("--rules", rules, RULE_SETS)
-    _check_choice("--prefilter", prefilter, ("exact", "minhash", "none", "auto"))
-    _check_choice("--tokenizer", tokenizer, ("rouge", "unicode"))
-    _check_verify(verify, prefilter=prefilter, tokenizer=tokenizer)
-
-    from selfinstruct_local.filter.contamination import EvaluationSet
-    from selfinstruct_local.filter.decide import Decider
-    from selfinstruct_local.filter.files import FileFilter
-    from selfinstruct_local.filter.verify import DecisionLog
-    from selfinstruct_local.kernels import NoveltyIndex
-
-    # What is loaded by now stays: the collector need not look through it again and again while rows go by.
-    gc.disable()  # rows make no cycles, and looking for some takes a tenth of the time
-    started = time.perf_counter()
-    index = NoveltyIndex(threshold=threshold, prefilter=prefilter, tokenizer=tokenizer)  # type: ignore[arg-type]
-    evaluation = EvaluationSet(decontaminate, ngram, index.tokenizer) if decontaminate else None
-    log = DecisionLog() if verify else None
-    file_filter = FileFilter(Decider(RULE_SETS[rules], index, evaluation), log)
-    for path in against or []:
+    choices.default_to(DEFAULT_RULES, DEFAULT_THRESHOLD)
+    decider, log = choices.make_decider()
+    file_filter = FileFilter(decider, log)
+    for path in choices.against:
         file_filter.add_known(path)
     with counting(stderr_console(), "filtering") as advance:
         counts = file_filter.filter_file(source, out, rejects, skip_bad_lines=skip_bad_lines, advance=advance)
-    seconds = time.perf_counter() - started
-    verification = log.verify(verify, threshold) if log else None
-    _print_summary(counts, out, seconds, verification, as_json=as_json)
-    if prefilter == "minhash":
+    if choices.prefilter == "minhash":
         stderr_console().print(f"minhash: {file_filter.measure_recall()}")
-    if verification and verification.disagreements:
-        raise JobFailedError(verification.describe())
-    if counts.skipped:
-        message = f"{source}: {len(counts.skipped)} line(s) could not be read, first: {counts.skipped[0]}"
-        raise PartlyDoneError(message)
+    return counts, log
 
 
-def _check(source: Path, out: Path, rejects: Path | None, *, threshold: float) -> None:
+def _filter_run(
+    run: Path, into: Path | None, choices: _Choices, out: Path | None, rejects: Path | None
+) -> "tuple[FilterCounts, DecisionLog | None]":
+    from selfinstruct_local.filter.ledger import LedgerFilter, begin_run
+    from selfinstruct_local.progress import counting, stderr_console
+    from selfinstruct_local.store import RunStore
+
+    with ExitStack() as stack:
+        ledger = stack.enter_context(RunStore(run, read_only=True))
+        facts = ledger.facts()
+        choices.default_to(facts.get("rules", DEFAULT_RULES), facts.get("threshold", DEFAULT_THRESHOLD))
+        decider, log = choices.make_decider()
+        new = stack.enter_context(RunStore(into)) if into else None
+        if new:
+            begin_run(new, ledger, rules=choices.rules, threshold=choices.threshold)
+        ledger_filter = LedgerFilter(decider, log)
+        for path in choices.against:
+            ledger_filter.add_known_file(path)
+        with counting(stderr_console(), "filtering") as advance:
+            return ledger_filter.filter_run(ledger, out, rejects, new, advance), log
+
+
+def _check_sources(source: Path | None, run: Path | None, into: Path | None, out: Path | None) -> None:
+    from selfinstruct_local.errors import WrongUseError
+
+    if (source is None) == (run is None):
+        message = "name either a file of tasks, or a run with --run RUN"
+        raise WrongUseError(message)
+    if into and not run:
+        message = f"--into {into}: makes a run of another run's ledger; name that one with --run"
+        raise WrongUseError(message)
+    if not out and not into:
+        message = "--out is missing: name the file for the survivors" + (" (or a run, with --into)" if run else "")
+        raise WrongUseError(message)
+    if source and (not source.exists() or source.is_dir()):
+        message = f"{source}: {'is a folder' if source.is_dir() else 'no such file'}; name a file of tasks"
+        raise WrongUseError(message)
+
+
+def _check_targets(source: Path | None, out: Path | None, rejects: Path | None) -> None:
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.files import check_writable_file
 
-    if not 0 < threshold <= 1:
-        message = f"--threshold {threshold}: above 0 and at most 1"
-        raise WrongUseError(message)
-    if not source.exists() or source.is_dir():
-        message = f"{source}: {'is a folder' if source.is_dir() else 'no such file'}; name a file of tasks"
-        raise WrongUseError(message)
     targets = [path.resolve() for path in (source, out, rejects) if path]
     if len(set(targets)) < len(targets):
-        message = f"{source}: --out and --rejects must name other files than IN and than each other"
+        message = f"{source or out}: --out and --rejects must name other files than IN and than each other"
         raise WrongUseError(message)
-    check_writable_file(out, "--out")
-    if rejects:
-        check_writable_file(rejects, "--rejects")
+    for flag, path in (("--out", out), ("--rejects", rejects)):
+        if path:
+            check_writable_file(path, flag)
 
 
-def _check_choice(flag: str, value: str, choices: "Any") -> None:
+def _check_choices(choices: _Choices, *, run: Path | None) -> None:
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.filter.rules import RULE_SETS
 
-    if value not in choices:
-        message = f"{flag} {value}: one of {', '.join(choices)}"
+    if choices.threshold is not None and not 0 < choices.threshold <= 1:
+        message = f"--threshold {choices.threshold}: above 0 and at most 1"
         raise WrongUseError(message)
-
-
-def _check_verify(verify: int, *, prefilter: str, tokenizer: str) -> None:
-    from selfinstruct_local.errors import WrongUseError
-
-    if verify and tokenizer != "rouge":
+    _check_choice("--rules", choices.rules, (None, *RULE_SETS))
+    # A run is decided exactly, and by the published tokens: that is what a resumed `generate` goes on with.
+    _check_choice("--prefilter", choices.prefilter, ("exact", "none", "auto", *(() if run else ("minhash",))))
+    _check_choice("--tokenizer", choices.tokenizer, ("rouge", *(() if run else ("unicode",))))
+    if choices.verify and choices.tokenizer != "rouge":
         message = "--verify: rouge_score sees a-z and 0-9 alone, so it can check --tokenizer rouge alone"
         raise WrongUseError(message)
-    if verify and prefilter == "minhash":
+    if choices.verify and choices.prefilter == "minhash":
         message = "--verify: minhash may miss pairs by its nature; check --prefilter exact, or read its recall"
         raise WrongUseError(message)
 
 
+def _check_choice(flag: str, value: str | None, choices: Collection[str | None]) -> None:
+    from selfinstruct_local.errors import WrongUseError
+
+    if value not in choices:
+        message = f"{flag} {value}: one of {', '.join(choice for choice in choices if choice)}"
+        raise WrongUseError(message)
+
+
 def _print_summary(
-    counts: "FilterCounts", out: Path, seconds: float, verification: "Verification | None", *, as_json: bool
+    counts: "FilterCounts", written: list[str], seconds: float, verification: "Verification | None", *, as_json: bool
 ) -> None:
     if as_json:
         import orjson
@@ -127,7 +220,7 @@ def _print_summary(
             "rejected": dict(counts.rejected.most_common()),
             "skipped_lines": len(counts.skipped),
             "seconds": round(seconds, 3),
-            "out": str(out),
+            "out": written[0],
         }
         if verification:
             summary["verified"] = {
@@ -137,8 +230,18 @@ def _print_summary(
             }
         typer.echo(orjson.dumps(summary).decode())
         return
-    typer.echo(f"kept {counts.kept} of {counts.read} in {seconds:.2f} s: {out}")
+    typer.echo(f"kept {counts.kept} of {counts.read} in {seconds:.2f} s: {', '.join(written)}")
     for rule, count in counts.rejected.most_common():
         typer.echo(f"{count:>8}  {rule}")
     if verification and not verification.disagreements:
         typer.echo(f"verified: {verification.describe()}")
+
+
+def _raise_what_fell_short(source: Path | None, counts: "FilterCounts", verification: "Verification | None") -> None:
+    from selfinstruct_local.errors import JobFailedError, PartlyDoneError
+
+    if verification and verification.disagreements:
+        raise JobFailedError(verification.describe())
+    if counts.skipped:
+        message = f"{source}: {len(counts.skipped)} line(s) could not be read, first: {counts.skipped[0]}"
+        raise PartlyDoneError(message)

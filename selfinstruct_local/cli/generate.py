@@ -9,6 +9,7 @@ from selfinstruct_local.cli.options import ConfigOption, find_or_prepare
 
 if TYPE_CHECKING:
     from selfinstruct_local.config import GenerateSettings
+    from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Outcome
     from selfinstruct_local.models import ModelFolder
     from selfinstruct_local.store import RunStore
@@ -56,20 +57,59 @@ def generate(
     memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
     gpu_memory_share: Annotated[float | None, typer.Option(help="Share of GPU memory. [default: 0.9]")] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="vLLM's method for the weights, e.g. fp8. [default: as the folder says]")
+    ] = None,
+    adapter: Annotated[Path | None, typer.Option(help="LoRA folder over the model.")] = None,
+    hang_seconds: Annotated[
+        float | None, typer.Option(help="Silence after which the engine is started again. [default: 300]")
+    ] = None,
+    restarts: Annotated[
+        int | None, typer.Option(help="Starts of the engine in a row without a completion. [default: 3]")
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="URL of an OpenAI-compatible server to ask instead, such as http://127.0.0.1:8000/v1; may be "
+            "repeated. Its key: $SELFINSTRUCT_API_KEY."
+        ),
+    ] = None,
+    request_seconds: Annotated[
+        float | None, typer.Option(help="Time-out of a request to a server. [default: 600]")
+    ] = None,
+    outage_seconds: Annotated[
+        float | None, typer.Option(help="Time all servers may be gone before giving up. [default: 300]")
+    ] = None,
+    fork: Annotated[
+        Path | None, typer.Option(metavar="NEWRUN", help="Leave --run as it is; start NEWRUN from its pool.")
+    ] = None,
 ) -> None:
     """Write new tasks with a local model until --num are accepted. The same command resumes."""
     from selfinstruct_local.config import GenerateSettings, load_settings
-    from selfinstruct_local.generate.run import open_run
+    from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.seeds import seed_file
     from selfinstruct_local.store import RunStore
 
     settings = load_settings(GenerateSettings, config, context.params)
+    chosen = _choose_model(model, adapter, settings)
+    with RunStore(fork or run) as store:
+        if fork:
+            _fork(run, store)
+        seed_tasks = open_run(store, settings, chosen.facts(), seeds or [seed_file()])
+        outcome = _run(store, settings, chosen, seed_tasks)
+        _report(store, settings, outcome)
+
+
+def _choose_model(model: str | None, adapter: Path | None, settings: "GenerateSettings") -> "ChosenModel":
+    from selfinstruct_local.generate.launch import ChosenModel, check_adapter, choose_served_model
+
+    if adapter:
+        check_adapter(adapter, settings)
+    if settings.engine.endpoint:
+        return choose_served_model(model, settings)
     folder = find_or_prepare(model)
     _check_context(settings, folder)
-    with RunStore(run) as store:
-        seed_tasks = open_run(store, settings, folder, seeds or [seed_file()])
-        outcome = _run(store, settings, folder, seed_tasks)
-        _report(store, settings, outcome)
+    return ChosenModel(folder, adapter=adapter)
 
 
 def _check_context(settings: "GenerateSettings", model: "ModelFolder") -> None:
@@ -84,30 +124,31 @@ def _check_context(settings: "GenerateSettings", model: "ModelFolder") -> None:
         raise WrongUseError(message)
 
 
-def _run(store: "RunStore", settings: "GenerateSettings", model: "ModelFolder", seed_tasks: "list[Task]") -> "Outcome":
-    from selfinstruct_local.engine.vllm_engine import VllmEngine
+def _fork(run: Path, store: "RunStore") -> None:
+    from selfinstruct_local.generate.opening import fork
+    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.store import RunStore
+
+    with RunStore(run, read_only=True) as old:
+        inherited = fork(old, store)
+    stderr_console().print(f"{store.folder}: starts from the {inherited} tasks of {run}")
+
+
+def _run(store: "RunStore", settings: "GenerateSettings", model: "ChosenModel", seed_tasks: "list[Task]") -> "Outcome":
     from selfinstruct_local.generate.interrupt import interruptible
+    from selfinstruct_local.generate.launch import launch
     from selfinstruct_local.generate.run import run
-    from selfinstruct_local.progress import RunDisplay, stderr_console, waiting
+    from selfinstruct_local.progress import RunDisplay, stderr_console
 
-    console = stderr_console()
     log = store.folder / "engine.log"
-
-    def start_engine() -> VllmEngine:
-        with waiting(console, f"starting vLLM on {model.path.name} (its log: {log})"):
-            engine = VllmEngine(
-                model,
-                settings.engine,
-                max_model_len=settings.max_model_len,
-                seed=settings.seed,
-                log_file=log,
-            )
-        display.start()
-        return engine
-
-    display = RunDisplay(console, store.totals(), settings.num)
+    what = (
+        f"waiting for {', '.join(settings.engine.endpoint)}"
+        if settings.engine.endpoint
+        else f"starting vLLM on {model.folder.path.name if model.folder else ''} (its log: {log})"
+    )
+    display = RunDisplay(stderr_console(), store.totals(), settings.num, what)
     with interruptible() as interrupt, display:
-        outcome = run(store, settings, seed_tasks, start_engine, display, interrupt)
+        outcome = run(store, settings, seed_tasks, lambda: launch(model, settings, log), display, interrupt)
     if interrupt.signum is not None and outcome.reason == "interrupted":
         _report(store, settings, outcome)
         raise typer.Exit(128 + interrupt.signum)
@@ -117,17 +158,13 @@ def _run(store: "RunStore", settings: "GenerateSettings", model: "ModelFolder", 
 def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome") -> None:
     from selfinstruct_local.errors import PartlyDoneError
     from selfinstruct_local.generate.run import EXPORT
-    from selfinstruct_local.progress import format_seconds, stderr_console
+    from selfinstruct_local.progress import describe_session, stderr_console
 
     totals = store.totals()
     rejected = ", ".join(f"{count} {rule}" for rule, count in totals.rejected.items()) or "none"
     console = stderr_console()
-    if outcome.seconds:
-        pace = outcome.completion_tokens / outcome.seconds
-        console.print(
-            f"{outcome.accepted} tasks in {format_seconds(outcome.seconds)}, "
-            f"{outcome.completion_tokens} tokens generated, {pace:.0f} tokens/s"
-        )
+    if outcome.meter:
+        console.print(describe_session(outcome.accepted, outcome.meter))
     console.print(f"run: {totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs; rejected: {rejected}")
     typer.echo(store.folder / EXPORT)
     if outcome.reason == "barren":

@@ -3,7 +3,7 @@
 Nothing above this module knows whether vLLM runs in this process, behind a server, or not at all (tests).
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -69,6 +69,7 @@ class Completion:
         finish_reason: why it ended.
         prompt_tokens: length of the prompt in tokens.
         completion_tokens: tokens written.
+        cached_tokens: tokens of the prompt that the engine's prefix cache held already; None if it does not tell.
     """
 
     key: RequestKey
@@ -76,6 +77,7 @@ class Completion:
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
 
 
 class Engine(Protocol):
@@ -85,16 +87,27 @@ class Engine(Protocol):
     def description(self) -> dict[str, str]:
         """What answers: names and versions for the record of a run."""
 
+    @property
+    def capacity(self) -> int:
+        """Requests it works on at a time."""
+
+    def wait_until_ready(self, keep_waiting: Callable[[], bool]) -> None:
+        """Returns when it can answer, or as soon as `keep_waiting` says no.
+
+        Raises:
+            UserFacingError: it cannot start, and why.
+        """
+
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
         """Answers `requests` and yields completions in batches as they finish, in any order.
 
         The next request is pulled whenever a slot is free, which is after every batch handed out, so a
         caller may make requests out of what it just received. None means "no request at the moment, ask
-        again after the next batch"; when it comes with nothing in flight an empty batch is yielded, so
-        that the caller gets its turn. Closing the generator aborts what is in flight.
+        again after the next batch". A batch may be empty: the caller gets its turn at least every second or so,
+        and at once when None came with nothing in flight. Closing the generator aborts what is in flight.
 
         Raises:
-            EngineDeadError: the engine died; the text says why.
+            EngineDeadError: the engine died and did not come back; the text says why.
         """
 
     def close(self) -> None:

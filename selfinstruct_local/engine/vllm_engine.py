@@ -1,4 +1,4 @@
-"""vLLM inside this process, stepped by hand.
+"""vLLM stepped by hand, in whatever process makes it; `process.py` gives it one of its own.
 
 `LLMEngine.step` hands out finished requests one by one while the others go on, which is what keeps the
 engine full: a slot that falls free takes the next request at the next step. On a CPU the engine core runs
@@ -9,19 +9,22 @@ scheduling and detokenising overlap with the model.
 import importlib.metadata
 import logging
 import os
-import sys
+import re
+import traceback
 import warnings
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from selfinstruct_local.engine.base import Completion, FinishReason, Request, Sampling
 from selfinstruct_local.engine.settings import EngineSettings
-from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, JobFailedError, OutOfMemoryError, WrongUseError
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
     from selfinstruct_local.models import ModelFolder
@@ -29,6 +32,14 @@ if TYPE_CHECKING:
 
 # What vLLM calls "error" and the like is an abort to us: the request may be asked again.
 _FINISH_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+# How vLLM 0.32, torch and the C++ library say that memory ran out. vLLM's engine process on a GPU leaves the reason in
+# the log alone.
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|No available memory for the cache|available KV cache memory|less than (?:desired|requested)"
+    r"|not enough memory|can't allocate memory|Cannot allocate memory|bad_alloc|MemoryError|exceeds available memory"
+)
+_LOG_TAIL = 20_000
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.32, vllm/config/lora.py
 
 
 class VllmEngine:
@@ -41,6 +52,8 @@ class VllmEngine:
         *,
         max_model_len: int,
         seed: int = 0,
+        quantization: str | None = None,
+        adapter: Path | None = None,
         log_file: Path | None = None,
     ) -> None:
         """Loads the model; takes half a minute for a small one.
@@ -50,21 +63,46 @@ class VllmEngine:
             settings: how to start.
             max_model_len: context in tokens, prompt and answer together.
             seed: for requests that bring none of their own.
+            quantization: a method of vLLM's that is applied to the weights; None leaves them, or what the folder says.
+            adapter: a LoRA folder that all requests go through.
             log_file: where vLLM's log goes; its warnings go to stderr when None.
 
         Raises:
-            WrongUseError: vLLM is not installed, or the memory does not hold the model.
+            WrongUseError: vLLM is not installed.
+            OutOfMemoryError: the memory does not hold the model.
+            JobFailedError: vLLM could not start for another reason.
         """
         self.model = model
         self.settings = settings
         self.max_model_len = max_model_len
-        self._engine = _start(model, settings, max_model_len, seed, log_file)
+        self._log = _Log(log_file)
+        self._log.route()
+        arguments = {
+            "model": str(model.path),
+            "max_model_len": max_model_len,
+            "max_num_seqs": settings.in_flight,
+            "seed": seed,
+            "quantization": quantization,
+            "tensor_parallel_size": settings.tensor_parallel,
+            **_device_arguments(settings, max_model_len),
+            **({"enable_lora": True, "max_lora_rank": _lora_rank(adapter)} if adapter else {}),
+        }
+        self._engine = _start(arguments, settings, self._log)
         self._tokenizer: Any = self._engine.get_tokenizer()
+        self._lora = _lora_request(adapter) if adapter else None
 
     @property
     def description(self) -> dict[str, str]:
         """Name and version of what answers."""
-        return {"engine": "vllm", "version": _vllm_version(), "model": str(self.model.path)}
+        return describe_vllm(self.model)
+
+    @property
+    def capacity(self) -> int:
+        """See `Engine.capacity`."""
+        return self.settings.in_flight
+
+    def wait_until_ready(self, keep_waiting: Callable[[], bool]) -> None:
+        """See `Engine.wait_until_ready`: it is, once it is made."""
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
         """See `Engine.generate`."""
@@ -88,9 +126,7 @@ class VllmEngine:
                         return
                     yield refused
                     continue
-                finished = [self._completion(output, in_flight) for output in self._step()]
-                if finished or refused:
-                    yield refused + finished
+                yield refused + [self._completion(output, in_flight) for output in self._step()]
         except EngineDeadError:
             in_flight.clear()  # a dead engine has nothing to abort
             raise
@@ -110,7 +146,9 @@ class VllmEngine:
             return
         request_id = "/".join(map(str, request.key))
         prompts = self._engine.renderer.render_cmpl([{"prompt_token_ids": token_ids}])
-        self._engine.add_request(request_id, prompts[0], _sampling_params(request.sampling, room))
+        self._engine.add_request(
+            request_id, prompts[0], _sampling_params(request.sampling, room), lora_request=self._lora
+        )
         in_flight[request_id] = request
 
     def _step(self) -> "list[RequestOutput]":
@@ -118,8 +156,8 @@ class VllmEngine:
             outputs = self._engine.step()
         except Exception as error:
             # Whatever vLLM raises here ends its engine; the caller has stored all that came before.
-            message = f"the engine stopped: {type(error).__name__}: {error}"
-            raise EngineDeadError(message) from error
+            traceback.print_exc()
+            raise self._log.explain(error, "stopped", EngineDeadError) from error
         return [output for output in outputs if output.finished]
 
     def _completion(self, output: "RequestOutput", in_flight: dict[str, Request]) -> Completion:
@@ -131,15 +169,69 @@ class VllmEngine:
             finish_reason=_FINISH_REASONS.get(only.finish_reason or "", FinishReason.ABORT),
             prompt_tokens=len(output.prompt_token_ids or ()),
             completion_tokens=len(only.token_ids),
+            cached_tokens=output.num_cached_tokens,
         )
 
 
-def _start(
-    model: "ModelFolder", settings: EngineSettings, max_model_len: int, seed: int, log_file: Path | None
-) -> "LLMEngine":
-    _route_logs(log_file)
-    on_cpu = not _has_gpu()
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0" if on_cpu else "1"
+class _Log:
+    """The log of one start: a file of the run that other starts have written to before."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._begin = path.stat().st_size if path and path.exists() else 0
+
+    def route(self) -> None:
+        """Sends vLLM's log and Python's warnings there, so that the terminal shows the run alone."""
+        os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
+        if self._path is None:
+            os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            return
+        os.environ["VLLM_CONFIGURE_LOGGING"] = "0"
+        handler = logging.FileHandler(self._path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.captureWarnings(capture=True)
+        for name in ("vllm", "py.warnings", "transformers"):
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+            logger.addHandler(handler)
+
+    def explain(self, error: Exception, what_happened: str, otherwise: type[JobFailedError]) -> JobFailedError:
+        """The error for the user: `OutOfMemoryError` with the flags to lower when that is what it was."""
+        first_line = str(error).strip().partition("\n")[0]
+        where = f"; its log: {self._path}" if self._path else ""
+        if _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}\n{self._tail()}"):
+            return OutOfMemoryError(
+                f"the engine {what_happened} for want of memory ({first_line}); lower --in-flight, --max-model-len or "
+                f"--memory-gb (on a CPU), change --gpu-memory-share, or spread the model with --tensor-parallel{where}"
+            )
+        return otherwise(f"{what_happened}: {type(error).__name__}: {first_line}{where}")
+
+    def _tail(self) -> str:
+        if self._path is None or not self._path.exists():
+            return ""
+        with self._path.open("rb") as stream:
+            stream.seek(max(self._begin, self._path.stat().st_size - _LOG_TAIL))
+            return stream.read().decode("utf-8", "replace")
+
+
+def _device_arguments(settings: EngineSettings, max_model_len: int) -> dict[str, Any]:
+    if _has_gpu():
+        return {"dtype": settings.dtype, "gpu_memory_utilization": settings.gpu_memory_share}
+    # Requests with seeds of their own break when their prompt is computed in parts on a CPU: vLLM takes back the
+    # random numbers of the unfinished part, which torch's CPU generator cannot do ("CPU Generator does not use
+    # offset", vLLM 0.32). Whole prompts need a batch that holds the longest.
+    return {
+        "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(max_model_len, 4096),
+    }
+
+
+def _start(arguments: dict[str, Any], settings: EngineSettings, log: _Log) -> "LLMEngine":
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1" if _has_gpu() else "0"
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(settings.memory_gb)))
     try:
         from vllm import EngineArgs
@@ -147,71 +239,31 @@ def _start(
     except ImportError as error:
         message = f"vLLM cannot be imported ({error}); install this package with its extra 'cpu' or 'gpu'"
         raise WrongUseError(message) from error
-    arguments: dict[str, Any] = {
-        "model": str(model.path),
-        "max_model_len": max_model_len,
-        "max_num_seqs": settings.in_flight,
-        "seed": seed,
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-        "enable_prefix_caching": True,
-        "tensor_parallel_size": settings.tensor_parallel,
-        "dtype": settings.dtype,
-    }
-    if on_cpu:
-        # Requests with seeds of their own break when their prompt is computed in parts on a CPU: vLLM takes
-        # back the random numbers of the unfinished part, which torch's CPU generator cannot do ("CPU
-        # Generator does not use offset", vLLM 0.32). Whole prompts need a batch that holds the longest.
-        arguments |= {
-            "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
-            "enforce_eager": True,
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(max_model_len, 4096),
-        }
-    else:
-        arguments["gpu_memory_utilization"] = settings.gpu_memory_share
-    with _llvmlite_hidden():
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
-
-
-@contextmanager
-def _llvmlite_hidden() -> Iterator[None]:
-    """Lets vLLM start in a process that has imported numba.
-
-    On a CPU, vLLM 0.32 looks through every loaded module for objects that hold a kernel (`vars(value).get`), and
-    llvmlite's library handle answers to `__dict__` with a C function, which has no `get`.
-    """
-    name = "llvmlite.binding.ffi"
-    module = sys.modules.pop(name, None)
+    common = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_prefix_caching": True}
     try:
-        yield
-    finally:
-        if module is not None:
-            sys.modules[name] = module
+        return LLMEngine.from_engine_args(EngineArgs(**arguments, **common))
+    except Exception as error:
+        # vLLM raises many kinds here, of its own, of torch, of pydantic; the log has the whole story.
+        traceback.print_exc()
+        raise log.explain(error, "could not start", JobFailedError) from error
+
+
+def _lora_rank(adapter: Path) -> int:
+    """The smallest rank vLLM has kernels for that holds the adapter's."""
+    rank = int(orjson.loads((adapter / "adapter_config.json").read_bytes()).get("r", 8))
+    return next((each for each in LORA_RANKS if each >= rank), rank)
+
+
+def _lora_request(adapter: Path) -> "LoRARequest":
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.name, 1, str(adapter))
 
 
 def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _route_logs(log_file: Path | None) -> None:
-    """Sends vLLM's log and Python's warnings to `log_file`, so that the terminal shows the run alone."""
-    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
-    if log_file is None:
-        os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        return
-    os.environ["VLLM_CONFIGURE_LOGGING"] = "0"
-    handler = logging.FileHandler(log_file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.captureWarnings(capture=True)
-    for name in ("vllm", "py.warnings", "transformers"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-        logger.addHandler(handler)
 
 
 def _sampling_params(sampling: Sampling, room: int) -> "SamplingParams":
@@ -227,6 +279,11 @@ def _sampling_params(sampling: Sampling, room: int) -> "SamplingParams":
         seed=sampling.seed,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def describe_vllm(model: "ModelFolder") -> dict[str, str]:
+    """What a run notes of the engine, found without importing vLLM."""
+    return {"engine": "vllm", "version": _vllm_version(), "model": str(model.path)}
 
 
 def _vllm_version() -> str:

@@ -19,6 +19,7 @@ class AlpacaProfile:
 
     name = "alpaca"
     demonstrations = 3
+    shows_whole_tasks = True
     machine_made = 1
     prompts = ("alpaca",)
 

@@ -42,6 +42,10 @@ class Profile(Protocol):
         """Tasks shown in a prompt; a run needs at least as many seeds."""
 
     @property
+    def shows_whole_tasks(self) -> bool:
+        """Whether its prompts show inputs and outputs, and not instructions alone."""
+
+    @property
     def prompts(self) -> tuple[str, ...]:
         """Names of the prompt templates it uses; their texts decide a run."""
 

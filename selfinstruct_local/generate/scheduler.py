@@ -6,12 +6,13 @@ what a prompt shows depends on k alone, never on the order in which completions 
 order: one that is ready early waits for its turn.
 """
 
+from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-from selfinstruct_local.engine.base import Completion, Request, RequestKey
+from selfinstruct_local.engine.base import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.generate.job import Draft, Job, Profile, Steps
 from selfinstruct_local.tasks import Task
 
@@ -46,6 +47,10 @@ class _OpenJob:
     drafts: list[Draft] | None = None
 
 
+# How often a request is asked again after an abort before its torn text is taken for the answer.
+MAX_TRIES = 3
+
+
 class Scheduler:
     """The source of requests for `Engine.generate`, and the keeper of the order of decisions.
 
@@ -59,8 +64,8 @@ class Scheduler:
         seeds: Sequence[Task],
         run_seed: int,
         window: int,
-        accepted: Sequence[Task] = (),
-        accepted_per_job: Sequence[int] = (),
+        pool: Sequence[Task] = (),
+        pool_sizes: Sequence[int] = (0,),
         stored: Mapping[RequestKey, Completion] | None = None,
     ) -> None:
         """Starts a run, or takes one up again.
@@ -70,23 +75,21 @@ class Scheduler:
             seeds: the hand-written tasks.
             run_seed: of all random streams.
             window: W, in jobs.
-            accepted: the pool so far, in order.
-            accepted_per_job: how many each decided job added to it.
+            pool: the accepted tasks, in order; grown by the caller before it settles a job.
+            pool_sizes: its size after 0, 1, 2, ... decided jobs.
             stored: completions of jobs not decided yet, which are not asked for again.
         """
         self._profile = profile
         self._seeds = seeds
         self._run_seed = run_seed
         self._window = window
-        self._pool = list(accepted)
-        # _pool_sizes[n] is the size of the pool once n jobs are decided.
-        self._pool_sizes = [0]
-        for count in accepted_per_job:
-            self._pool_sizes.append(self._pool_sizes[-1] + count)
+        self._pool = pool
+        self._pool_sizes = array("q", pool_sizes)
         self._stored = dict(stored or {})
         self._next_job = self.decided
         self._open: dict[int, _OpenJob] = {}
         self._ready: deque[Request] = deque()
+        self._asked: dict[RequestKey, tuple[Request, int]] = {}  # with the number of the try
 
     @property
     def decided(self) -> int:
@@ -100,24 +103,43 @@ class Scheduler:
         while not self._ready and self._next_job < self.decided + self._window:
             self._open_job(self._next_job)
             self._next_job += 1
-        return self._ready.popleft() if self._ready else None
+        if not self._ready:
+            return None
+        request = self._ready.popleft()
+        _, tries = self._asked.get(request.key, (request, 0))
+        self._asked[request.key] = request, tries + 1
+        return request
+
+    def ask_again(self, completion: Completion) -> bool:
+        """Puts the request of an aborted completion back in line, a bounded number of times.
+
+        False for all others: they are to be stored and received.
+        """
+        request, tries = self._asked[completion.key]
+        if completion.finish_reason is not FinishReason.ABORT or tries >= MAX_TRIES:
+            return False
+        self._ready.append(request)
+        return True
 
     def receive(self, completion: Completion) -> None:
         """Takes a completion; its job goes on once all it asked for is there."""
+        self._asked.pop(completion.key, None)
         opened = self._open[completion.key.job]
         opened.answers[completion.key] = completion
         self._advance(opened)
 
     def due(self) -> Iterator[tuple[Job, list[Draft]]]:
-        """The finished jobs whose turn it is, in order; each must be `settle`d before the next is taken."""
-        while (opened := self._open.get(self.decided)) is not None and opened.drafts is not None:
+        """The finished jobs whose turn it is, in order; what is taken must be settled before the next call."""
+        number = self.decided
+        while (opened := self._open.get(number)) is not None and opened.drafts is not None:
             yield opened.job, opened.drafts
+            number += 1
 
-    def settle(self, job: Job, accepted: Sequence[Task]) -> None:
-        """Notes the decision of the job whose turn it was: what it added to the pool."""
-        del self._open[job.number]
-        self._pool.extend(accepted)
-        self._pool_sizes.append(len(self._pool))
+    def settle(self, pool_sizes: Iterable[int]) -> None:
+        """Notes that the next jobs were decided: the size of the pool after each."""
+        for size in pool_sizes:
+            del self._open[self.decided]
+            self._pool_sizes.append(size)
 
     def _open_job(self, number: int) -> None:
         visible = self._pool_sizes[max(0, number - self._window + 1)]

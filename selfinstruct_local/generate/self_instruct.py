@@ -35,6 +35,7 @@ class SelfInstructProfile:
 
     name = "self-instruct"
     demonstrations = 8
+    shows_whole_tasks = False
     machine_made = 2
     prompts = (
         "self_instruct_instructions",

@@ -1,12 +1,20 @@
-"""The real engine on the embedded model. One engine serves the module, since it takes half a minute to start."""
+"""The real engine on the embedded model. One engine serves the module, since it takes half a minute to start.
 
+It stands in a process of its own, as it does in a run: vLLM 0.32 cannot start where numba was imported before.
+"""
+
+import os
+import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling
+from selfinstruct_local.engine import Completion, Engine, FinishReason, Request, RequestKey, Sampling
+from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.settings import EngineSettings
-from selfinstruct_local.engine.vllm_engine import VllmEngine
+from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.errors import OutOfMemoryError
 from selfinstruct_local.models import ModelFolder
 
 pytestmark = pytest.mark.engine
@@ -14,10 +22,12 @@ CONTEXT = 2048  # of LLaMA-7B
 
 
 @pytest.fixture(scope="module")
-def engine(embedded_model: ModelFolder) -> Iterator[VllmEngine]:
-    started = VllmEngine(embedded_model, EngineSettings(in_flight=4, memory_gb=1), max_model_len=CONTEXT)
-    yield started
-    started.close()
+def engine(embedded_model: ModelFolder) -> Iterator[EngineProcess]:
+    settings = EngineSettings(in_flight=4, memory_gb=1)
+    make_engine = partial(VllmEngine, embedded_model, settings, max_model_len=CONTEXT)
+    with EngineProcess(make_engine, settings, describe_vllm(embedded_model)) as started:
+        started.wait_until_ready()
+        yield started
 
 
 def request(job: int, prompt: str, **sampling: object) -> Request:
@@ -25,11 +35,11 @@ def request(job: int, prompt: str, **sampling: object) -> Request:
     return Request(RequestKey(job, "test", 0), prompt, Sampling(**{**defaults, **sampling}))  # type: ignore[arg-type]
 
 
-def answers(engine: VllmEngine, requests: list[Request]) -> dict[int, Completion]:
+def answers(engine: Engine, requests: list[Request]) -> dict[int, Completion]:
     return {each.key.job: each for batch in engine.generate(requests) for each in batch}
 
 
-def test_answers_more_requests_than_fit_at_once(engine: VllmEngine) -> None:
+def test_answers_more_requests_than_fit_at_once(engine: Engine) -> None:
     found = answers(engine, [request(job, f"{job} plus one is", max_tokens=4 + job) for job in range(10)])
     assert set(found) == set(range(10))
     for job, completion in found.items():
@@ -38,20 +48,20 @@ def test_answers_more_requests_than_fit_at_once(engine: VllmEngine) -> None:
         assert completion.completion_tokens <= 4 + job
 
 
-def test_a_seed_fixes_the_draw(engine: VllmEngine) -> None:
+def test_a_seed_fixes_the_draw(engine: Engine) -> None:
     prompt = "Once upon a time there was"
     found = answers(engine, [request(job, prompt, temperature=1.5, seed=seed) for job, seed in enumerate((7, 7, 8))])
     assert found[0].text == found[1].text
     assert found[0].text != found[2].text
 
 
-def test_stop_texts_end_a_completion_and_are_not_part_of_it(engine: VllmEngine) -> None:
+def test_stop_texts_end_a_completion_and_are_not_part_of_it(engine: Engine) -> None:
     (found,) = answers(engine, [request(0, "1, 2, 3, 4, 5,", stop=(" 8",), max_tokens=40)]).values()
     assert found.finish_reason is FinishReason.STOP
     assert " 8" not in found.text
 
 
-def test_the_answer_is_clamped_to_the_context_and_a_prompt_too_long_is_refused(engine: VllmEngine) -> None:
+def test_the_answer_is_clamped_to_the_context_and_a_prompt_too_long_is_refused(engine: Engine) -> None:
     long_prompt = "word " * (CONTEXT - 10)
     found = answers(
         engine,
@@ -67,24 +77,32 @@ def test_the_answer_is_clamped_to_the_context_and_a_prompt_too_long_is_refused(e
     assert found[2].text
 
 
-def test_requests_are_pulled_only_when_a_slot_is_free(engine: VllmEngine) -> None:
-    pulled: list[int] = []
-
-    def source() -> Iterator[Request | None]:
-        for job in range(6):
-            pulled.append(job)
-            yield request(job, "One two three", max_tokens=5)
-        yield None
-
-    completions = engine.generate(source())
-    next(completions)
-    assert len(pulled) <= engine.settings.in_flight
-    completions.close()
-    assert not engine._engine.has_unfinished_requests()
+def test_the_prefix_cache_serves_a_prompt_that_begins_alike(engine: Engine) -> None:
+    prefix = "The rivers of Africa are many, and the longest of them all is the Nile. " * 12
+    (first,) = answers(engine, [request(0, prefix + "One")]).values()
+    (second,) = answers(engine, [request(1, prefix + "Two")]).values()
+    assert first.cached_tokens == 0
+    assert second.cached_tokens is not None
+    assert second.cached_tokens >= 128  # one block of the cache on a CPU; 16 tokens on a GPU
 
 
-def test_a_source_with_nothing_at_the_moment_gets_its_turn(engine: VllmEngine) -> None:
-    waiting = [None, request(0, "One two", max_tokens=2)]
-    batches = list(engine.generate(iter(waiting)))
-    assert batches[0] == []
-    assert batches[1][0].key.job == 0
+def test_an_engine_killed_in_its_work_is_asked_again(engine: EngineProcess) -> None:
+    wanted = [request(job, f"{job} plus one is", max_tokens=24, temperature=0.8, seed=job) for job in range(12)]
+    straight = answers(engine, wanted)
+    killed, found = engine.pid, {}
+    for batch in engine.generate(wanted):
+        found |= {each.key.job: each for each in batch}
+        if batch and engine.pid == killed:
+            os.killpg(killed, signal.SIGKILL)
+    assert engine.pid != killed
+    assert set(found) == set(straight)
+
+
+def test_want_of_memory_names_the_flags(embedded_model: ModelFolder) -> None:
+    settings = EngineSettings(in_flight=4, memory_gb=100_000)
+    make_engine = partial(VllmEngine, embedded_model, settings, max_model_len=CONTEXT)
+    with (
+        EngineProcess(make_engine, settings, describe_vllm(embedded_model)) as starting,
+        pytest.raises(OutOfMemoryError, match="lower --in-flight, --max-model-len or --memory-gb"),
+    ):
+        starting.wait_until_ready()

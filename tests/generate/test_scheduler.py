@@ -1,10 +1,11 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling
 from selfinstruct_local.generate.job import Draft, Job, Steps, stream_seed
-from selfinstruct_local.generate.scheduler import Scheduler
+from selfinstruct_local.generate.scheduler import MAX_TRIES, Scheduler
 from selfinstruct_local.tasks import Task
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=1)
@@ -15,6 +16,7 @@ class TwoSteps:
 
     name = "two-steps"
     demonstrations = 1
+    shows_whole_tasks = False
     prompts = ()
 
     def steps(self, job: Job) -> Steps:
@@ -30,15 +32,18 @@ def reply(request: Request) -> Completion:
 
 
 def make(window: int = 4, **more: object) -> Scheduler:
-    return Scheduler(TwoSteps(), seeds=[Task("seed")], run_seed=0, window=window, **more)  # type: ignore[arg-type]
+    defaults: dict[str, object] = {"pool": []}
+    return Scheduler(TwoSteps(), seeds=[Task("seed")], run_seed=0, window=window, **{**defaults, **more})  # type: ignore[arg-type]
 
 
 def settle_all(scheduler: Scheduler) -> list[str]:
-    texts = []
-    for job, drafts in scheduler.due():
-        tasks = [draft.task for draft in drafts]
-        texts += [task.instruction for task in tasks]
-        scheduler.settle(job, tasks)
+    """Accepts all that is due: each job of this profile adds one task."""
+    texts = [draft.task.instruction for _, drafts in scheduler.due() for draft in drafts]
+    pool = scheduler._pool
+    assert isinstance(pool, list)
+    before = len(pool)
+    pool += map(Task, texts)
+    scheduler.settle(range(before + 1, len(pool) + 1))
     return texts
 
 
@@ -101,9 +106,21 @@ def test_stored_completions_are_not_asked_for_again() -> None:
     assert settle_all(resumed) == straight
 
 
+def test_an_aborted_request_is_asked_again_a_bounded_number_of_times() -> None:
+    scheduler = make(window=1)
+    (request,) = pull(scheduler)
+    aborted = replace(reply(request), finish_reason=FinishReason.ABORT)
+    for _ in range(MAX_TRIES - 1):
+        assert scheduler.ask_again(aborted)
+        assert pull(scheduler) == [request]
+    assert not scheduler.ask_again(aborted)
+    scheduler.receive(aborted)
+    assert {each.key.stage for each in pull(scheduler)} == {"second"}
+
+
 def test_a_resumed_scheduler_goes_on_where_the_decisions_ended() -> None:
     accepted = [Task("a"), Task("b"), Task("c")]
-    scheduler = make(window=2, accepted=accepted, accepted_per_job=[1, 0, 2])
+    scheduler = make(window=2, pool=accepted, pool_sizes=[0, 1, 1, 3])
     requests = pull(scheduler)
     assert [request.key.job for request in requests] == [3, 4]
     # Job 3 sees the pool after job 1, job 4 the pool after job 2.
@@ -131,9 +148,10 @@ def test_the_pool_a_job_sees_does_not_grow_under_it() -> None:
             yield from super().steps(job)
             return []
 
-    scheduler = Scheduler(Peek(), seeds=[], run_seed=0, window=1, accepted=[Task("a")], accepted_per_job=[1])
+    pool = [Task("a")]
+    scheduler = Scheduler(Peek(), seeds=[], run_seed=0, window=1, pool=pool, pool_sizes=[0, 1])
     next(scheduler)
-    scheduler._pool.append(Task("later"))
+    pool.append(Task("later"))
     assert len(seen[0]) == 1
     assert list(seen[0]) == [Task("a")]
     assert seen[0][:5] == [Task("a")]

@@ -1,0 +1,86 @@
+"""`selfinstruct runs`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from selfinstruct_local.runs import RunSummary
+
+app = typer.Typer(help="Look at runs, and make one of what another program generated.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds runs.")] = Path("runs"),
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """List the runs in a folder."""
+    from selfinstruct_local.runs import find_runs, summarize
+
+    for run in find_runs(folder):
+        summary = summarize(run)
+        if as_json:
+            _print_json(summary._asdict())
+        else:
+            typer.echo(_line(run.relative_to(folder), summary))
+
+
+@app.command("show")
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a run was made of, what it accepted and rejected, and how its sessions ended."""
+    from selfinstruct_local.runs import summarize
+
+    summary = summarize(run)
+    if as_json:
+        _print_json(summary._asdict())
+        return
+    for title, rows in summary.tables():
+        typer.echo(title)
+        width = max((len(name) for name, _ in rows), default=0)
+        for name, value in rows:
+            typer.echo(f"  {name:<{width}}  {value}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="regen.json or machine_generated_instructions.jsonl of the published programs.")
+    ],
+    *,
+    run: Annotated[Path, typer.Option(help="Folder of the new run.")],
+) -> None:
+    """Make a run whose pool is what another program generated; 'selfinstruct generate' goes on from it."""
+    from selfinstruct_local.generate.opening import import_tasks
+    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.store import RunStore
+
+    with RunStore(run) as store:
+        tasks, bare = import_tasks(store, file)
+    if bare:
+        console = stderr_console()
+        console.print(f"{bare} of them are bare instructions: they are compared with and shown by profile")
+        console.print("'self-instruct' (generate --profile self-instruct), and stand in no export")
+    typer.echo(f"{tasks} tasks: {run}")
+
+
+def _line(name: Path, summary: "RunSummary") -> str:
+    totals = summary.totals
+    facts = summary.facts
+    model = Path(str(facts.get("model_path", "?"))).name
+    return (
+        f"{name}  {facts.get('profile', 'imported')}  {model}  {totals.accepted} tasks  {totals.jobs} jobs  "
+        f"{totals.completion_tokens} tokens  {summary.state}"
+    )
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=lambda each: each._asdict()).decode())

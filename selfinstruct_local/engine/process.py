@@ -1,0 +1,299 @@
+"""An engine in a process of its own, watched: what it dies of, it dies of alone.
+
+The run's process keeps the database and the decisions; the engine's process keeps the model. They talk over a pipe.
+An engine that dies, is killed, or falls silent while it has work is ended with all its children, started again a
+bounded number of times, and asked again for what it still owed. Nothing of torch or vLLM is imported on this side.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from selfinstruct_local.engine.base import Completion, Engine, Request, RequestKey
+from selfinstruct_local.engine.settings import EngineSettings
+from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UserFacingError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+LOG = logging.getLogger("selfinstruct_local.engine")
+
+# How long a batch is waited for before the caller gets its turn, to look at signals.
+TURN_SECONDS = 0.25
+# A beat says that the engine still steps; one a second is enough for a watchdog of minutes.
+BEAT_SECONDS = 1.0
+# Loading tens of gigabytes from a slow disk and compiling for a GPU takes minutes; no model takes this long.
+START_SECONDS = 1800.0
+CLOSE_SECONDS = 20.0
+# Requests handed over beyond what the engine works on, so that a free slot never waits for the pipe.
+LOOKAHEAD = 8
+
+
+class _Ready(NamedTuple):
+    """The model is loaded."""
+
+
+class _Beat(NamedTuple):
+    """The engine stepped."""
+
+
+class _Answers(NamedTuple):
+    completions: list[Completion]
+
+
+class _Failed(NamedTuple):
+    """The engine raised; `for_good` when starting it again would end the same way."""
+
+    error: UserFacingError
+    for_good: bool
+
+
+class EngineProcess:
+    """An `Engine` that runs another one in a child process and outlives it."""
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        settings: EngineSettings,
+        description: dict[str, str],
+        log_file: Path | None = None,
+    ) -> None:
+        """Starts the process; `wait_until_ready` tells when the model is loaded.
+
+        Args:
+            make_engine: called in the child, and again in each that takes its place; must be picklable.
+            settings: `in_flight` is its capacity; `hang_seconds` and `restarts` bound what is put up with.
+            description: of the engine that it makes.
+            log_file: takes all that the child prints; its stderr is ours when None.
+        """
+        self.description = description
+        self.capacity = settings.in_flight
+        self._make_engine = make_engine
+        self._settings = settings
+        self._log_file = log_file
+        self._restarts = 0
+        self._ready = False
+        self._spawn()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the child as it is now, which leads a process group of that number."""
+        return self._process.pid or 0
+
+    def wait_until_ready(self, keep_waiting: Callable[[], bool] = lambda: True) -> None:
+        """Returns when the model is loaded, or as soon as `keep_waiting` says no.
+
+        Raises:
+            WrongUseError: the engine refuses to start, and says what to change.
+            JobFailedError: it failed to start.
+        """
+        while not self._ready and keep_waiting():
+            self._listen({})
+
+    def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
+        """See `Engine.generate`. When closed with requests in flight, the child is ended."""
+        source = iter(requests)
+        owed: dict[RequestKey, Request] = {}
+        try:
+            while not (self._hand_over(source, owed) and not owed):
+                yield self._listen(owed) if owed else []
+        finally:
+            if owed:
+                self._end()
+
+    def close(self) -> None:
+        """Ends the child and all its children; it may take leave first."""
+        if self._process.is_alive() and self._ready:
+            with contextlib.suppress(OSError):  # it just died
+                self._pipe.send(None)
+            self._process.join(CLOSE_SECONDS)
+        self._end()
+
+    def _hand_over(self, source: Iterator[Request | None], owed: dict[RequestKey, Request]) -> bool:
+        """Pulls requests while there is room and sends them; says whether the source has ended."""
+        fresh: list[Request] = []
+        ended = False
+        while len(owed) < self.capacity + LOOKAHEAD:
+            try:
+                request = next(source)
+            except StopIteration:
+                ended = True
+                break
+            if request is None:
+                break
+            owed[request.key] = request
+            fresh.append(request)
+        # A child that is still loading is sent all that is owed when it is ready.
+        if fresh and self._ready:
+            self._send(fresh)
+        return ended
+
+    def _send(self, requests: list[Request]) -> None:
+        # If it just died, the end of the pipe is read next, and all that is owed is sent to its successor.
+        with contextlib.suppress(OSError):
+            self._pipe.send(requests)
+
+    def _listen(self, owed: dict[RequestKey, Request]) -> list[Completion]:
+        """What the child says within a turn; deals with its silence and its death."""
+        if not self._pipe.poll(TURN_SECONDS):
+            allowed = self._settings.hang_seconds if self._ready else START_SECONDS
+            if time.monotonic() - self._heard > allowed:
+                self._replace(f"said nothing for {allowed:.0f} s")
+            return []
+        try:
+            message = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(CLOSE_SECONDS)
+            self._replace(_how_it_ended(self._process.exitcode))
+            return []
+        self._heard = time.monotonic()
+        if isinstance(message, _Answers):
+            self._restarts = 0
+            for completion in message.completions:
+                del owed[completion.key]
+            return message.completions
+        if isinstance(message, _Ready):
+            self._ready = True
+            self._send(list(owed.values()))
+        elif isinstance(message, _Failed):
+            if message.for_good:
+                self._end()
+                raise message.error
+            self._replace(str(message.error))
+        return []
+
+    def _spawn(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
+            target=_child, args=(self._make_engine, theirs, self._log_file), name="engine"
+        )
+        self._process.start()
+        theirs.close()
+        self._ready = False
+        self._heard = time.monotonic()
+
+    def _replace(self, why: str) -> None:
+        """Ends the child and starts another, unless that was tried too often."""
+        was_ready = self._ready
+        self._end()
+        log = f"; its log: {self._log_file}" if self._log_file else ""
+        if not was_ready and self._restarts == 0:
+            message = f"the engine did not start: it {why}{log}"
+            raise EngineDeadError(message)
+        if self._restarts >= self._settings.restarts:
+            message = (
+                f"the engine {why}, and was started {self._restarts} time(s) again without a completion{log}; what "
+                "was committed stands, and the same command goes on from there"
+            )
+            raise EngineDeadError(message)
+        self._restarts += 1
+        LOG.warning("the engine %s; starting it again (%d of %d)", why, self._restarts, self._settings.restarts)
+        self._spawn()
+
+    def _end(self) -> None:
+        """Kills the child's whole process group, if there still is one."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # already gone, or not yet a group of its own
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        hint = " (out of memory? lower --memory-gb or --in-flight)" if name == "SIGKILL" else ""
+        return f"was ended by {name}{hint}"
+    return f"exited with code {exit_code}"
+
+
+class _Inbox:
+    """The requests of the parent as a source for `Engine.generate`, in the child."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self.outstanding = 0
+        self.closed = False
+        threading.Thread(target=self._receive, name="inbox", daemon=True).start()
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                requests = self._pipe.recv()
+            except (EOFError, OSError):
+                # The parent is gone, and nobody is left to answer to: the whole group ends, the model's memory with it.
+                os.killpg(0, signal.SIGKILL)
+            for request in [None] if requests is None else requests:
+                self._queue.put(request)
+
+    def __iter__(self) -> Iterator[Request | None]:
+        return self
+
+    def __next__(self) -> Request | None:
+        try:
+            # With nothing to do it waits here; else it must not keep the engine from stepping.
+            request = self._queue.get(block=self.outstanding == 0)
+        except queue.Empty:
+            return None
+        if request is None:
+            self.closed = True
+            raise StopIteration
+        self.outstanding += 1
+        return request
+
+
+def _child(make_engine: Callable[[], Engine], pipe: Connection, log_file: Path | None) -> None:
+    os.setsid()  # signals of the terminal go to the parent alone, and the group can be ended as one
+    output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if log_file else 2
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    # transformers looks for a package named "kernels", which a folder of that name where the user stands is not.
+    sys.path[:] = [entry for entry in sys.path if entry and Path(entry) != Path.cwd()]
+    inbox = _Inbox(pipe)
+    try:
+        engine = make_engine()
+    except UserFacingError as error:
+        pipe.send(_Failed(error, for_good=True))
+        return
+    pipe.send(_Ready())
+    try:
+        _answer(engine, inbox, pipe)
+    except OutOfMemoryError as error:
+        pipe.send(_Failed(error, for_good=True))
+    except EngineDeadError as error:
+        pipe.send(_Failed(error, for_good=False))
+    else:
+        engine.close()
+
+
+def _answer(engine: Engine, inbox: _Inbox, pipe: Connection) -> None:
+    batches = engine.generate(inbox)
+    beat = 0.0
+    for completions in batches:
+        inbox.outstanding -= len(completions)
+        if completions:
+            pipe.send(_Answers(completions))
+        elif time.monotonic() - beat > BEAT_SECONDS:
+            beat = time.monotonic()
+            pipe.send(_Beat())
+        if inbox.closed:
+            break
+    batches.close()

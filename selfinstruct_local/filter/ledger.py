@@ -1,0 +1,146 @@
+"""`selfinstruct filter --run`: decides a run again from its ledger, under other rules, with no engine.
+
+What the parser refused stands, and so does a bare instruction that a profile turned away before its worked case was
+asked for: there is no whole task to decide. Everything else is decided anew, in job order, rejects included.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.filter.contamination import CONTAMINATED
+from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
+from selfinstruct_local.filter.files import FilterCounts
+from selfinstruct_local.filter.rules import RULE_SETS
+from selfinstruct_local.filter.verify import DecisionLog
+from selfinstruct_local.recordio import RecordWriter, open_writer
+from selfinstruct_local.store import Candidate, DecidedJob, LedgerJob, RunStore
+from selfinstruct_local.taskfiles import alpaca_records, read_rows
+from selfinstruct_local.tasks import Task, Verdict
+
+# Jobs decided at a time; a handful of candidates each.
+JOBS = 512
+DECIDED_HERE = frozenset({"", NOT_NOVEL, CONTAMINATED} | {rule.name for rules in RULE_SETS.values() for rule in rules})
+
+
+class LedgerFilter:
+    """Decides the candidates of a run again, and knows the tasks of its index by id."""
+
+    def __init__(self, decider: Decider, log: DecisionLog | None = None) -> None:
+        """Takes a decider with an empty index; `log` is told of every instruction and decision."""
+        self._decider = decider
+        self._log = log
+        self._ids: list[str] = []  # of each index position
+
+    def add_known_file(self, path: Path) -> None:
+        """Puts the instructions of a file into the index undecided; their ids are `FILE:ROW`.
+
+        Raises:
+            WrongUseError: the file cannot be read.
+        """
+        self._add_known([row.task._replace(id=f"{path}:{row.number}") for row in read_rows(path)])
+
+    def filter_run(
+        self,
+        run: RunStore,
+        out: Path | None,
+        rejects: Path | None,
+        into: RunStore | None = None,
+        advance: Callable[[int], None] = lambda _candidates: None,
+    ) -> FilterCounts:
+        """Decides all candidates of `run` in order.
+
+        Args:
+            run: the ledger; it is read only.
+            out: where the accepted tasks go, as the published Alpaca records; None writes them nowhere.
+            rejects: where the others go with their reasons, as JSONL.
+            into: takes over the jobs with the new verdicts, if given; it must have no job yet.
+            advance: told after every batch how many candidates it had.
+        """
+        counts = FilterCounts()
+        with ExitStack() as stack:
+            kept = stack.enter_context(open_writer(out)) if out else None
+            thrown = stack.enter_context(open_writer(rejects, lines=True)) if rejects else None
+            self._add_known(run.seeds())
+            inherited = [each.task for each in run.inherited()]
+            self._add_known(inherited)
+            _write_tasks(kept, inherited)
+            ledger = run.ledger()
+            while jobs := list(islice(ledger, JOBS)):
+                decided = self._decide(jobs)
+                if into:
+                    into.copy_jobs(decided)
+                candidates = [each for job in decided for each in job.decided.candidates]
+                _write_tasks(kept, (each.task for each in candidates if each.verdict.keep))
+                _count(counts, candidates, thrown)
+                advance(len(candidates))
+        return counts
+
+    def _add_known(self, tasks: Sequence[Task]) -> None:
+        instructions = [task.instruction for task in tasks]
+        self._decider.index.add(instructions)
+        self._ids.extend(task.id for task in tasks)
+        if self._log:
+            self._log.add_known(instructions)
+
+    def _decide(self, jobs: Sequence[LedgerJob]) -> list[LedgerJob]:
+        fresh = [each.task for job in jobs for each in job.decided.candidates if _is_decided_here(each)]
+        verdicts = self._decider.decide(fresh)
+        if self._log:
+            self._log.add_decided([task.instruction for task in fresh], verdicts)
+        self._ids.extend(task.id for task, verdict in zip(fresh, verdicts, strict=True) if verdict.keep)
+        following = iter(verdicts)
+        return [
+            job._replace(decided=job.decided._replace(candidates=list(self._redecided(job.decided, following))))
+            for job in jobs
+        ]
+
+    def _redecided(self, job: DecidedJob, verdicts: Iterator[Verdict]) -> Iterator[Candidate]:
+        for candidate in job.candidates:
+            if not _is_decided_here(candidate):
+                yield candidate
+                continue
+            verdict = next(verdicts)
+            neighbor = None if verdict.neighbor is None else self._ids[verdict.neighbor]
+            yield Candidate(candidate.task, verdict, neighbor)
+
+
+def begin_run(new: RunStore, old: RunStore, **changed: Any) -> None:
+    """Makes `new` a run of the facts, seeds and inherited tasks of `old`, under changed settings.
+
+    Raises:
+        WrongUseError: it holds a run already.
+    """
+    if new.facts() or next(new.inherited(), None) is not None:
+        message = f"--into {new.folder}: holds a run already; name a new folder"
+        raise WrongUseError(message)
+    new.inherit(old.inherited())
+    new.create({**old.facts(), **changed}, old.seeds())
+
+
+def _is_decided_here(candidate: Candidate) -> bool:
+    return candidate.verdict.rule in DECIDED_HERE and bool(candidate.task.instances)
+
+
+def _write_tasks(writer: RecordWriter | None, tasks: Any) -> None:
+    if writer:
+        for record in alpaca_records(tasks):
+            writer.write(record)
+
+
+def _count(counts: FilterCounts, candidates: Sequence[Candidate], thrown: RecordWriter | None) -> None:
+    counts.read += len(candidates)
+    for task, verdict, neighbor in candidates:
+        if verdict.keep:
+            counts.kept += 1
+            continue
+        counts.rejected[verdict.rule] += 1
+        if thrown:
+            reason = {"id": task.id, "rule": verdict.rule, "detail": verdict.detail}
+            if neighbor is not None:
+                reason |= {"neighbor": neighbor, "score": verdict.score}
+            record = {"instruction": task.instruction, "input": task.input, "output": task.output, "rejected": reason}
+            thrown.write(record)

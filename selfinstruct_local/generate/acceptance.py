@@ -1,0 +1,64 @@
+"""Decides jobs: what a job made goes through rules and novelty, and what passes joins the pool."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from selfinstruct_local.filter.decide import Decider
+from selfinstruct_local.filter.rules import Rule
+from selfinstruct_local.generate.job import Draft, Job
+from selfinstruct_local.kernels import NoveltyIndex
+from selfinstruct_local.store import Candidate, DecidedJob, StoredPool, candidate_id
+from selfinstruct_local.tasks import Task, Verdict
+
+# Instructions that join the index at a time when a run is opened.
+INDEX_BATCH = 8192
+
+
+class Acceptance:
+    """Takes in or turns away what jobs made, in job order, and keeps pool and novelty index in step."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        threshold: float,
+        seeds: Sequence[Task],
+        pool: StoredPool,
+        pool_instructions: Iterable[str],
+    ) -> None:
+        """Builds the novelty index over seeds and pool.
+
+        Args:
+            rules: asked before novelty.
+            threshold: ROUGE-L F above which an instruction is a near copy.
+            seeds: compared with, never shown in an export.
+            pool: grows by what is accepted.
+            pool_instructions: of the tasks in it, in its order.
+        """
+        self.pool = pool
+        self._seeds = seeds
+        index = NoveltyIndex(threshold=threshold)
+        index.add([seed.instruction for seed in seeds])
+        rest = iter(pool_instructions)
+        while batch := list(islice(rest, INDEX_BATCH)):
+            index.add(batch)
+        self._decider = Decider(rules, index)
+
+    def decide(self, job: Job, drafts: Sequence[Draft]) -> DecidedJob:
+        """Verdicts for the drafts of the job whose turn it is. Accepted tasks are in the pool when it returns."""
+        candidates = []
+        for position, draft in enumerate(drafts):
+            task = draft.task._replace(id=candidate_id(job.number, position))
+            if draft.rule:
+                candidates.append(Candidate(task, Verdict(keep=False, rule=draft.rule, detail=draft.detail)))
+                continue
+            (verdict,) = self._decider.decide_scored([task])
+            neighbor = None if verdict.neighbor is None else self._id(verdict.neighbor)
+            candidates.append(Candidate(task, verdict, neighbor))
+            if verdict.keep:
+                self.pool.append(job.number, position)
+        return DecidedJob(job.number, tuple(job.shown), candidates)
+
+    def _id(self, position: int) -> str:
+        """The id of the task whose instruction stands at `position` of the index."""
+        seeds = len(self._seeds)
+        return self._seeds[position].id if position < seeds else self.pool.id(position - seeds)

@@ -1,0 +1,113 @@
+"""From settings to an engine: which model, and what answers for it."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from selfinstruct_local.config import GenerateSettings
+from selfinstruct_local.engine.base import Engine
+from selfinstruct_local.engine.process import EngineProcess
+from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.models import ModelFolder, find_model
+from selfinstruct_local.models.folder import prepared_models
+
+API_KEY_VARIABLE = "SELFINSTRUCT_API_KEY"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """What writes the tasks.
+
+    Attributes:
+        folder: where its weights lie, when that is known here.
+        served: the name under which servers offer it; None when it runs on this machine.
+        adapter: a LoRA folder over it.
+    """
+
+    folder: ModelFolder | None
+    served: str | None = None
+    adapter: Path | None = None
+
+    def facts(self) -> dict[str, str | None]:
+        """What a run notes of it; fingerprints decide, the path does not."""
+        return {
+            "model_path": str(self.folder.path) if self.folder else self.served,
+            "model_fingerprint": self.folder.fingerprint if self.folder else f"served as {self.served}",
+            "adapter_fingerprint": _adapter_fingerprint(self.adapter) if self.adapter else None,
+        }
+
+
+def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenModel:
+    """The model that servers answer with.
+
+    Args:
+        name: a folder or prepared model that they serve, whose files then tell the run what it is; or the name they
+            serve it under; None for the only one they serve.
+        settings: `engine.endpoint` names the servers.
+
+    Raises:
+        WrongUseError: no server answers in time, or they do not serve it.
+    """
+    from selfinstruct_local.engine.endpoints import find_served_model
+
+    folder = None
+    if name is not None and (Path(name).expanduser().is_dir() or name in prepared_models()):
+        folder = find_model(name)
+    served = find_served_model(
+        settings.engine.endpoint,
+        None if folder else name,
+        api_key=os.environ.get(API_KEY_VARIABLE),
+        outage_seconds=settings.engine.outage_seconds,
+        folder=folder.path if folder else None,
+    )
+    return ChosenModel(folder, served)
+
+
+def launch(model: ChosenModel, settings: GenerateSettings, log: Path) -> Engine:
+    """Starts the engine that the settings ask for; it may still be loading when this returns."""
+    if settings.engine.endpoint:
+        from selfinstruct_local.engine.endpoints import EndpointEngine
+
+        return EndpointEngine(
+            settings.engine.endpoint,
+            model=model.served or "",
+            settings=settings.engine,
+            max_model_len=settings.max_model_len,
+            api_key=os.environ.get(API_KEY_VARIABLE),
+        )
+    if model.folder is None:
+        message = "a model that is only served cannot be loaded here; name its folder with --model"
+        raise WrongUseError(message)
+    make_engine = partial(
+        VllmEngine,
+        model.folder,
+        settings.engine,
+        max_model_len=settings.max_model_len,
+        seed=settings.seed,
+        quantization=settings.quantization,
+        adapter=model.adapter,
+        log_file=log,
+    )
+    return EngineProcess(make_engine, settings.engine, describe_vllm(model.folder), log)
+
+
+def check_adapter(adapter: Path, settings: GenerateSettings) -> None:
+    """Raises `WrongUseError` when no LoRA adapter lies there, or when servers are to answer."""
+    if settings.engine.endpoint:
+        message = "--adapter: servers load adapters themselves; name the one they serve with --model"
+        raise WrongUseError(message)
+    for name in ADAPTER_FILES:
+        if not (adapter / name).is_file():
+            message = f"--adapter {adapter}: no {name}; give a LoRA folder, such as 'selfinstruct train' writes"
+            raise WrongUseError(message)
+
+
+def _adapter_fingerprint(adapter: Path) -> str:
+    digest = hashlib.sha256()
+    for name in ADAPTER_FILES:
+        digest.update((adapter / name).read_bytes())
+    return digest.hexdigest()

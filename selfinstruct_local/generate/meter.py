@@ -1,0 +1,111 @@
+"""Where the time of a session went, and how full it kept the engine."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from selfinstruct_local.engine.base import Completion, Request
+
+
+@dataclass(slots=True)
+class StageCounts:
+    """Counts of one stage of a profile.
+
+    Attributes:
+        requests: completions received.
+        prompt_tokens: tokens of their prompts.
+        cached_tokens: those that the engine's prefix cache held.
+        completion_tokens: tokens written.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Meter:
+    """Watches a session from between the engine and the loop.
+
+    Attributes:
+        capacity: requests the engine works on at a time.
+        seconds: by what the loop was at: `engine` (waiting for it), `prompts`, `store`, `decide`.
+        stages: counts by stage.
+    """
+
+    capacity: int
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("engine", "prompts", "store", "decide"), 0.0)
+    )
+    stages: dict[str, StageCounts] = field(default_factory=dict)
+    _in_flight: int = 0
+    _busy_seconds: float = 0.0  # slots filled, times seconds
+    _began: float = field(default_factory=time.monotonic)
+    _changed: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Counts the time of the block to a part of the loop."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - began
+
+    def watch(self, requests: Iterable[Request | None]) -> Iterator[Request | None]:
+        """Passes requests on, and counts them as in flight; the time they take to make is not the engine's."""
+        source = iter(requests)
+        while True:
+            began = time.perf_counter()
+            request = next(source, None)  # a scheduler never ends
+            spent = time.perf_counter() - began
+            self.seconds["prompts"] += spent
+            self.seconds["engine"] -= spent  # this runs while the engine is waited for
+            if request is not None:
+                self._change(1)
+            yield request
+
+    def received(self, completions: Sequence[Completion]) -> None:
+        """Counts completions."""
+        self._change(-len(completions))
+        for each in completions:
+            counts = self.stages.setdefault(each.key.stage, StageCounts())
+            counts.requests += 1
+            counts.prompt_tokens += each.prompt_tokens
+            counts.cached_tokens += each.cached_tokens or 0
+            counts.completion_tokens += each.completion_tokens
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._began
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens written in all stages."""
+        return sum(each.completion_tokens for each in self.stages.values())
+
+    @property
+    def idle_share(self) -> float:
+        """Share of the engine's slots, over time, that had no request, in [0, 1]."""
+        self._change(0)
+        return 1.0 - self._busy_seconds / max(self.capacity * self.elapsed, 1e-9)
+
+    def measured(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "seconds": {part: round(spent, 3) for part, spent in self.seconds.items()},
+            "stages": {stage: asdict(counts) for stage, counts in self.stages.items()},
+            "idle_share": round(self.idle_share, 4),
+            "elapsed_seconds": round(self.elapsed, 3),
+            "capacity": self.capacity,
+        }
+
+    def _change(self, by: int) -> None:
+        now = time.monotonic()
+        self._busy_seconds += min(self._in_flight, self.capacity) * (now - self._changed)
+        self._changed = now
+        self._in_flight += by

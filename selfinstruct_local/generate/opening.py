@@ -1,0 +1,149 @@
+"""Makes a run, or opens one again: all that can fail on bad input, before a model loads."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from selfinstruct_local.config import GenerateSettings
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.generate.job import Profile
+from selfinstruct_local.generate.profiles import make_profile, prompts_fingerprint
+from selfinstruct_local.store import InheritedTask, RunStore
+from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
+from selfinstruct_local.tasks import Task
+
+# Where the model lies does not decide; its fingerprint does.
+PLACES = frozenset({"model_path"})
+
+
+def read_seeds(paths: Sequence[Path], profile: Profile) -> list[Task]:
+    """The seeds of all files, in order, with ids that are unique.
+
+    Raises:
+        WrongUseError: a file cannot be read, an instruction is empty, or there are too few to fill a prompt.
+    """
+    seeds: list[Task] = []
+    for path in paths:
+        for number, task in enumerate(read_tasks(path), start=1):
+            if not task.instruction.strip() or not task.output.strip():
+                empty = "instruction" if not task.instruction.strip() else "output"
+                message = f"--seeds {path}: task {number} has an empty {empty}; a seed shows the model a whole task"
+                raise WrongUseError(message)
+            seeds.append(task)
+    if len(seeds) < profile.demonstrations:
+        files = ", ".join(map(str, paths))
+        message = (
+            f"--seeds {files}: {len(seeds)} task(s), but profile '{profile.name}' shows "
+            f"{profile.demonstrations} in every prompt; add seeds"
+        )
+        raise WrongUseError(message)
+    ids = [seed.id for seed in seeds]
+    if len(set(ids)) < len(ids) or not all(ids):
+        seeds = [seed._replace(id=f"seed-{number}") for number, seed in enumerate(seeds)]
+    return seeds
+
+
+def open_run(
+    store: RunStore, settings: GenerateSettings, model: Mapping[str, str | None], seed_paths: Sequence[Path]
+) -> list[Task]:
+    """Fixes what decides a new run, or checks that an old one is decided by the same; gives its seeds.
+
+    Args:
+        store: the open run.
+        settings: of this start.
+        model: `model_path`, `model_fingerprint` and `adapter_fingerprint`.
+        seed_paths: the files of seeds.
+
+    Raises:
+        WrongUseError: the seeds or the inherited tasks will not do, or the run was made under other deciding settings;
+            the message lists them.
+    """
+    profile = make_profile(settings)
+    seeds = read_seeds(seed_paths, profile)
+    facts: dict[str, Any] = {
+        **settings.deciding(),
+        **model,
+        "prompts_fingerprint": prompts_fingerprint(profile),
+        "seeds_fingerprint": fingerprint(seed_paths),
+    }
+    known = store.facts()
+    if not known:
+        _check_inherited(store, profile)
+        store.create(facts, seeds)
+        return seeds
+    differences = [
+        f"{name.replace('_', ' ')}: {_short(known.get(name))} in the run, {_short(facts.get(name))} now"
+        for name in sorted((set(facts) | set(known)) - PLACES)
+        if known.get(name) != facts.get(name)
+    ]
+    if differences:
+        message = (
+            f"--run {store.folder}: was made under other settings ({'; '.join(differences)}); use the same, name "
+            "another folder, or --fork NEWRUN to start from this pool under the new ones"
+        )
+        raise WrongUseError(message)
+    return store.seeds()
+
+
+def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:
+    """Makes the accepted tasks of another program the pool of a run that has none yet.
+
+    Reads the published programs' `regen.json` and `machine_generated_instructions.jsonl`, and whatever else `read_rows`
+    knows. A record without an output stays a bare instruction.
+
+    Returns:
+        How many tasks were taken over, and how many of them are bare instructions.
+
+    Raises:
+        WrongUseError: the file cannot be read, or the run has tasks already.
+    """
+    _check_fresh(store)
+    bare = 0
+
+    def tasks() -> Any:
+        nonlocal bare
+        for row in read_rows(path):
+            task = row.task
+            if not task.output.strip():
+                task = task._replace(instances=())
+                bare += 1
+            yield InheritedTask(task, {"file": str(path), "row": row.number})
+
+    return store.inherit(tasks()), bare
+
+
+def fork(old: RunStore, new: RunStore) -> int:
+    """Makes the pool of a run the beginning of another, which has no tasks yet; gives its size.
+
+    A run that was forked from the same one before is left as it is.
+    """
+    first = next(new.inherited(), None)
+    origin = {"run": str(old.folder.resolve())}
+    if first is not None and first.origin.get("run") == origin["run"]:
+        return new.totals().inherited
+    _check_fresh(new)
+    return new.inherit(InheritedTask(task, {**origin, "id": task.id}) for task in old.accepted())
+
+
+def _check_fresh(store: RunStore) -> None:
+    if store.facts() or next(store.inherited(), None) is not None:
+        message = f"--run {store.folder}: holds a run already; name a new folder"
+        raise WrongUseError(message)
+
+
+def _check_inherited(store: RunStore, profile: Profile) -> None:
+    """A prompt of whole tasks cannot show one without an output."""
+    if not profile.shows_whole_tasks:
+        return
+    bare = next((each for each in store.inherited() if not each.task.output), None)
+    if bare is not None:
+        message = (
+            f"--run {store.folder}: was imported from bare instructions ({bare.origin.get('file')}), and profile "
+            f"'{profile.name}' shows whole tasks; use --profile self-instruct"
+        )
+        raise WrongUseError(message)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:8]}..." if len(text) > 24 else text  # noqa: PLR2004 - fingerprints are shown by their head

@@ -1,0 +1,195 @@
+"""The tables of a run, how they change from version to version, and how a database is opened and given up.
+
+WAL with synchronous=FULL: a committed transaction survives a power cut. A lock file keeps two processes off one run.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selfinstruct_local.errors import JobFailedError, UserFacingError, WrongUseError
+
+DATABASE = "run.sqlite"
+LOCK = "run.lock"
+
+# One entry a schema version; `PRAGMA user_version` says how many were applied. Entries are only ever added.
+MIGRATIONS = (
+    """
+    CREATE TABLE facts (            -- deciding settings and fingerprints, fixed at creation
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL         -- JSON
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE sessions (         -- one row a start: executing settings, engine, outcome
+        id INTEGER PRIMARY KEY,
+        started_at TEXT NOT NULL,
+        settings TEXT NOT NULL,     -- JSON
+        engine TEXT NOT NULL,       -- JSON
+        seconds REAL,               -- NULL while running, and after a kill
+        outcome TEXT
+    ) STRICT;
+    CREATE TABLE seeds (
+        position INTEGER PRIMARY KEY,
+        task TEXT NOT NULL          -- JSON
+    ) STRICT;
+    CREATE TABLE completions (
+        job INTEGER NOT NULL,
+        stage TEXT NOT NULL,
+        branch INTEGER NOT NULL,
+        session INTEGER NOT NULL REFERENCES sessions (id),
+        text TEXT NOT NULL,
+        finish_reason TEXT NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        PRIMARY KEY (job, stage, branch)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE jobs (             -- the decided ones, always 0 .. n-1
+        job INTEGER PRIMARY KEY,
+        demonstrations TEXT NOT NULL,   -- JSON array of task ids
+        accepted INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE candidates (
+        job INTEGER NOT NULL REFERENCES jobs (job),
+        position INTEGER NOT NULL,  -- within the job
+        instruction TEXT NOT NULL,
+        instances TEXT NOT NULL,    -- JSON array of [input, output]
+        is_classification INTEGER,
+        rule TEXT NOT NULL,         -- what rejected it; empty when accepted
+        detail TEXT NOT NULL,
+        neighbor TEXT,              -- id of the most similar task, where one was sought
+        score REAL,                 -- ROUGE-L F with it
+        PRIMARY KEY (job, position)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX candidates_by_rule ON candidates (rule);
+    """,
+    # Counts stand with the decided job, so that a run of millions tells its totals without reading every completion;
+    # tasks taken over from other runs and files; what the engine's prefix cache served; and of each session, as JSON,
+    # where its time went and how full it kept the engine.
+    """
+    CREATE TABLE inherited (        -- accepted elsewhere: in the pool before job 0
+        position INTEGER PRIMARY KEY,
+        task TEXT NOT NULL,         -- JSON
+        origin TEXT NOT NULL        -- JSON: which file or run, and its row or id there
+    ) STRICT;
+    ALTER TABLE completions ADD COLUMN cached_tokens INTEGER;
+    ALTER TABLE jobs ADD COLUMN completions INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN prompt_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN completion_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN cached_tokens INTEGER NOT NULL DEFAULT 0;
+    UPDATE jobs SET (completions, prompt_tokens, completion_tokens) = (
+        SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0)
+        FROM completions WHERE completions.job = jobs.job
+    );
+    ALTER TABLE sessions ADD COLUMN measured TEXT;
+    INSERT INTO facts SELECT 'quantization', 'null' WHERE EXISTS (SELECT * FROM facts);
+    INSERT INTO facts SELECT 'adapter_fingerprint', 'null' WHERE EXISTS (SELECT * FROM facts);
+    """,
+)
+
+
+def open_database(folder: Path, *, read_only: bool) -> sqlite3.Connection:
+    """Opens the run's database in its newest form; makes it unless `read_only`.
+
+    Raises:
+        WrongUseError: it is missing, corrupt, or newer than this program.
+        JobFailedError: the disk is full or fails.
+    """
+    path = folder / DATABASE
+    if read_only and not path.is_file():
+        message = f"--run {folder}: no run there ({DATABASE} is missing)"
+        raise WrongUseError(message)
+    # A reader of a database in WAL mode needs to write its shared-memory file too, so it is not opened as read-only.
+    uri = f"{path.resolve().as_uri()}?mode={'rw' if read_only else 'rwc'}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        try:
+            _migrate(connection, folder, read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise explain(error, folder) from error
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, folder: Path, *, read_only: bool) -> None:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        message = (
+            f"--run {folder}: made by a newer version of this program "
+            f"(schema {version}, known {len(MIGRATIONS)}); update, or name another folder"
+        )
+        raise WrongUseError(message)
+    if read_only and version == len(MIGRATIONS):
+        connection.execute("PRAGMA query_only = ON")
+        return
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        with transaction(connection):
+            for statement in script.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commits what the block does, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # a full disk has rolled it back already
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def explain(error: sqlite3.Error, folder: Path) -> UserFacingError:
+    """The error for the user, of what SQLite says of the disk or the file."""
+    text = str(error)
+    stands = "what was committed stands, and the same command goes on from there"
+    if isinstance(error, sqlite3.OperationalError):
+        if "full" in text:
+            return JobFailedError(f"--run {folder}: the disk is full; make room: {stands}")
+        if "disk I/O" in text or "too large" in text:
+            return JobFailedError(
+                f"--run {folder}: {DATABASE} cannot be written to ({text}: a failing disk, or a limit on the size of "
+                f"files); mend that: {stands}"
+            )
+        return JobFailedError(f"--run {folder}: {DATABASE}: {text}; {stands}")
+    return WrongUseError(f"--run {folder}: {DATABASE} cannot be read ({text}); it was left as it is")
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def lock_run(folder: Path) -> int:
+    """Takes the run's lock; closing the descriptor that is returned lets it go, as does the end of the process.
+
+    Raises:
+        WrongUseError: another process holds it.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        message = f"--run {folder}: another process is at work on this run; wait for it, or name another folder"
+        raise WrongUseError(message) from None
+    return descriptor
