@@ -3,6 +3,7 @@
 Leans on nothing of the project but its errors.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import JobFailedError, WrongUseError
+
+# No space on the device, over a quota, over the limit on the size of files, a failing device.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @contextmanager
@@ -19,6 +23,9 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
 
     The bytes are synced before the rename and the folder after it, so a power cut leaves the old file
     or the new one, never half of either. A kill leaves at most a hidden `.NAME.*.tmp` file beside it.
+
+    Raises:
+        JobFailedError: the disk is full, or the file cannot be written for another reason.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
@@ -30,8 +37,11 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
         # mkstemp makes private files; what replaces a shared file gets the mode `open` would give.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            message = f"{path}: cannot be written ({_reason(error)}); make room and give the same command again"
+            raise JobFailedError(message) from error
         raise
     sync_folder(path.parent)
 
@@ -43,6 +53,10 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _umask() -> int:
@@ -62,8 +76,7 @@ def check_writable_folder(folder: Path, flag: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        message = f"{flag} {folder}: the folder cannot be written to ({reason}); name one that can"
+        message = f"{flag} {folder}: the folder cannot be written to ({_reason(error)}); name one that can"
         raise WrongUseError(message) from error
 
 
