@@ -191,6 +191,35 @@ class NoveltyIndex:
             raise ValueError(message)
         return top(self.scores(text), k)
 
+    def nearest_before(self, positions: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return for texts of the pool itself the best of those that stand before each: (neighbors, scores).
+
+        So each gets the neighbour it had when it joined. -1 and NaN for the first text. A full scan a text, in one go.
+
+        Args:
+            positions: of texts of the pool, int.
+
+        Returns:
+            neighbors: int64[positions], of equal scores the lowest position. scores: float64[positions].
+
+        Raises:
+            IndexError: if a position is not in the pool.
+        """
+        rows = np.asarray(positions, np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            message = f"positions must be of the {len(self)} texts of the pool"
+            raise IndexError(message)
+        ids, offsets = self._state.pool
+        texts = [ids[offsets[row] : offsets[row + 1]] for row in rows]
+        ends = np.cumsum([0, *(text.size for text in texts)])
+        scores = self._scores(Encoded(np.concatenate([*texts, ids[:0]]), ends, self.vocabulary))
+        neighbors, best = np.full(rows.size, -1, np.int64), np.full(rows.size, np.nan)
+        for r, row in enumerate(rows):
+            if row:
+                found, values = top(scores[r, :row], 1)
+                neighbors[r], best[r] = found[0], values[0]
+        return neighbors, best
+
     def mean_score(self, text: str | Encoded) -> float:
         """Return the mean of `scores(text)` (numpy's float64 mean); 0.0 for an empty pool."""
         return float(self.scores(text).mean()) if len(self) else 0.0

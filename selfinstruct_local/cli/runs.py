@@ -1,7 +1,7 @@
 """`selfinstruct runs`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ def list_(
     for run in find_runs(folder):
         summary = summarize(run)
         if as_json:
-            _print_json(summary._asdict())
+            _print_json(summary, indent=False)
         else:
             typer.echo(_line(run.relative_to(folder), summary))
 
@@ -39,7 +39,7 @@ def show(
 
     summary = summarize(run)
     if as_json:
-        _print_json(summary._asdict())
+        _print_json(summary, indent=True)
         return
     for title, rows in summary.tables():
         typer.echo(title)
@@ -80,7 +80,8 @@ def _line(name: Path, summary: "RunSummary") -> str:
     )
 
 
-def _print_json(value: Any) -> None:
+def _print_json(summary: "RunSummary", *, indent: bool) -> None:
     import orjson
 
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=lambda each: each._asdict()).decode())
+    option = orjson.OPT_INDENT_2 if indent else 0
+    typer.echo(orjson.dumps(summary._asdict(), option=option, default=lambda each: each._asdict()).decode())

@@ -119,7 +119,7 @@ class EngineProcess:
 
     def close(self) -> None:
         """Ends the child and all its children; it may take leave first."""
-        if self._process.is_alive() and self._ready:
+        if self._ready and not self._ended and self._process.is_alive():
             with contextlib.suppress(OSError):  # it just died
                 self._pipe.send(None)
             self._process.join(CLOSE_SECONDS)
@@ -186,7 +186,7 @@ class EngineProcess:
         )
         self._process.start()
         theirs.close()
-        self._ready = False
+        self._ready = self._ended = False
         self._heard = time.monotonic()
 
     def _replace(self, why: str) -> None:
@@ -208,7 +208,10 @@ class EngineProcess:
         self._spawn()
 
     def _end(self) -> None:
-        """Kills the child's whole process group, if there still is one."""
+        """Kills the child's whole process group, once: its number may be another's later."""
+        if self._ended:
+            return
+        self._ended = True
         with contextlib.suppress(ProcessLookupError, PermissionError):  # already gone, or not yet a group of its own
             os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()

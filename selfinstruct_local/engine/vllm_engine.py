@@ -219,9 +219,16 @@ class _Log:
 def _device_arguments(settings: EngineSettings, max_model_len: int) -> dict[str, Any]:
     if _has_gpu():
         return {"dtype": settings.dtype, "gpu_memory_utilization": settings.gpu_memory_share}
-    # Requests with seeds of their own break when their prompt is computed in parts on a CPU: vLLM takes back the
-    # random numbers of the unfinished part, which torch's CPU generator cannot do ("CPU Generator does not use
-    # offset", vLLM 0.32). Whole prompts need a batch that holds the longest.
+    return cpu_arguments(settings, max_model_len)
+
+
+def cpu_arguments(settings: EngineSettings, max_model_len: int) -> dict[str, Any]:
+    """Arguments for vLLM on a CPU.
+
+    Requests with seeds of their own break when their prompt is computed in parts there: vLLM takes back the random
+    numbers of the unfinished part, which torch's CPU generator cannot do ("CPU Generator does not use offset", vLLM
+    0.32). Whole prompts need a batch that holds the longest.
+    """
     return {
         "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
         "enforce_eager": True,

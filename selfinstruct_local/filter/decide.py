@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from selfinstruct_local.filter.contamination import CONTAMINATED, EvaluationSet
 from selfinstruct_local.filter.rules import Rule, apply_rules
+from selfinstruct_local.filter.screen import surely_kept
 from selfinstruct_local.kernels import NoveltyIndex
-from selfinstruct_local.tasks import Task, Verdict
+from selfinstruct_local.tasks import KEPT, Task, Verdict
 
 NOT_NOVEL = "not_novel"
 
@@ -41,31 +42,15 @@ class Decider:
                 verdicts[number] = _near_copy(int(result.neighbor[row]), float(result.score[row]))
         return verdicts
 
-    def decide_scored(self, tasks: Sequence[Task]) -> list[Verdict]:
-        """Decides as `decide` does, and gives kept tasks their nearest neighbour and its score too.
-
-        For the ledger of a run, where a person asks how near a task came. Costs one scan of the index for
-        each task that passes the rules.
-        """
-        screened = zip(tasks, self._screen(tasks), strict=True)
-        return [self._compare(task) if verdict.keep else verdict for task, verdict in screened]
-
     def _screen(self, tasks: Sequence[Task]) -> list[Verdict]:
         """The verdicts of all that looks at one task alone: the rules, then the evaluation set."""
-        verdicts = [apply_rules(self.rules, task) for task in tasks]
+        sure = surely_kept(self.rules, tasks)
+        verdicts = [KEPT if passes else apply_rules(self.rules, task) for passes, task in zip(sure, tasks, strict=True)]
         if self.evaluation:
             for number, refusal in enumerate(self.evaluation.refusals(tasks)):
                 if refusal and verdicts[number].keep:
                     verdicts[number] = Verdict(keep=False, rule=CONTAMINATED, detail=refusal)
         return verdicts
-
-    def _compare(self, task: Task) -> Verdict:
-        positions, scores = self.index.nearest(task.instruction, 1)
-        neighbor, score = (int(positions[0]), float(scores[0])) if len(positions) else (None, None)
-        if neighbor is not None and score is not None and score > self.index.threshold:
-            return _near_copy(neighbor, score)
-        self.index.add([task.instruction])
-        return Verdict(keep=True, neighbor=neighbor, score=score)
 
 
 def _near_copy(neighbor: int, score: float) -> Verdict:

@@ -1,17 +1,19 @@
 """Decides jobs: what a job made goes through rules and novelty, and what passes joins the pool."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from selfinstruct_local.filter.decide import Decider
 from selfinstruct_local.filter.rules import Rule
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.kernels import NoveltyIndex
-from selfinstruct_local.store import Candidate, DecidedJob, StoredPool, candidate_id
+from selfinstruct_local.store import Candidate, DecidedJob, RunStore, StoredPool, candidate_id
 from selfinstruct_local.tasks import Task, Verdict
 
 # Instructions that join the index at a time when a run is opened.
 INDEX_BATCH = 8192
+# Tasks that are scored in one transaction: a fraction of a second at a pool of 50,000.
+SCORE_BATCH = 256
 
 
 class Acceptance:
@@ -44,19 +46,43 @@ class Acceptance:
         self._decider = Decider(rules, index)
 
     def decide(self, job: Job, drafts: Sequence[Draft]) -> DecidedJob:
-        """Verdicts for the drafts of the job whose turn it is. Accepted tasks are in the pool when it returns."""
+        """Verdicts for the drafts of the job whose turn it is. Accepted tasks are in the pool when it returns.
+
+        Those carry no neighbour yet: the index proves them novel without looking for it. See `score`.
+        """
+        tasks = [draft.task._replace(id=candidate_id(job.number, position)) for position, draft in enumerate(drafts)]
+        verdicts = iter(
+            self._decider.decide([task for task, draft in zip(tasks, drafts, strict=True) if not draft.rule])
+        )
         candidates = []
-        for position, draft in enumerate(drafts):
-            task = draft.task._replace(id=candidate_id(job.number, position))
+        for position, (task, draft) in enumerate(zip(tasks, drafts, strict=True)):
             if draft.rule:
                 candidates.append(Candidate(task, Verdict(keep=False, rule=draft.rule, detail=draft.detail)))
                 continue
-            (verdict,) = self._decider.decide_scored([task])
-            neighbor = None if verdict.neighbor is None else self._id(verdict.neighbor)
-            candidates.append(Candidate(task, verdict, neighbor))
+            verdict = next(verdicts)
             if verdict.keep:
                 self.pool.append(job.number, position)
+            neighbor = None if verdict.neighbor is None else self._id(verdict.neighbor)
+            candidates.append(Candidate(task, verdict, neighbor))
         return DecidedJob(job.number, tuple(job.shown), candidates)
+
+    def score(self, store: RunStore, keep_on: Callable[[], bool]) -> None:
+        """Gives accepted tasks that have none their nearest neighbour of those before them, and its score.
+
+        A full scan of the pool for each, so it is left for when the engine has nothing to wait for. What `keep_on`
+        breaks off is taken up by the next session.
+        """
+        unscored = store.unscored()
+        seeds = len(self._seeds)
+        for first in range(0, len(unscored), SCORE_BATCH):
+            if not keep_on():
+                return
+            batch = unscored[first : first + SCORE_BATCH]
+            neighbors, scores = self._decider.index.nearest_before([seeds + each.index for each in batch])
+            store.set_neighbors(
+                (each, self._id(int(neighbor)), float(score))
+                for each, neighbor, score in zip(batch, neighbors, scores, strict=True)
+            )
 
     def _id(self, position: int) -> str:
         """The id of the task whose instruction stands at `position` of the index."""

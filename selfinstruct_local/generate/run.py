@@ -14,7 +14,7 @@ from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.profiles import make_profile
 from selfinstruct_local.generate.scheduler import Scheduler
 from selfinstruct_local.recordio import open_writer
-from selfinstruct_local.store import DecidedJob, RunStore
+from selfinstruct_local.store import DecidedJob, RunStore, StoredPool
 from selfinstruct_local.taskfiles import alpaca_records
 from selfinstruct_local.tasks import Task
 
@@ -71,6 +71,8 @@ def run(
     pool = store.pool()
     before = len(pool)
     if before >= settings.num:
+        if store.unscored():  # the last session ended before it came to that
+            _make_acceptance(store, settings, seeds, pool).score(store, lambda: interrupt.signum is None)
         export(store)
         return Outcome("done")
     engine = start_engine()
@@ -80,8 +82,7 @@ def run(
     reason = "failed"
     try:
         # Done while the engine loads its model.
-        rules = RULE_SETS[settings.rules or "none"]
-        acceptance = Acceptance(rules, settings.threshold, seeds, pool, store.pool_instructions())
+        acceptance = _make_acceptance(store, settings, seeds, pool)
         scheduler = Scheduler(
             make_profile(settings),
             seeds=seeds,
@@ -94,8 +95,10 @@ def run(
         engine.wait_until_ready(lambda: interrupt.signum is None)
         watcher.started()
         meter = Meter(engine.capacity)
-        session = _Session(number, store, settings, scheduler, acceptance, meter, watcher, interrupt)
+        session = Session(number, store, settings, scheduler, acceptance, meter, watcher, interrupt)
         reason = session.loop(engine)
+        engine.close()
+        acceptance.score(store, lambda: interrupt.signum is None)
     finally:
         engine.close()
         store.end_session(number, meter.elapsed, reason, meter.measured())
@@ -103,8 +106,15 @@ def run(
     return Outcome(reason, len(pool) - before, meter)
 
 
+def _make_acceptance(
+    store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool
+) -> Acceptance:
+    rules = RULE_SETS[settings.rules or "none"]
+    return Acceptance(rules, settings.threshold, seeds, pool, store.pool_instructions())
+
+
 @dataclass(slots=True)
-class _Session:
+class Session:
     """What the loop works with, and how long nothing was accepted."""
 
     number: int
@@ -124,13 +134,14 @@ class _Session:
             while not (reason := self._reason_to_end()):
                 with self.meter.timing("engine"):
                     finished = next(batches)
-                self._receive(finished)
-                self._decide()
+                self.receive(finished)
+                self.decide()
         finally:
             batches.close()
         return reason
 
-    def _receive(self, finished: Sequence[Completion]) -> None:
+    def receive(self, finished: Sequence[Completion]) -> None:
+        """Stores completions and lets their jobs go on; aborted ones go back in line."""
         self.meter.received(finished)
         answers = [completion for completion in finished if not self.scheduler.ask_again(completion)]
         if not answers:
@@ -142,7 +153,7 @@ class _Session:
             for completion in answers:
                 self.scheduler.receive(completion)
 
-    def _decide(self) -> None:
+    def decide(self) -> None:
         """Decides all jobs whose turn it is and commits them together; stops at the one that reaches the end."""
         decided, sizes = [], []
         with self.meter.timing("decide"):

@@ -50,6 +50,14 @@ class LedgerJob(NamedTuple):
     counts: tuple[int, int, int, int]  # completions, prompt, completion and cached tokens
 
 
+class PoolTask(NamedTuple):
+    """Where an accepted task stands: its index in the pool, and the key of its candidate."""
+
+    index: int
+    job: int
+    position: int
+
+
 class InheritedTask(NamedTuple):
     """A task that was accepted elsewhere, and where."""
 
@@ -350,9 +358,25 @@ class RunStore:
         sums = (one + other for one, other in zip(decided, waiting, strict=True))
         return Totals(jobs, inherited + accepted, inherited, dict(rejected.fetchall()), *sums)
 
-    def check_integrity(self) -> str:
-        """What SQLite says of the whole file: "ok", or what is wrong."""
-        return str(self._db.execute("PRAGMA integrity_check").fetchone()[0])
+    def unscored(self) -> list[PoolTask]:
+        """The accepted tasks without a nearest neighbour, in order."""
+        rows = self._db.execute(
+            "SELECT job, position, neighbor IS NULL FROM candidates WHERE rule = '' ORDER BY job, position"
+        )
+        inherited = self._count_inherited()
+        return [
+            PoolTask(index, job, position)
+            for index, (job, position, missing) in enumerate(rows, start=inherited)
+            if missing
+        ]
+
+    def set_neighbors(self, found: Iterable[tuple[PoolTask, str, float]]) -> None:
+        """Notes the nearest neighbours of accepted tasks, in one transaction."""
+        with transaction(self._db):
+            self._db.executemany(
+                "UPDATE candidates SET neighbor = ?, score = ? WHERE job = ? AND position = ?",
+                ((neighbor, score, task.job, task.position) for task, neighbor, score in found),
+            )
 
 
 def _ids(demonstrations: Sequence[str]) -> str:

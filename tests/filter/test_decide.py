@@ -1,4 +1,5 @@
 import random
+from collections.abc import Sequence
 
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
@@ -27,9 +28,9 @@ def instructions(count: int, seed: int) -> list[str]:
     return [" ".join(text) for text in texts]
 
 
-def published_greedy(texts: list[str], threshold: float) -> list[tuple[int, float] | None]:
+def published_greedy(texts: list[str], threshold: float, known: Sequence[str] = ()) -> list[tuple[int, float] | None]:
     """What google's rouge_score decides: None for kept, else the nearest kept one and its score."""
-    pool: list[str] = []
+    pool = list(known)
     decisions: list[tuple[int, float] | None] = []
     for text in texts:
         scores = [SCORER.score(old, text)["rougeL"].fmeasure for old in pool]
@@ -48,18 +49,8 @@ def test_decides_as_rouge_score_does(threshold: float) -> None:
     expected = published_greedy(texts, threshold)
     assert sum(each is not None for each in expected) > 50
     tasks = [Task.single(text, "", "out") for text in texts]
-    for scored in (False, True):
-        decider = Decider((), NoveltyIndex(threshold=threshold))
-        verdicts = decider.decide_scored(tasks) if scored else decider.decide(tasks)
-        found = [None if each.keep else (each.neighbor, each.score) for each in verdicts]
-        assert found == expected
-
-
-def test_scored_verdicts_name_the_neighbour_of_kept_tasks() -> None:
-    decider = Decider((), NoveltyIndex())
-    first, second = decider.decide_scored([Task("name one old river"), Task("name one new town")])
-    assert (first.keep, first.neighbor, first.score) == (True, None, None)
-    assert (second.keep, second.neighbor, second.score) == (True, 0, 0.5)
+    verdicts = Decider((), NoveltyIndex(threshold=threshold)).decide(tasks)
+    assert [None if each.keep else (each.neighbor, each.score) for each in verdicts] == expected
 
 
 def test_what_a_rule_refuses_does_not_join_the_pool() -> None:

@@ -35,6 +35,7 @@ STATEMENT_POINTS = (
     "INSERT INTO candidates",
     "COMMIT",
     "later",
+    "UPDATE candidates",
     "UPDATE sessions",
 )
 REPEATED_POINTS = ("BEGIN", "INSERT INTO completions", "INSERT INTO jobs", "INSERT INTO candidates", "COMMIT", "later")
@@ -64,7 +65,9 @@ def settings(profile: str) -> GenerateSettings:
     return load_settings(GenerateSettings, None, {"num": 30, "window": 8, "patience": 50, "profile": profile})
 
 
-def generate(folder: Path, profile: str, order: int, latency: float = 0.0, point: str = "", occurrence: int = 1) -> None:
+def generate(
+    folder: Path, profile: str, order: int, latency: float = 0.0, point: str = "", occurrence: int = 1
+) -> None:
     """One session of the run in `folder`; dies at the n-th time that `point` is reached, if one is named."""
     reached = _Countdown(occurrence)
     if point in EXPORT_POINTS:

@@ -3,7 +3,6 @@
 The engine is a scripted server; the commands, the database and the faults are real.
 """
 
-import os
 import resource
 import signal
 import sqlite3
@@ -168,7 +167,9 @@ def test_a_limit_on_the_size_of_files_stops_the_run_and_its_end_lets_it_go_on(
 
 def test_an_output_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.json"
-    source.write_text("\n".join(f'{{"instruction": "Name {n} towns of land {n}", "output": "{n}"}}' for n in range(5000)))
+    source.write_text(
+        "\n".join(f'{{"instruction": "Name {n} towns of land {n}", "output": "{n}"}}' for n in range(5000))
+    )
     out.write_text("old")
     words = [sys.executable, "-m", "selfinstruct_local", "filter", source, "--rules", "none", "--out", out]
     done = finish(list(map(str, words)), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, Request
@@ -161,6 +162,41 @@ def test_the_ledger_says_why(tmp_path: Path) -> None:
         shown = {name for lineage in lineages if lineage for name in lineage.demonstrations}
         assert shown <= known
         assert any(name.startswith("gen-") for name in shown)
+
+
+def test_every_accepted_task_has_the_neighbour_it_had_when_it_joined(tmp_path: Path) -> None:
+    generate(tmp_path, settings(num=60), ScriptedEngine())
+    scorer = RougeScorer(["rougeL"])
+    with RunStore(tmp_path, read_only=True) as store:
+        before = store.seeds()
+        rows = store._db.execute(
+            "SELECT instruction, neighbor, score FROM candidates WHERE rule = '' ORDER BY job, position"
+        ).fetchall()
+        for task, (instruction, neighbor, score) in zip(store.accepted(), rows, strict=True):
+            scores = [scorer.score(old.instruction, instruction)["rougeL"].fmeasure for old in before]
+            assert score == max(scores)
+            assert neighbor == before[scores.index(score)].id
+            before.append(task)
+
+
+def test_aborted_completions_are_asked_for_again(tmp_path: Path) -> None:
+    generate(tmp_path / "straight", settings(), ScriptedEngine())
+    generate(tmp_path / "aborted", settings(), ScriptedEngine(abort_every=5))
+    assert pool(tmp_path / "aborted") == pool(tmp_path / "straight")
+
+
+def test_where_the_time_went_is_noted(tmp_path: Path) -> None:
+    outcome = generate(tmp_path, settings(profile="self-instruct"), ScriptedEngine(latency=0.01))
+    assert outcome.meter is not None
+    with RunStore(tmp_path, read_only=True) as store:
+        (session,) = store.sessions()
+        totals = store.totals()
+    assert session.outcome == "done"
+    assert session.measured is not None
+    assert set(session.measured["stages"]) == {"instructions", "classification", "instance"}
+    assert sum(stage["requests"] for stage in session.measured["stages"].values()) == totals.completions
+    assert 0 <= session.measured["idle_share"] < 1
+    assert session.measured["seconds"]["engine"] > 0.5 * session.measured["elapsed_seconds"]
 
 
 def test_seeds_that_will_not_do_are_refused(tmp_path: Path) -> None:

@@ -279,3 +279,23 @@ def test_a_very_long_text_among_short_ones() -> None:
         oracles.f_measure(60_000, 60_000, 100_000),
         oracles.f_measure(99_000, 99_000, 100_000),
     ]
+
+
+def test_nearest_before_is_what_nearest_said_when_the_text_joined() -> None:
+    stream = random.Random(5)
+    texts = [" ".join(stream.choices("abcdefgh", k=stream.randrange(1, 9))) for _ in range(300)]
+    index = NoveltyIndex(threshold=0.9)
+    said = []
+    for text in texts:
+        positions, scores = index.nearest(text, 1)
+        said.append((int(positions[0]), float(scores[0])) if positions.size else (-1, None))
+        index.add([text])
+    neighbors, scores = index.nearest_before(range(300))
+    assert neighbors[0] == -1
+    assert np.isnan(scores[0])
+    assert list(zip(neighbors.tolist()[1:], scores.tolist()[1:], strict=True)) == said[1:]
+    some = index.nearest_before([250, 3])
+    assert some[0].tolist() == [said[250][0], said[3][0]]
+    assert index.nearest_before([])[0].size == 0
+    with pytest.raises(IndexError, match="300 texts"):
+        index.nearest_before([300])

@@ -1,0 +1,131 @@
+"""Runs that start from what others generated: imported files and forks."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.generate.opening import fork, import_tasks, open_run
+from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.store import RunStore
+from tests.conftest import RunCli
+from tests.generate.test_run import MODEL, generate, pool, settings
+from tests.scripted_engine import ScriptedEngine
+
+# As the published Alpaca program writes them.
+REGEN = [
+    {
+        "instruction": f"Name {count} old towns of the far north",
+        "input": "",
+        "output": f"{count} towns",
+        "most_similar_instructions": {"Name a river": 0.4},
+        "avg_similarity_score": 0.1,
+    }
+    for count in ("three", "seven", "nine")
+]
+# As the published Self-Instruct program writes them: no outputs yet.
+MACHINE_GENERATED = [
+    {
+        "instruction": f"Compare two {what} by their age and price.",
+        "most_similar": {},
+        "avg_similarity_score": 0.1,
+        "metadata": {"response": None},
+        "instruction_metadata": {},
+        "request_idx": 1,
+    }
+    for what in ("bridges", "cameras")
+]
+
+
+@pytest.fixture
+def regen(tmp_path: Path) -> Path:
+    path = tmp_path / "regen.json"
+    path.write_bytes(orjson.dumps(REGEN))
+    return path
+
+
+@pytest.fixture
+def machine_generated(tmp_path: Path) -> Path:
+    path = tmp_path / "machine_generated_instructions.jsonl"
+    path.write_bytes(b"\n".join(map(orjson.dumps, MACHINE_GENERATED)))
+    return path
+
+
+def test_a_run_goes_on_from_an_imported_regen_json(regen: Path, tmp_path: Path, cli: RunCli) -> None:
+    run = tmp_path / "run"
+    done = cli("runs", "import", regen, "--run", run)
+    assert (done.returncode, done.stdout.strip()) == (0, f"3 tasks: {run}")
+    assert f"{run}: not begun" in cli("runs", "show", run).stdout
+    assert generate(run, settings(num=20), ScriptedEngine()).reason == "done"
+    records = orjson.loads(pool(run))
+    assert records[:3] == [{name: each[name] for name in ("instruction", "input", "output")} for each in REGEN]
+    assert len(records) >= 20
+    with RunStore(run, read_only=True) as store:
+        totals = store.totals()
+        assert (totals.inherited, totals.accepted) == (3, len(records))
+        shown = {name for task in store.accepted() if task.lineage for name in task.lineage.demonstrations}
+        assert any(name.startswith("inherited-") for name in shown)
+        assert [each.origin for each in store.inherited()][1] == {"file": str(regen), "row": 2}
+
+
+def test_an_imported_task_is_not_generated_again(regen: Path, tmp_path: Path) -> None:
+    generate(tmp_path / "first", settings(num=20), ScriptedEngine())
+    taken = orjson.loads(pool(tmp_path / "first"))[0]
+    regen.write_bytes(orjson.dumps([taken]))
+    with RunStore(tmp_path / "run") as store:
+        assert import_tasks(store, regen) == (1, 0)
+    generate(tmp_path / "run", settings(num=20), ScriptedEngine())
+    instructions = [record["instruction"] for record in orjson.loads(pool(tmp_path / "run"))]
+    assert instructions.count(taken["instruction"]) == 1
+
+
+def test_bare_instructions_need_a_profile_that_shows_no_outputs(machine_generated: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunStore(run) as store:
+        assert import_tasks(store, machine_generated) == (2, 2)
+    with RunStore(run) as store, pytest.raises(WrongUseError, match="use --profile self-instruct"):
+        open_run(store, settings(), MODEL, [seed_file()])
+    assert generate(run, settings(num=12, profile="self-instruct"), ScriptedEngine()).reason == "done"
+    assert not {each["instruction"] for each in MACHINE_GENERATED} & {
+        record["instruction"] for record in orjson.loads(pool(run))
+    }
+
+
+def test_a_run_is_not_imported_over(regen: Path, tmp_path: Path, cli: RunCli) -> None:
+    run = tmp_path / "run"
+    assert cli("runs", "import", regen, "--run", run).returncode == 0
+    again = cli("runs", "import", regen, "--run", run)
+    assert again.returncode == 2
+    assert "holds a run already" in again.stderr
+
+
+def test_a_fork_starts_from_the_old_pool_under_new_settings(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    generate(old, settings(num=15), ScriptedEngine())
+    before = (old / "run.sqlite").read_bytes()
+    for _ in range(2):  # the same command again goes on
+        with RunStore(old, read_only=True) as source, RunStore(new) as store:
+            assert fork(source, store) == len(orjson.loads(pool(old)))
+        generate(new, settings(num=30, threshold=0.5, seed=9), ScriptedEngine())
+    records = orjson.loads(pool(new))
+    assert records[: len(orjson.loads(pool(old)))] == orjson.loads(pool(old))
+    assert len(records) >= 30
+    assert (old / "run.sqlite").read_bytes() == before
+    with RunStore(new) as store:
+        assert next(store.inherited()).origin == {"run": str(old.resolve()), "id": "gen-0-0"}
+        other = tmp_path / "other"
+        generate(other, settings(num=5), ScriptedEngine())
+        with RunStore(other, read_only=True) as source, pytest.raises(WrongUseError, match="holds a run already"):
+            fork(source, store)
+
+
+def test_runs_are_listed(tmp_path: Path, cli: RunCli) -> None:
+    generate(tmp_path / "runs" / "a", settings(num=5), ScriptedEngine())
+    generate(tmp_path / "runs" / "b" / "c", settings(num=8), ScriptedEngine())
+    lines = cli("runs", "list", tmp_path / "runs").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["a", "b/c"]
+    assert all(line.endswith("done") for line in lines)
+    parsed = [orjson.loads(line) for line in cli("runs", "list", tmp_path / "runs", "--json").stdout.splitlines()]
+    assert [each["totals"]["accepted"] >= count for each, count in zip(parsed, (5, 8), strict=True)] == [True, True]
+    assert cli("runs", "show", tmp_path).returncode == 2
