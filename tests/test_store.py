@@ -25,7 +25,9 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
         store.add_completions(
             session, [Completion(RequestKey(k, "tasks", 0), "x", FinishReason.STOP, 5, 3) for k in (1, 0)]
         )
-        store.commit_jobs([DecidedJob(0, ["s1"], [candidate("One task here", keep=True), candidate("Two", keep=False)])])
+        store.commit_jobs(
+            [DecidedJob(0, ["s1"], [candidate("One task here", keep=True), candidate("Two", keep=False)])]
+        )
     with RunStore(tmp_path, read_only=True) as store:
         assert store.facts() == facts
         assert store.seeds() == SEEDS

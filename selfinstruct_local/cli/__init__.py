@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from selfinstruct_local import __version__
-from selfinstruct_local.cli import bench, chat, demo, filter_, generate, models, runs, train
+from selfinstruct_local.cli import bench, chat, demo, filter_, generate, models, runs, serve, train
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.offline import go_offline
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("generate")(generate.generate)
+app.command("serve")(serve.serve)
 app.command("filter")(filter_.filter_)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)

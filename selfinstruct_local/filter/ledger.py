@@ -17,9 +17,9 @@ from selfinstruct_local.filter.files import FilterCounts
 from selfinstruct_local.filter.rules import RULE_SETS
 from selfinstruct_local.filter.verify import DecisionLog
 from selfinstruct_local.recordio import RecordWriter, open_writer
-from selfinstruct_local.store import Candidate, DecidedJob, LedgerJob, RunStore
+from selfinstruct_local.store import Candidate, LedgerJob, RunStore
 from selfinstruct_local.taskfiles import alpaca_records, read_rows
-from selfinstruct_local.tasks import Task, Verdict
+from selfinstruct_local.tasks import Task
 
 # Jobs decided at a time; a handful of candidates each.
 JOBS = 512
@@ -70,10 +70,10 @@ class LedgerFilter:
             _write_tasks(kept, inherited)
             ledger = run.ledger()
             while jobs := list(islice(ledger, JOBS)):
-                decided = self._decide(jobs)
+                candidates = [each for job in jobs for each in job.decided.candidates]
+                self._decide(candidates)
                 if into:
-                    into.copy_jobs(decided)
-                candidates = [each for job in decided for each in job.decided.candidates]
+                    into.copy_jobs(_with_candidates(jobs, candidates))
                 _write_tasks(kept, (each.task for each in candidates if each.verdict.keep))
                 _count(counts, candidates, thrown)
                 advance(len(candidates))
@@ -86,26 +86,29 @@ class LedgerFilter:
         if self._log:
             self._log.add_known(instructions)
 
-    def _decide(self, jobs: Sequence[LedgerJob]) -> list[LedgerJob]:
-        fresh = [each.task for job in jobs for each in job.decided.candidates if _is_decided_here(each)]
-        verdicts = self._decider.decide(fresh)
-        if self._log:
-            self._log.add_decided([task.instruction for task in fresh], verdicts)
-        self._ids.extend(task.id for task, verdict in zip(fresh, verdicts, strict=True) if verdict.keep)
-        following = iter(verdicts)
-        return [
-            job._replace(decided=job.decided._replace(candidates=list(self._redecided(job.decided, following))))
-            for job in jobs
+    def _decide(self, candidates: list[Candidate]) -> None:
+        """Replaces those that are decided here by themselves with the new verdict."""
+        fresh = [
+            number
+            for number, (task, verdict, _) in enumerate(candidates)
+            if task.instances and verdict.rule in DECIDED_HERE
         ]
-
-    def _redecided(self, job: DecidedJob, verdicts: Iterator[Verdict]) -> Iterator[Candidate]:
-        for candidate in job.candidates:
-            if not _is_decided_here(candidate):
-                yield candidate
-                continue
-            verdict = next(verdicts)
+        tasks = [candidates[number].task for number in fresh]
+        verdicts = self._decider.decide(tasks)
+        if self._log:
+            self._log.add_decided([task.instruction for task in tasks], verdicts)
+        self._ids.extend(task.id for task, verdict in zip(tasks, verdicts, strict=True) if verdict.keep)
+        for number, task, verdict in zip(fresh, tasks, verdicts, strict=True):
             neighbor = None if verdict.neighbor is None else self._ids[verdict.neighbor]
-            yield Candidate(candidate.task, verdict, neighbor)
+            candidates[number] = Candidate(task, verdict, neighbor)
+
+
+def _with_candidates(jobs: Sequence[LedgerJob], candidates: Sequence[Candidate]) -> Iterator[LedgerJob]:
+    """The jobs with `candidates`, which stand for theirs in order."""
+    following = iter(candidates)
+    for job in jobs:
+        own = list(islice(following, len(job.decided.candidates)))
+        yield job._replace(decided=job.decided._replace(candidates=own))
 
 
 def begin_run(new: RunStore, old: RunStore, **changed: Any) -> None:
@@ -119,10 +122,6 @@ def begin_run(new: RunStore, old: RunStore, **changed: Any) -> None:
         raise WrongUseError(message)
     new.inherit(old.inherited())
     new.create({**old.facts(), **changed}, old.seeds())
-
-
-def _is_decided_here(candidate: Candidate) -> bool:
-    return candidate.verdict.rule in DECIDED_HERE and bool(candidate.task.instances)
 
 
 def _write_tasks(writer: RecordWriter | None, tasks: Any) -> None:

@@ -2,7 +2,8 @@
 
 Each rule looks at one task and says what it saw when it refuses. The instruction rules and their constants
 are those of the published programs: Self-Instruct (Wang et al. 2023, bootstrap_instructions.py) and Stanford
-Alpaca (Taori et al. 2023, generate_instruction.py); the others catch what small models write.
+Alpaca (Taori et al. 2023, generate_instruction.py); the others catch what small models write. For Chinese, whose
+texts have no spaces, see rules_zh.py. The lists here are the definition; screen.py finds in bulk what surely passes.
 """
 
 import operator
@@ -31,12 +32,12 @@ SELF_INSTRUCT_UNSUITABLE = (
     "go to",
 )
 ALPACA_UNSUITABLE = (*SELF_INSTRUCT_UNSUITABLE, "video", "audio", "music", "flowchart", "diagram")
+UNSUITABLE = {"alpaca": ALPACA_UNSUITABLE, "self-instruct": SELF_INSTRUCT_UNSUITABLE}
 
 # A text is degenerate when one run of words fills this share of it by standing again and again.
 REPETITION_SHARE = 0.5
 REPETITION_MIN_WORDS = 12
-REPETITION_MIN_CHARACTERS = 2 * REPETITION_MIN_WORDS - 1  # shorter texts have fewer words
-REPETITION_LENGTHS = range(1, 9)
+REPETITION_MAX_PHRASE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,13 @@ def _unsuitable_word(phrases: Iterable[str]) -> Callable[[Task], str | None]:
         text = task.instruction
         # The pattern decides; that none of the phrases stands anywhere tells much faster that it cannot match. Beyond
         # ASCII, letters may match others in another case, so there the pattern is asked at once.
-        if text.isascii() and not any(map(text.lower().__contains__, parts)):
-            return None
+        if text.isascii():
+            lowered = text.lower()
+            for part in parts:
+                if part in lowered:
+                    break
+            else:
+                return None
         match = pattern.search(text)
         return f"asks for what text cannot give: {match[0]!r}" if match else None
 
@@ -120,47 +126,61 @@ def _output_is_instruction(task: Task) -> str | None:
     return None
 
 
-def _degenerate_repetition(task: Task) -> str | None:
-    for instance in task.instances:
-        for name, text in (("input", instance.input), ("output", instance.output)):
-            if len(text) < REPETITION_MIN_CHARACTERS:
-                continue
-            words = text.split()
-            share = repeated_share(words) if _could_loop(words) else 0.0
-            if share > REPETITION_SHARE:
-                return f"{share:.0%} of an {name} is one phrase over and over"
-    return None
+def degenerate_repetition(
+    cut: Callable[[str], list[str]], least: int, longest: int, *, characters: int
+) -> Callable[[Task], str | None]:
+    """The check that no input or output is mostly one phrase over and over.
+
+    Args:
+        cut: gives the words of a text.
+        least: texts of fewer words pass.
+        longest: words of the longest phrase that is looked for.
+        characters: shorter texts cannot have `least` words and are not cut.
+    """
+
+    def check(task: Task) -> str | None:
+        for instance in task.instances:
+            for name, text in (("input", instance.input), ("output", instance.output)):
+                if len(text) < characters:
+                    continue
+                words = cut(text)
+                share = repeated_share(words, least, longest) if _could_loop(words, least, longest) else 0.0
+                if share > REPETITION_SHARE:
+                    return f"{share:.0%} of an {name} is one phrase over and over"
+        return None
+
+    return check
 
 
-def _could_loop(words: list[str]) -> bool:
+def _could_loop(words: list[str], least: int = REPETITION_MIN_WORDS, longest: int = REPETITION_MAX_PHRASE) -> bool:
     """Whether a phrase could fill over half of `words`; asked first, it spares nearly all texts the search.
 
     A run over more than half of the words goes through the middle one, which then stands a few words earlier too. And
     each word of the run stands earlier, so the words are not mostly different.
     """
-    if len(words) < REPETITION_MIN_WORDS:
+    if len(words) < least:
         return False
     middle = len(words) // 2
-    if words[middle] not in words[max(0, middle - REPETITION_LENGTHS[-1]) : middle]:
+    if words[middle] not in words[max(0, middle - longest) : middle]:
         return False
     return len(set(words)) < len(words) * (1 - REPETITION_SHARE)
 
 
-def repeated_share(words: list[str]) -> float:
+def repeated_share(words: list[str], least: int = REPETITION_MIN_WORDS, longest: int = REPETITION_MAX_PHRASE) -> float:
     """The largest share of `words` that one phrase covers by following itself, in [0, 1].
 
-    Phrases of 1 to 8 words are tried; the first time a phrase stands does not count. Texts under 12 words
-    give 0. O(8 n) for n words.
+    Phrases of 1 to `longest` words are tried; the first time a phrase stands does not count. Texts under `least`
+    words give 0. O(longest * n) for n words.
     """
     total = len(words)
-    if total < REPETITION_MIN_WORDS:
+    if total < least:
         return 0.0
-    longest = 0
-    for period in REPETITION_LENGTHS:
+    run = 0
+    for period in range(1, longest + 1):
         # One byte a word: 1 where the word is the one a period before.
         repeats = bytes(map(operator.eq, words[period:], words))
-        longest = max(longest, *map(len, repeats.split(b"\0")))
-    return longest / total
+        run = max(run, *map(len, repeats.split(b"\0")))
+    return run / total
 
 
 _INSTRUCTION_RULES = (
@@ -170,26 +190,53 @@ _INSTRUCTION_RULES = (
     Rule("starts_with_punctuation", _starts_with_punctuation),
     Rule("starts_with_non_ascii", _starts_with_non_ascii),
 )
-_INSTANCE_RULES = (
+# These hold in every language.
+INSTANCE_RULES = (
     Rule("empty_output", _empty_output),
     Rule("input_is_output", _input_is_output),
     Rule("output_is_instruction", _output_is_instruction),
-    Rule("degenerate_repetition", _degenerate_repetition),
+)
+_REPETITION = Rule(
+    "degenerate_repetition",
+    # So many words need that many characters and a space between each two.
+    degenerate_repetition(
+        str.split, REPETITION_MIN_WORDS, REPETITION_MAX_PHRASE, characters=2 * REPETITION_MIN_WORDS - 1
+    ),
 )
 
 RULE_SETS: dict[str, tuple[Rule, ...]] = {
-    "alpaca": (
-        *_INSTRUCTION_RULES,
-        Rule("unsuitable_word", _unsuitable_word(ALPACA_UNSUITABLE)),
-        *_INSTANCE_RULES,
-    ),
-    "self-instruct": (
-        *_INSTRUCTION_RULES,
-        Rule("unsuitable_word", _unsuitable_word(SELF_INSTRUCT_UNSUITABLE)),
-        *_INSTANCE_RULES,
-    ),
+    **{
+        name: (
+            *_INSTRUCTION_RULES,
+            Rule("unsuitable_word", _unsuitable_word(phrases)),
+            *INSTANCE_RULES,
+            _REPETITION,
+        )
+        for name, phrases in UNSUITABLE.items()
+    },
     "none": (),
 }
+LANGUAGES = ("en", "zh")
+
+
+def rule_set(name: str, lang: str = "en") -> tuple[Rule, ...]:
+    """The rules of that name for texts in that language.
+
+    Args:
+        name: a key of `RULE_SETS`.
+        lang: `en`, or `zh` for Chinese, also with Latin words in it.
+
+    Raises:
+        ValueError: there are no rules of that name, or none for that language.
+    """
+    if name not in RULE_SETS or lang not in LANGUAGES:
+        message = f"no rules {name!r} for language {lang!r}; {', '.join(RULE_SETS)} for {' and '.join(LANGUAGES)}"
+        raise ValueError(message)
+    if lang == "en":
+        return RULE_SETS[name]
+    from selfinstruct_local.filter.rules_zh import RULE_SETS_ZH
+
+    return RULE_SETS_ZH[name]
 
 
 def apply_rules(rules: Iterable[Rule], task: Task) -> Verdict:

@@ -84,6 +84,10 @@ class Job:
         """The random stream of a stage of this job."""
         return random.Random(stream_seed(self.run_seed, self.number, stage, branch))  # noqa: S311
 
+    def run_random(self, stage: str) -> random.Random:
+        """The random stream of a stage that is the same for all jobs of the run."""
+        return random.Random(stream_seed(self.run_seed, -1, stage, 0))  # noqa: S311
+
     def demonstrate(self, count: int, *, machine_made: int, stage: str) -> list[Task]:
         """Draws `count` different tasks to show, shuffled: `machine_made` of them from the pool if it has any."""
         stream = self.random(f"draw {stage}")

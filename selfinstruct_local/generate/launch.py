@@ -9,12 +9,12 @@ from pathlib import Path
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Engine
 from selfinstruct_local.engine.process import EngineProcess
+from selfinstruct_local.engine.serve import API_KEY_VARIABLE
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.models.folder import prepared_models
 
-API_KEY_VARIABLE = "SELFINSTRUCT_API_KEY"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 

@@ -3,7 +3,8 @@
 After Self-Instruct (Wang et al. 2023): 8 instructions are shown, 2 of them machine-made, and the list goes on;
 each new instruction is asked whether it is classification; classification tasks get their label before their
 input, so that labels do not come out all the same, and the others their input first. The worked examples of
-the later steps are drawn from the seeds, whose kind is known.
+the later steps are drawn from the seeds, whose kind is known, once for the run: all prompts of a step begin alike, and
+the engine's prefix cache serves that part.
 """
 
 from collections.abc import Sequence
@@ -95,7 +96,7 @@ class SelfInstructProfile:
         return self._instructions.substitute(demonstrations="\n".join(lines), next_number=self.demonstrations + 1)
 
     def _ask_kind(self, job: Job, branch: int, task: Task) -> Request:
-        stream = job.random("draw classification", branch)
+        stream = job.run_random("draw classification")
         labelled = [seed for seed in job.seeds if seed.is_classification]
         others = [seed for seed in job.seeds if not seed.is_classification]
         half = CLASSIFICATION_EXAMPLES // 2
@@ -110,7 +111,7 @@ class SelfInstructProfile:
         return job.request("classification", branch, prompt, self._yes_no_sampling)
 
     def _ask_case(self, job: Job, branch: int, task: Task, *, is_classification: bool) -> Request:
-        stream = job.random("draw instance", branch)
+        stream = job.run_random(f"draw instance {is_classification}")
         same_kind = [seed for seed in job.seeds if bool(seed.is_classification) == is_classification]
         shown = stream.sample(same_kind, min(INSTANCE_EXAMPLES, len(same_kind)))
         if is_classification:

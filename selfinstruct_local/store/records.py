@@ -25,7 +25,7 @@ def instances_to_json(instances: Sequence[Instance]) -> str:
 
 def instances_from_json(text: str) -> tuple[Instance, ...]:
     """The inverse of `instances_to_json`."""
-    return tuple(Instance(*pair) for pair in orjson.loads(text))
+    return tuple([Instance(*pair) for pair in orjson.loads(text)])
 
 
 def candidate_to_task(row: Sequence[Any], profile: str) -> Task:

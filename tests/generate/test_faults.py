@@ -54,7 +54,7 @@ def count(run: Path, table: str) -> int:
         return 0
     database = sqlite3.connect(run / DATABASE)
     try:
-        return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - our own names
     except sqlite3.OperationalError:
         return 0  # the table is not made yet
     finally:
@@ -265,4 +265,4 @@ def test_no_server_there_is_said(tmp_path: Path, cli: RunCli) -> None:
     assert done.returncode in {1, 2}
     assert gone.url in done.stderr
     assert "Traceback" not in done.stderr
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,187 @@
+"""How a run of a million candidates opens, and how fast it is decided again.
+
+    python benchmarks/bench_ledger.py [--candidates 1000000] [--folder FOLDER] [--write]
+
+The ledger is made of generated instructions (`corpus.py`) with outputs of two sentences, four candidates a job, each
+with its completion, decided by the exact filter. Each figure is that of a process of its own, with its peak of memory:
+
+- opening: `RunStore`, the pool, the novelty index over all that was accepted, the scheduler, and its first request;
+- deciding again: `selfinstruct filter --run` as a whole, beside the core's part of it: the rules and the novelty filter
+  on the same tasks ready in memory, in the same run.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from results import machine, pin_threads, seconds, table, write_section
+
+pin_threads(1)
+
+from corpus import InstructionModel  # noqa: E402 - after pinning the threads
+from selfinstruct_local.config import GenerateSettings  # noqa: E402
+from selfinstruct_local.engine import Completion, FinishReason, RequestKey  # noqa: E402
+from selfinstruct_local.filter.decide import Decider  # noqa: E402
+from selfinstruct_local.filter.rules import RULE_SETS  # noqa: E402
+from selfinstruct_local.generate.acceptance import Acceptance  # noqa: E402
+from selfinstruct_local.generate.opening import open_run  # noqa: E402
+from selfinstruct_local.generate.profiles import make_profile  # noqa: E402
+from selfinstruct_local.generate.scheduler import Scheduler  # noqa: E402
+from selfinstruct_local.kernels import NoveltyIndex  # noqa: E402
+from selfinstruct_local.seeds import seed_file  # noqa: E402
+from selfinstruct_local.store import Candidate, DecidedJob, RunStore, candidate_id  # noqa: E402
+from selfinstruct_local.tasks import Task  # noqa: E402
+
+MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_fingerprint": None}
+CANDIDATES_A_JOB = 4
+JOBS_A_COMMIT = 2048
+# Jobs of the full window that were asked for and not decided when the run stopped.
+WINDOW = 2048
+
+
+def settings() -> GenerateSettings:
+    """Those of the run."""
+    return GenerateSettings(window=WINDOW)
+
+
+def make_ledger(folder: Path, candidates: int) -> None:
+    """Makes the run, with a full window of completions that wait for their decision."""
+    model = InstructionModel()
+    jobs = candidates // CANDIDATES_A_JOB
+    with RunStore(folder) as store:
+        seeds = open_run(store, settings(), MODEL, [seed_file()])
+        index = NoveltyIndex(threshold=0.7)
+        index.add([seed.instruction for seed in seeds])
+        decider = Decider(RULE_SETS["alpaca"], index)
+        session = store.begin_session({}, {"engine": "none"})
+        numbers = iter(range(jobs + WINDOW))
+        while batch := list(islice(numbers, JOBS_A_COMMIT)):
+            made = {job: [_task(model, job, position) for position in range(CANDIDATES_A_JOB)] for job in batch}
+            store.add_completions(session, (_completion(job, tasks) for job, tasks in made.items()))
+            if batch[0] < jobs:
+                store.commit_jobs(_decide(decider, made, seeds[0].id))
+
+
+def _task(model: InstructionModel, job: int, position: int) -> Task:
+    task = Task.single(model.instruction(), "", f"{model.instruction()} {model.instruction()}")
+    return task._replace(id=candidate_id(job, position))
+
+
+def _completion(job: int, tasks: list[Task]) -> Completion:
+    text = "\n\n".join(f"### Task\nInstruction: {task.instruction}\nOutput: {task.output}" for task in tasks)
+    return Completion(RequestKey(job, "tasks", 0), text, FinishReason.STOP, 400, len(text) // 5, 256)
+
+
+def _decide(decider: Decider, made: dict[int, list[Task]], shown: str) -> Iterator[DecidedJob]:
+    tasks = [task for group in made.values() for task in group]
+    verdicts = iter(decider.decide(tasks))
+    for job, group in made.items():
+        yield DecidedJob(job, (shown,), [Candidate(task, next(verdicts)) for task in group])
+
+
+def open_again(folder: Path) -> dict[str, float]:
+    """Does what `generate` does from opening the run to its first request."""
+    started = time.perf_counter()
+    with RunStore(folder) as store:
+        chosen = settings()
+        seeds = open_run(store, chosen, MODEL, [seed_file()])
+        pool = store.pool()
+        acceptance = Acceptance(RULE_SETS["alpaca"], chosen.threshold, seeds, pool, store.pool_instructions())
+        scheduler = Scheduler(
+            make_profile(chosen),
+            seeds=seeds,
+            run_seed=chosen.seed,
+            window=chosen.window or 1,
+            pool=pool,
+            pool_sizes=store.pool_sizes(),
+            stored=store.undecided_completions(),
+        )
+        next(scheduler)
+        totals = store.totals()
+        return {"seconds": time.perf_counter() - started, "pool": len(acceptance.pool), "jobs": totals.jobs}
+
+
+def core_alone(folder: Path) -> dict[str, float]:
+    """The rules and the novelty filter on all candidates, ready in memory."""
+    with RunStore(folder, read_only=True) as store:
+        seeds = [seed.instruction for seed in store.seeds()]
+        tasks = [each.task for job in store.ledger() for each in job.decided.candidates]
+    index = NoveltyIndex(threshold=0.7)
+    index.add(seeds)
+    decider = Decider(RULE_SETS["alpaca"], index)
+    started = time.perf_counter()
+    kept = sum(
+        verdict.keep for start in range(0, len(tasks), 2048) for verdict in decider.decide(tasks[start : start + 2048])
+    )
+    return {"seconds": time.perf_counter() - started, "kept": kept}
+
+
+def measured(*arguments: object) -> dict[str, float]:
+    """Runs a Python process; gives its seconds, its peak of memory in MiB, and the JSON object it prints last."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        sys.exit(f"{arguments}: failed")
+    whole = time.perf_counter() - started
+    return {"whole": whole, "mib": usage.ru_maxrss / 1024, **json.loads(output.splitlines()[-1])}
+
+
+def report(folder: Path, candidates: int, *, write: bool) -> None:
+    """Measures the run in `folder` and prints, or writes, the section."""
+    this = Path(__file__)
+    size = sum(file.stat().st_size for file in (folder / "run").iterdir()) / 2**30
+    opening = min((measured(this, "--open", folder) for _ in range(3)), key=lambda each: each["seconds"])
+    core = min((measured(this, "--core", folder) for _ in range(2)), key=lambda each: each["seconds"])
+    command = ("-m", "selfinstruct_local", "filter", "--run", folder / "run", "--out", folder / "out.jsonl", "--json")
+    again = min((measured(*command) for _ in range(2)), key=lambda each: each["whole"])
+    assert again["kept"] == core["kept"]
+    rows = [
+        ("open and resume, to the first request", seconds(opening["seconds"]), f"{opening['mib']:.0f} MiB"),
+        ("filter --run, whole process", seconds(again["whole"]), f"{again['mib']:.0f} MiB"),
+        ("the core's part: rules and novelty, tasks ready", seconds(core["seconds"]), ""),
+        ("filter --run over the core", seconds(again["whole"] - core["seconds"]), ""),
+    ]
+    body = (
+        f"{machine()}\n\n{candidates} candidates of {opening['jobs']:.0f} jobs, {opening['pool']:.0f} accepted, "
+        f"{WINDOW} completions waiting; {size:.1f} GiB of database. One thread. Minimum of three (opening) and two.\n\n"
+        + table(("what", "time", "peak memory"), rows)
+    )
+    if write:
+        write_section("A ledger of a million candidates", body)
+    else:
+        print(body)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, help="where the run is made, or was made by an earlier call")
+    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.open:
+        print(json.dumps(open_again(options.open / "run")))
+    elif options.core:
+        print(json.dumps(core_alone(options.core / "run")))
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = options.folder or Path(temporary)
+            if not (folder / "run").exists():
+                make_ledger(folder / "run", options.candidates)
+            report(folder, options.candidates, write=options.write)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""One request to OpenAI-compatible servers, until it has its completion: what is sent, and what the answers mean."""
+
+import asyncio
+import email.utils
+import re
+import time
+from typing import Any
+
+import httpx
+import orjson
+
+from selfinstruct_local.engine.base import Completion, FinishReason, Request
+from selfinstruct_local.engine.model_lists import (
+    HTTP_OK,
+    LOG,
+    REFUSED_KEY,
+    UnreachableError,
+    describe,
+    wrong_key,
+)
+from selfinstruct_local.engine.server_pool import Server, ServerPool, TroubleError
+from selfinstruct_local.errors import EngineDeadError
+
+# A request that brings down or confuses every server that takes it is given up after that many.
+MOST_TRIES = 8
+
+WRONG_REQUEST = frozenset({400, 422})
+MISSING_ROUTE = frozenset({404, 405, 501})
+TOO_MANY_REQUESTS = 429
+PASSING = frozenset({408, 409, 425})
+SERVER_ERROR = 500
+
+# How servers say that prompt and answer do not fit: vLLM and SGLang, OpenAI, llama.cpp, TGI.
+_CONTEXT_EXCEEDED = re.compile(r"context|max_model_len|max_(new_)?tokens|too long|too many tokens", re.IGNORECASE)
+_FINISH_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+# A token is at least one byte of the text; a few special ones may stand around it.
+_SPECIAL_TOKENS = 8
+# What vLLM and its like otherwise take from the model's generation_config.json, which the engine in our own process
+# does not read; these values switch it off.
+_PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+_MOST_SAID = 300
+
+
+class CompletionCalls:
+    """Asks the servers of a pool for completions."""
+
+    def __init__(self, pool: ServerPool, model: str, *, max_model_len: int, request_seconds: float) -> None:
+        """Asks nothing yet.
+
+        Args:
+            pool: the servers.
+            model: the name they serve.
+            max_model_len: context in tokens, prompt and answer together, however much more a server has.
+            request_seconds: time-out of one try.
+        """
+        self._pool = pool
+        self._model = model
+        self._max_model_len = max_model_len
+        self._request_seconds = request_seconds
+
+    async def complete(self, request: Request) -> Completion:
+        """The completion of a request; an aborted one when it failed on too many answering servers.
+
+        Raises:
+            EngineDeadError: a server refuses the request or the key, and would refuse all others.
+        """
+        tries = 0
+        while tries < MOST_TRIES:
+            server = await self._pool.take()
+            sent_at = asyncio.get_running_loop().time()
+            try:
+                completion = await self._try(server, request)
+            except TroubleError as trouble:
+                self._pool.struck(server, trouble, sent_at)
+                tries += trouble.counts
+            else:
+                self._pool.answered(server, sent_at)
+                return completion
+            finally:
+                server.load -= 1
+        LOG.info("request %s given up after %d tries", "/".join(map(str, request.key)), tries)
+        return Completion(request.key, "", FinishReason.ABORT, 0, 0)
+
+    async def _try(self, server: Server, request: Request) -> Completion:
+        try:
+            async with asyncio.timeout(self._request_seconds):
+                return await self._ask(server, request)
+        except TimeoutError:
+            reason = f"no answer in {self._request_seconds:g} s"
+            raise TroubleError(reason, lost=True) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            raise TroubleError(describe(error), counts=False, lost=True) from error
+        except httpx.RequestError as error:
+            raise TroubleError(describe(error), lost=True) from error
+
+    async def _ask(self, server: Server, request: Request) -> Completion:
+        """One try on one server, with as many calls as it takes to find the right route and length."""
+        count = await self._count(server, request) if self._may_overrun(server, request) else None
+        while True:
+            room = self._limit(server) - (count or 0)
+            if room < 1:
+                return _refusal(request, count)
+            by_chat = server.speaks_chat
+            route = "chat/completions" if by_chat else "completions"
+            response = await self._post(server, f"{server.url}/{route}", self._body(server, request, room))
+            if response.status_code in MISSING_ROUTE:
+                await self._find_route(server, response, by_chat=by_chat)
+            elif response.status_code in WRONG_REQUEST:
+                if count is not None or not _CONTEXT_EXCEEDED.search(response.text):
+                    raise _wrong_request(server, response)
+                count = await self._count(server, request)
+                if count is None:
+                    return _refusal(request, count)
+            else:
+                return _read_completion(request, response, by_chat=by_chat)
+
+    def _limit(self, server: Server) -> int:
+        return min(self._max_model_len, server.context or self._max_model_len)
+
+    def _may_overrun(self, server: Server, request: Request) -> bool:
+        """Whether a server whose context is longer than ours might write beyond ours."""
+        if (server.context or 0) <= self._max_model_len:
+            return False
+        longest = len(request.prompt.encode()) + _SPECIAL_TOKENS
+        return longest + request.sampling.max_tokens > self._max_model_len
+
+    async def _count(self, server: Server, request: Request) -> int | None:
+        """Length of the prompt in tokens by vLLM's tokenizer route; None where there is none."""
+        body = {"model": self._model, **_prompt(server, request)}
+        response = await self._post(server, f"{server.url.removesuffix('/v1')}/tokenize", body)
+        if response.status_code != HTTP_OK:
+            return None
+        try:
+            told = orjson.loads(response.content)
+            server.context = told.get("max_model_len") or server.context
+            return int(told["count"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def _body(self, server: Server, request: Request, room: int) -> dict[str, Any]:
+        sampling = request.sampling
+        body = {
+            "model": self._model,
+            **_prompt(server, request),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": min(sampling.max_tokens, room),
+            "presence_penalty": sampling.presence_penalty,
+        }
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed
+        return body | (_PLAIN_SAMPLING if server.context is not None else {})
+
+    async def _post(self, server: Server, url: str, body: dict[str, Any]) -> httpx.Response:
+        """The response, when it is one that concerns this request."""
+        headers = {"Content-Type": "application/json"}
+        with server.lanes.lend() as client:
+            response = await client.post(url, content=orjson.dumps(body), headers=headers)
+        status = response.status_code
+        if status == HTTP_OK or status in WRONG_REQUEST or status in MISSING_ROUTE:
+            return response
+        if status in REFUSED_KEY:
+            raise wrong_key(server.url, response)
+        reason = f"answers {status} {response.reason_phrase}"
+        if status == TOO_MANY_REQUESTS:
+            raise TroubleError(reason, counts=False, busy=True, pause=_retry_after(response))
+        if status >= SERVER_ERROR or status in PASSING:
+            reason += _what_it_says(response)
+            raise TroubleError(reason, pause=_retry_after(response))
+        raise _wrong_request(server, response)
+
+    async def _find_route(self, server: Server, response: httpx.Response, *, by_chat: bool) -> None:
+        """Tells a server that lacks the route from one that serves another model since it was started again."""
+        try:
+            wrong = await self._pool.look(server)
+        except UnreachableError as error:
+            raise TroubleError(str(error), counts=False, lost=True) from error
+        if wrong is not None:
+            raise TroubleError(wrong, counts=False, lost=True)
+        if self._model in response.text:
+            reason = f"answers {response.status_code}{_what_it_says(response)}"
+            raise TroubleError(reason, lost=True)
+        if by_chat:
+            message = f"{server.url}: has neither /completions nor /chat/completions; is it the right base URL?"
+            raise EngineDeadError(message)
+        if not server.speaks_chat:
+            server.speaks_chat = True
+            LOG.info("%s: has no completions route; prompts go as chat messages", server.url)
+
+
+def _prompt(server: Server, request: Request) -> dict[str, Any]:
+    if server.speaks_chat:
+        return {"messages": [{"role": "user", "content": request.prompt}]}
+    return {"prompt": request.prompt}
+
+
+def _refusal(request: Request, count: int | None) -> Completion:
+    return Completion(request.key, "", FinishReason.REFUSED, count or 0, 0)
+
+
+def _read_completion(request: Request, response: httpx.Response, *, by_chat: bool) -> Completion:
+    try:
+        told = orjson.loads(response.content)
+        choice = told["choices"][0]
+        text = choice["message"]["content"] if by_chat else choice["text"]
+        usage = told.get("usage") or {}
+        details = usage.get("prompt_tokens_details") or {}
+        return Completion(
+            key=request.key,
+            text=text or "",
+            finish_reason=_FINISH_REASONS.get(choice.get("finish_reason"), FinishReason.ABORT),
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            completion_tokens=int(usage.get("completion_tokens") or 0),
+            cached_tokens=details.get("cached_tokens"),
+        )
+    except (ValueError, TypeError, LookupError, AttributeError):
+        reason = "answers what is no completion"
+        raise TroubleError(reason) from None
+
+
+def _wrong_request(server: Server, response: httpx.Response) -> EngineDeadError:
+    return EngineDeadError(
+        f"{server.url}: refuses a request ({response.status_code} {response.reason_phrase})"
+        f"{_what_it_says(response)}; it would refuse the others too"
+    )
+
+
+def _what_it_says(response: httpx.Response) -> str:
+    """The message of an error, in one line: the common shapes first, else the body."""
+    said: Any = response.text
+    try:
+        told = orjson.loads(response.content)
+        error = told.get("error", told)
+        said = error.get("message") or error.get("detail") or said if isinstance(error, dict) else error
+    except (ValueError, AttributeError):
+        pass
+    line = " ".join(str(said).split())
+    return f": {line[:_MOST_SAID]}" if line else ""
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that a server asks to be left alone; it may name a number or a date."""
+    value = response.headers.get("Retry-After", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
