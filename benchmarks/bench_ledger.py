@@ -3,7 +3,7 @@
     python benchmarks/bench_ledger.py [--candidates 1000000] [--folder FOLDER] [--write]
 
 The ledger is made of generated instructions (`corpus.py`) with outputs of two sentences, four candidates a job, each
-with its completion, decided by the exact filter. Each figure is that of a process of its own, with its peak of memory:
+with its completion, decided by the exact filter. Each figure is that of a process of its own:
 
 - opening: `RunStore`, the pool, the novelty index over all that was accepted, the scheduler, and its first request;
 - deciding again: `selfinstruct filter --run` as a whole, beside the core's part of it: the rules and the novelty filter
@@ -12,7 +12,7 @@ with its completion, decided by the exact filter. Each figure is that of a proce
 
 import argparse
 import json
-import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -105,7 +105,8 @@ def open_again(folder: Path) -> dict[str, float]:
         )
         next(scheduler)
         totals = store.totals()
-        return {"seconds": time.perf_counter() - started, "pool": len(acceptance.pool), "jobs": totals.jobs}
+        mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {"seconds": time.perf_counter() - started, "mib": mib, "pool": len(acceptance.pool), "jobs": totals.jobs}
 
 
 def core_alone(folder: Path) -> dict[str, float]:
@@ -124,16 +125,11 @@ def core_alone(folder: Path) -> dict[str, float]:
 
 
 def measured(*arguments: object) -> dict[str, float]:
-    """Runs a Python process; gives its seconds, its peak of memory in MiB, and the JSON object it prints last."""
+    """Runs a Python process; gives its seconds and the JSON object that it prints last."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"{arguments}: failed")
+    done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
     whole = time.perf_counter() - started
-    return {"whole": whole, "mib": usage.ru_maxrss / 1024, **json.loads(output.splitlines()[-1])}
+    return {"whole": whole, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def report(folder: Path, candidates: int, *, write: bool) -> None:
@@ -144,17 +140,18 @@ def report(folder: Path, candidates: int, *, write: bool) -> None:
     core = min((measured(this, "--core", folder) for _ in range(2)), key=lambda each: each["seconds"])
     command = ("-m", "selfinstruct_local", "filter", "--run", folder / "run", "--out", folder / "out.jsonl", "--json")
     again = min((measured(*command) for _ in range(2)), key=lambda each: each["whole"])
-    assert again["kept"] == core["kept"]
+    if again["kept"] != core["kept"]:
+        sys.exit(f"filter --run keeps {again['kept']:.0f}, the core {core['kept']:.0f}")
     rows = [
-        ("open and resume, to the first request", seconds(opening["seconds"]), f"{opening['mib']:.0f} MiB"),
-        ("filter --run, whole process", seconds(again["whole"]), f"{again['mib']:.0f} MiB"),
-        ("the core's part: rules and novelty, tasks ready", seconds(core["seconds"]), ""),
-        ("filter --run over the core", seconds(again["whole"] - core["seconds"]), ""),
+        (f"open and resume, to the first request (peak memory {opening['mib']:.0f} MiB)", seconds(opening["seconds"])),
+        ("filter --run, whole process", seconds(again["whole"])),
+        ("the core's part: rules and novelty, tasks ready", seconds(core["seconds"])),
+        ("filter --run over the core", seconds(again["whole"] - core["seconds"])),
     ]
     body = (
         f"{machine()}\n\n{candidates} candidates of {opening['jobs']:.0f} jobs, {opening['pool']:.0f} accepted, "
         f"{WINDOW} completions waiting; {size:.1f} GiB of database. One thread. Minimum of three (opening) and two.\n\n"
-        + table(("what", "time", "peak memory"), rows)
+        + table(("what", "time"), rows)
     )
     if write:
         write_section("A ledger of a million candidates", body)

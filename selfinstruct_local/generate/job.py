@@ -7,9 +7,9 @@ killed: stored completions are simply fed to the generator again.
 """
 
 import hashlib
-import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import NamedTuple, Protocol, TypeAlias
 
 from selfinstruct_local.engine.base import Completion, Request, RequestKey, Sampling
@@ -80,13 +80,13 @@ class Job:
     generated: Sequence[Task]
     shown: list[str] = field(default_factory=list)
 
-    def random(self, stage: str, branch: int = 0) -> random.Random:
+    def random(self, stage: str, branch: int = 0) -> Random:
         """The random stream of a stage of this job."""
-        return random.Random(stream_seed(self.run_seed, self.number, stage, branch))  # noqa: S311
+        return Random(stream_seed(self.run_seed, self.number, stage, branch))  # noqa: S311
 
-    def run_random(self, stage: str) -> random.Random:
+    def run_random(self, stage: str) -> Random:
         """The random stream of a stage that is the same for all jobs of the run."""
-        return random.Random(stream_seed(self.run_seed, -1, stage, 0))  # noqa: S311
+        return Random(stream_seed(self.run_seed, -1, stage, 0))  # noqa: S311
 
     def demonstrate(self, count: int, *, machine_made: int, stage: str) -> list[Task]:
         """Draws `count` different tasks to show, shuffled: `machine_made` of them from the pool if it has any."""

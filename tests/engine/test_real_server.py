@@ -1,4 +1,5 @@
-"""`selfinstruct serve` on the embedded model, asked through `EndpointEngine`, killed, and started again.
+"""`selfinstruct serve` on the embedded model, asked through `EndpointEngine`; and a run on it that sees it killed and
+started again in the middle.
 
 One test of two starts, since each takes more than a minute on two cores.
 """
@@ -8,11 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling
@@ -20,9 +23,11 @@ from selfinstruct_local.engine.endpoints import EndpointEngine, find_served_mode
 from selfinstruct_local.engine.serve import API_KEY_VARIABLE
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.store import DATABASE, RunStore
 
 CONTEXT = 1024
 KEY = "sk-of-the-test"
+WANTED = 3
 START_SECONDS = 400.0
 STORY = "Once upon a time there was a river that ran through the hills and the fields and past the old mill. " * 10
 
@@ -63,7 +68,7 @@ def request(job: int, prompt: str, **sampling: Any) -> Request:
 
 @pytest.mark.engine
 @pytest.mark.timeout(1200)
-def test_a_real_server_is_asked_killed_and_asked_again(
+def test_a_run_on_a_real_server_that_is_killed_and_started_again_ends_whole(
     tmp_path: Path, embedded_model: ModelFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as probe:
@@ -98,20 +103,57 @@ def test_a_real_server_is_asked_killed_and_asked_again(
         ]
         assert_sane(found, again)
 
-        asked = [request(job, f"{job} plus one is", max_tokens=60, temperature=1.0, seed=job) for job in range(24)]
-        batches = engine.generate(asked)
-        answered: list[Completion] = []
-        while len(answered) < 4:
-            answered += next(batches)
+        run = tmp_path / "run"
+        generating = start_generating(run, url)
+        wait_until(lambda: stored(run) >= 3, generating)
         kill(process)
-    assert len(answered) < len(asked)
+    lost_at = stored(run)
     with served(embedded_model, port, log):
-        for batch in batches:
-            answered += batch
-    assert sorted(completion.key for completion in answered) == [each.key for each in asked]
-    assert all(completion.text for completion in answered)
+        stdout, stderr = generating.communicate(timeout=600)
+    assert generating.returncode == 0, stderr
+    assert Path(stdout.strip()) == run / "alpaca.json"
+    assert len(orjson.loads((run / "alpaca.json").read_bytes())) >= WANTED
+    assert f"{url} is down" in stderr or url in stderr
+    assert stored(run) > lost_at
+    with RunStore(run, read_only=True) as store:
+        assert store.totals().accepted >= WANTED
+        assert [session.outcome for session in store.sessions()] == ["done"]
     assert KEY not in caplog.text
+    assert KEY not in stderr
     assert KEY not in log.read_text(encoding="utf-8")
+
+
+def start_generating(run: Path, url: str) -> "subprocess.Popen[str]":
+    options = ["--run", run, "--endpoint", url, "--num", WANTED, "--in-flight", 4, "--window", 8, "--max-tokens", 160]
+    command = [
+        sys.executable,
+        "-m",
+        "selfinstruct_local",
+        "generate",
+        *map(str, options),
+        "--max-model-len",
+        str(CONTEXT),
+    ]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, API_KEY_VARIABLE: KEY},
+    )
+
+
+def stored(run: Path) -> int:
+    if not (run / DATABASE).exists():
+        return 0
+    with RunStore(run, read_only=True) as store:
+        return store.totals().completions
+
+
+def wait_until(holds: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
 
 
 def assert_sane(found: dict[int, Completion], again: list[Completion]) -> None:
