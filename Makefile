@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format soak lock clean
+.PHONY: help setup demo test lint format soak bench lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -51,6 +51,14 @@ format: setup ## put the code into ruff's form
 
 soak: setup ## the long counts: the same tests with full numbers
 	SELFINSTRUCT_SOAK=1 $(BIN)/python -m pytest
+
+bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=FILE measures on a file of tasks too)
+	$(BIN)/python benchmarks/bench_filter.py $(CORPUS)
+	$(BIN)/python benchmarks/bench_growth.py
+	$(BIN)/python benchmarks/bench_generate.py decisions --write
+	$(BIN)/python benchmarks/bench_generate.py engine --write
+	$(BIN)/python benchmarks/bench_ledger.py --write
+	$(BIN)/python benchmarks/simulate_gpu.py
 
 # uv resolves for one platform and one Python at a time; the versions hold for 3.11 to 3.13.
 LOCK_FLAGS := --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --quiet

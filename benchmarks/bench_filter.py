@@ -7,6 +7,7 @@ Ratios are within this run; times are the minimum of several repeats; kernels ar
 is timed on a sample and multiplied out, marked with *.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -318,13 +319,16 @@ def whole_process(file: Path) -> str:
 
 def main() -> None:
     """Measures the generated corpus, and the file that was named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", type=Path, nargs="?", help="a file of tasks to measure on too")
+    file: Path | None = parser.parse_args().tasks
     raw = instructions(52_002, near_copies=0.25)
     write_section("Filter: a generated raw corpus, a quarter near copies", f"{machine()}.\n\n{filters(raw)}")
     texts = raw
-    if len(sys.argv) > 1:
-        texts = [task.instruction for task in read_tasks(Path(sys.argv[1]))]
-        write_section(f"Filter: {Path(sys.argv[1]).stem}", f"{machine()}.\n\n{filters(texts)}")
-        write_section("Whole process", f"{machine()}.\n\n{whole_process(Path(sys.argv[1]))}")
+    if file:
+        texts = [task.instruction for task in read_tasks(file)]
+        write_section(f"Filter: {file.stem}", f"{machine()}.\n\n{filters(texts)}")
+        write_section("Whole process", f"{machine()}.\n\n{whole_process(file)}")
     write_section("First use", f"{machine()}.\n\n{first_use()}")
     encoded = encode(texts)
     write_section("Scan", f"{machine()}.\n\n{scan(encoded)}")

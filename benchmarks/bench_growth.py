@@ -119,5 +119,7 @@ def plot(found: dict[str, list[dict[str, float]]]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])))
+    elif sys.argv[1:]:
+        sys.exit(__doc__)
     else:
         main()

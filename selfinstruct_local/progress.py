@@ -174,11 +174,11 @@ def describe_session(accepted: int, meter: Meter) -> str:
     prompt_tokens = sum(counts.prompt_tokens for counts in stages)
     cached = sum(counts.cached_tokens for counts in stages) / max(prompt_tokens, 1)
     parts = ", ".join(f"{part} {max(0.0, spent) / seconds:.0%}" for part, spent in meter.seconds.items())
+    pace = f"{meter.completion_tokens} tokens generated, {meter.completion_tokens / seconds:.0f} tokens/s"
+    prompts = f"{cached:.0%} of {prompt_tokens} prompt tokens from the prefix cache"
     lines = [
-        (f"{accepted} tasks in {format_seconds(seconds)}, {meter.completion_tokens} tokens generated, "
-        f"{meter.completion_tokens / seconds:.0f} tokens/s"),
-        (f"engine: {meter.idle_share:.0%} of its {meter.capacity} slots idle, {cached:.0%} of {prompt_tokens} prompt "
-        f"tokens from the prefix cache; time: {parts}"),
+        f"{accepted} tasks in {format_seconds(seconds)}, {pace}",
+        f"engine: {meter.idle_share:.0%} of its {meter.capacity} slots idle, {prompts}; time: {parts}",
     ]
     if len(meter.stages) > 1:
         each = (

@@ -82,7 +82,7 @@ class EngineProcess:
         self._settings = settings
         self._log_file = log_file
         self._restarts = 0
-        self._ready = False
+        self._heard = 0.0  # when the child last said something
         self._spawn()
 
     def __enter__(self) -> Self:

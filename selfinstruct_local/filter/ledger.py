@@ -138,7 +138,7 @@ def _count(counts: FilterCounts, candidates: Sequence[Candidate], thrown: Record
             continue
         counts.rejected[verdict.rule] += 1
         if thrown:
-            reason = {"id": task.id, "rule": verdict.rule, "detail": verdict.detail}
+            reason: dict[str, Any] = {"id": task.id, "rule": verdict.rule, "detail": verdict.detail}
             if neighbor is not None:
                 reason |= {"neighbor": neighbor, "score": verdict.score}
             record = {"instruction": task.instruction, "input": task.input, "output": task.output, "rejected": reason}

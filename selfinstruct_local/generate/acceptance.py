@@ -78,7 +78,7 @@ class Acceptance:
             if not keep_on():
                 return
             batch = unscored[first : first + SCORE_BATCH]
-            neighbors, scores = self._decider.index.nearest_before([seeds + each.index for each in batch])
+            neighbors, scores = self._decider.index.nearest_before([seeds + each.place for each in batch])
             store.set_neighbors(
                 (each, self._id(int(neighbor)), float(score))
                 for each, neighbor, score in zip(batch, neighbors, scores, strict=True)

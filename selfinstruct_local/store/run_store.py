@@ -50,9 +50,9 @@ class LedgerJob(NamedTuple):
 
 
 class PoolTask(NamedTuple):
-    """Where an accepted task stands: its index in the pool, and the key of its candidate."""
+    """Where an accepted task stands: its place in the pool, and the key of its candidate."""
 
-    index: int
+    place: int
     job: int
     position: int
 
@@ -371,8 +371,8 @@ class RunStore:
         )
         inherited = self._count_inherited()
         return [
-            PoolTask(index, job, position)
-            for index, (job, position, missing) in enumerate(rows, start=inherited)
+            PoolTask(place, job, position)
+            for place, (job, position, missing) in enumerate(rows, start=inherited)
             if missing
         ]
 

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from selfinstruct_local.engine import Engine, Request, RequestKey, Sampling
+from selfinstruct_local.engine import Completion, Engine, Request, RequestKey, Sampling
 from selfinstruct_local.engine.process import LOOKAHEAD, EngineProcess
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, WrongUseError
@@ -25,7 +25,7 @@ def requests(count: int) -> list[Request]:
 
 
 def start(make_engine: Callable[[], Engine], log: Path | None = None, **settings: float) -> EngineProcess:
-    chosen = EngineSettings(**{"in_flight": 4, "hang_seconds": 2.0, **settings})  # type: ignore[arg-type]
+    chosen = EngineSettings(**{"in_flight": 4, "hang_seconds": 2.0, **settings})
     process = EngineProcess(make_engine, chosen, {"engine": "scripted"}, log)
     process.wait_until_ready()
     return process
@@ -38,9 +38,9 @@ def refuse_to_start(error: Exception) -> Engine:
 class Mute(ScriptedEngine):
     """Never comes back from its first step."""
 
-    def generate(self, _requests: object) -> Iterator[list[object]]:  # type: ignore[override]
+    def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
         time.sleep(1000)
-        yield []
+        yield from super().generate(requests)
 
 
 def alive(pid: int) -> bool:

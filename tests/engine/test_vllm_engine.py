@@ -89,7 +89,8 @@ def test_the_prefix_cache_serves_a_prompt_that_begins_alike(engine: Engine) -> N
 def test_an_engine_killed_in_its_work_is_asked_again(engine: EngineProcess) -> None:
     wanted = [request(job, f"{job} plus one is", max_tokens=24, temperature=0.8, seed=job) for job in range(12)]
     straight = answers(engine, wanted)
-    killed, found = engine.pid, {}
+    killed = engine.pid
+    found: dict[int, Completion] = {}
     for batch in engine.generate(wanted):
         found |= {each.key.job: each for each in batch}
         if batch and engine.pid == killed:
