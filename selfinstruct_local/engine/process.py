@@ -82,6 +82,8 @@ class EngineProcess:
         self._settings = settings
         self._log_file = log_file
         self._restarts = 0
+        self._ready = False
+        self._ended = False
         self._heard = 0.0  # when the child last said something
         self._spawn()
 
@@ -186,7 +188,8 @@ class EngineProcess:
         )
         self._process.start()
         theirs.close()
-        self._ready = self._ended = False
+        self._ready = False
+        self._ended = False
         self._heard = time.monotonic()
 
     def _replace(self, why: str) -> None:

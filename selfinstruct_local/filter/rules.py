@@ -16,6 +16,7 @@ from selfinstruct_local.tasks import KEPT, Task, Verdict
 
 MIN_WORDS = 4
 MAX_WORDS = 150
+PROGRAM = "Write a program"
 SELF_INSTRUCT_UNSUITABLE = (
     "image",
     "images",
@@ -90,7 +91,7 @@ def _unsuitable_word(phrases: Iterable[str]) -> Callable[[Task], str | None]:
 
 def _asks_for_program(task: Task) -> str | None:
     # The published programs drop these because small models answer "Write a program" without code.
-    return "starts with 'Write a program'" if task.instruction.startswith("Write a program") else None
+    return f"starts with {PROGRAM!r}" if task.instruction.startswith(PROGRAM) else None
 
 
 def _starts_with_punctuation(task: Task) -> str | None:

@@ -8,8 +8,8 @@ Why the answer never differs: a task is called sure only if it has one instance,
 these facts holds; and each rule can refuse such a task only if the fact beside it does.
 
 - too_short, too_long, empty_output: the words between white space, counted.
-- asks_for_program: the first bytes.
-- starts_with_punctuation, starts_with_non_ascii: the first byte is no letter and no digit.
+- asks_for_program: how it starts.
+- starts_with_punctuation, starts_with_non_ascii: the first character is no letter and no digit.
 - unsuitable_word: a word of letters, digits and underscores is the first word of a phrase, in any case.
 - input_is_output, output_is_instruction: texts that are equal but for case and white space around them have the same
   words, so the sums of their words' hashes are equal.
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from selfinstruct_local.filter.rules import (
     MAX_WORDS,
     MIN_WORDS,
+    PROGRAM,
     REPETITION_MAX_PHRASE,
     REPETITION_MIN_WORDS,
     REPETITION_SHARE,
@@ -62,7 +63,6 @@ FEW = 32  # for so few tasks the rules are as fast, and need no compiled kernel
 
 _BYTES = 256
 _ASCII = 128
-_TEXTS = 3  # of a task: instruction, input, output
 
 
 def _table(in_word: Callable[[str], bool]) -> NDArray[np.uint8]:
@@ -75,9 +75,7 @@ def _table(in_word: Callable[[str], bool]) -> NDArray[np.uint8]:
 
 
 _BETWEEN_SPACES = _table(lambda character: not character.isspace())
-_LETTERS_AND_DIGITS = _table(str.isalnum)
 _WORD_CHARACTERS = _table(lambda character: character.isalnum() or character == "_")
-_PROGRAM = np.frombuffer(b"Write a program", np.uint8)
 
 
 # White space beyond ASCII, and the Kelvin sign, the only other character whose lower case is ASCII.
@@ -94,57 +92,52 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
     if first_words is None:
         return sure
     numbers: list[int] = []
-    texts: list[str] = []
+    instructions: list[str] = []
+    inputs: list[str] = []
+    outputs: list[str] = []
     for number, (instruction, instances, _, _, _) in enumerate(tasks):
         if len(instances) == 1:
             ((given, output),) = instances
-            plain = (given.isascii() or not _search_odd(given)) and (output.isascii() or not _search_odd(output))
-            if plain and instruction.isascii():
+            if (
+                instruction.isascii()
+                and instruction[:1].isalnum()
+                and not instruction.startswith(PROGRAM)
+                and (given.isascii() or not _search_odd(given))
+                and (output.isascii() or not _search_odd(output))
+            ):
                 numbers.append(number)
-                texts += (instruction, given, output)
-    if any(texts):
-        for number, suspect in zip(numbers, _suspects(texts, first_words).tolist(), strict=True):
-            sure[number] = not suspect
+                instructions.append(instruction)
+                inputs.append(given)
+                outputs.append(output)
+    if not numbers:
+        return sure
+    suspects = _suspects([*instructions, *inputs, *outputs], len(numbers), first_words)
+    for number, suspect in zip(numbers, suspects.tolist(), strict=True):
+        sure[number] = not suspect
     return sure
 
 
-def _suspects(texts: list[str], first_words: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether a fact in the head of this module holds, bool[tasks], of three texts a task, not all empty."""
+def _suspects(texts: list[str], tasks: int, first_words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether one of the facts about words holds, bool[tasks]; `texts` are all instructions, inputs, then outputs."""
     data = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8)  # a byte a character
     bounds = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=bounds[1:])
     hashes, offsets = _words(data, bounds, _BETWEEN_SPACES)
     counts = np.diff(offsets)
-    of_instruction, of_input, of_output = _sums(hashes, offsets).reshape(-1, _TEXTS).T
+    words, _, words_of_output = counts.reshape(3, tasks)
+    of_instruction, of_input, of_output = _sums(hashes, offsets).reshape(3, tasks)
 
     repeated = np.zeros(hashes.size, np.bool_)
     for back in range(1, REPETITION_MAX_PHRASE + 1):
         repeated[back:] |= hashes[back:] == hashes[:-back]  # may look into the text before, and then says too much
     loops = (counts >= REPETITION_MIN_WORDS) & (_sums(repeated, offsets) > REPETITION_SHARE * counts)
+    _, input_loops, output_loops = loops.reshape(3, tasks)
 
-    starts = bounds[:-1:_TEXTS]
-    heads = data.take(starts[:, None] + np.arange(_PROGRAM.size), mode="clip")
-    suspect: NDArray[np.bool_] = (heads == _PROGRAM).all(axis=1)
-    suspect |= _LETTERS_AND_DIGITS[heads[:, 0]] == 0
-    words, empty_outputs = counts[::_TEXTS], counts[2::_TEXTS] == 0
-    suspect |= (words < MIN_WORDS) | (words > MAX_WORDS) | empty_outputs
-    suspect |= (of_input == of_output) | (of_instruction == of_output)
-    suspect |= loops[1::_TEXTS] | loops[2::_TEXTS]
-    suspect |= _holds_any(data, bounds, first_words)
+    words_in, offsets_in = _words(data, bounds[: tasks + 1], _WORD_CHARACTERS)
+    suspect: NDArray[np.bool_] = _sums(np.isin(words_in, first_words), offsets_in) > 0
+    suspect |= (words < MIN_WORDS) | (words > MAX_WORDS) | (words_of_output == 0)
+    suspect |= (of_input == of_output) | (of_instruction == of_output) | input_loops | output_loops
     return suspect
-
-
-def _holds_any(
-    data: NDArray[np.uint8], bounds: NDArray[np.int64], first_words: NDArray[np.uint64]
-) -> NDArray[np.bool_]:
-    """Whether one of `first_words` stands in the instruction, bool[tasks]."""
-    starts, ends = bounds[:-1:_TEXTS], bounds[1::_TEXTS]
-    lengths = ends - starts
-    within = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    instructions = data[np.arange(within[-1]) + np.repeat(starts - within[:-1], lengths)]
-    hashes, offsets = _words(instructions, within, _WORD_CHARACTERS)
-    held: NDArray[np.bool_] = _sums(np.isin(hashes, first_words), offsets) > 0
-    return held
 
 
 def _words(
