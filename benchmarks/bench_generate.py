@@ -33,14 +33,10 @@ from selfinstruct_local.engine import Completion, FinishReason, Request
 from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.engine.vllm_engine import VllmEngine, cpu_arguments, describe_vllm
-from selfinstruct_local.filter.rules import RULE_SETS
-from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.interrupt import Interrupt
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.opening import open_run
-from selfinstruct_local.generate.profiles import make_profile
-from selfinstruct_local.generate.run import Session
-from selfinstruct_local.generate.scheduler import Scheduler
+from selfinstruct_local.generate.run import Session, make_acceptance, make_scheduler
 from selfinstruct_local.models import ModelFolder, prepare_embedded
 from selfinstruct_local.offline import go_offline
 from selfinstruct_local.progress import RunDisplay, stderr_console
@@ -63,15 +59,8 @@ def open_session(store: RunStore, chosen: GenerateSettings, capacity: int) -> Se
     """All that `generate` makes for its loop but the engine."""
     seeds = open_run(store, chosen, MODEL, [seed_file()])
     pool = store.pool()
-    acceptance = Acceptance(RULE_SETS["alpaca"], chosen.threshold, seeds, pool, store.pool_instructions())
-    scheduler = Scheduler(
-        make_profile(chosen),
-        seeds=seeds,
-        run_seed=chosen.seed,
-        window=chosen.window or 1,
-        pool=pool,
-        pool_sizes=store.pool_sizes(),
-    )
+    acceptance = make_acceptance(store, chosen, seeds, pool)
+    scheduler = make_scheduler(store, chosen, seeds, pool)
     number = store.begin_session({}, {})
     display = RunDisplay(stderr_console(), store.totals(), chosen.num)
     return Session(number, store, chosen, scheduler, acceptance, Meter(capacity), display, Interrupt())

@@ -30,10 +30,8 @@ from selfinstruct_local.config import GenerateSettings  # noqa: E402
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey  # noqa: E402
 from selfinstruct_local.filter.decide import Decider  # noqa: E402
 from selfinstruct_local.filter.rules import RULE_SETS  # noqa: E402
-from selfinstruct_local.generate.acceptance import Acceptance  # noqa: E402
 from selfinstruct_local.generate.opening import open_run  # noqa: E402
-from selfinstruct_local.generate.profiles import make_profile  # noqa: E402
-from selfinstruct_local.generate.scheduler import Scheduler  # noqa: E402
+from selfinstruct_local.generate.run import make_acceptance, make_scheduler  # noqa: E402
 from selfinstruct_local.kernels import NoveltyIndex  # noqa: E402
 from selfinstruct_local.seeds import seed_file  # noqa: E402
 from selfinstruct_local.store import Candidate, DecidedJob, RunStore, candidate_id  # noqa: E402
@@ -93,16 +91,8 @@ def open_again(folder: Path) -> dict[str, float]:
         chosen = settings()
         seeds = open_run(store, chosen, MODEL, [seed_file()])
         pool = store.pool()
-        acceptance = Acceptance(RULE_SETS["alpaca"], chosen.threshold, seeds, pool, store.pool_instructions())
-        scheduler = Scheduler(
-            make_profile(chosen),
-            seeds=seeds,
-            run_seed=chosen.seed,
-            window=chosen.window or 1,
-            pool=pool,
-            pool_sizes=store.pool_sizes(),
-            stored=store.undecided_completions(),
-        )
+        acceptance = make_acceptance(store, chosen, seeds, pool)
+        scheduler = make_scheduler(store, chosen, seeds, pool)
         next(scheduler)
         totals = store.totals()
         mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.language import Language
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 ProfileName = Literal["alpaca", "self-instruct"]
@@ -28,6 +29,7 @@ class DecidingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     profile: ProfileName = Field("alpaca", description="how tasks are asked for")
+    lang: Language = Field("en", description="language of prompts, seeds and rules: en or zh")
     threshold: float = Field(0.7, gt=0, le=1, description="ROUGE-L F above which an instruction is a near copy")
     rules: Literal["alpaca", "self-instruct", "none"] | None = Field(
         None, description="rule set; that of the profile when left out"

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from selfinstruct_local.cli import app
 from tests.conftest import RunCli
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("generate", "filter", "train", "chat", "demo", "models prepare", "models list", "bench filter")
+# Every command there is, as a person types it.
+COMMANDS = [str(command.name) for command in app.registered_commands] + [
+    f"{group.name} {command.name or str(getattr(command.callback, '__name__', ''))}"
+    for group in app.registered_groups
+    if group.typer_instance
+    for command in group.typer_instance.registered_commands
+]
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy(cli: RunCli) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from selfinstruct_local import __version__
-from selfinstruct_local.cli import bench, chat, demo, filter_, generate, models, runs, serve, train
+from selfinstruct_local.cli import bench, chat, demo, filter_, generate, models, runs, seeds, serve, train
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.offline import go_offline
 
@@ -29,6 +29,7 @@ app.command("filter")(filter_.filter_)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.add_typer(runs.app, name="runs")
+app.add_typer(seeds.app, name="seeds")
 app.add_typer(models.app, name="models")
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")

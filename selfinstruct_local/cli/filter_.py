@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from selfinstruct_local.language import LANGUAGES, TOKENIZERS
+
 if TYPE_CHECKING:
     from selfinstruct_local.filter.decide import Decider
     from selfinstruct_local.filter.files import FilterCounts
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_THRESHOLD = 0.7
 DEFAULT_RULES = "alpaca"
+DEFAULT_LANG = "en"
 
 
 def filter_(
@@ -41,7 +44,11 @@ def filter_(
         float | None, typer.Option(help="ROUGE-L F above which it is a near copy. [default: 0.7, or the run's]")
     ] = None,
     prefilter: Annotated[str, typer.Option(help="exact, minhash, none or auto.")] = "exact",
-    tokenizer: Annotated[str, typer.Option(help="rouge (a-z, 0-9) or unicode (all scripts).")] = "rouge",
+    lang: Annotated[str | None, typer.Option(help="Of the rules: en or zh. [default: en, or the run's]")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="rouge (a-z, 0-9) or unicode (all scripts). [default: by --lang]"),
+    ] = None,
     rules: Annotated[
         str | None, typer.Option(help="alpaca, self-instruct or none. [default: alpaca, or the run's]")
     ] = None,
@@ -59,7 +66,7 @@ def filter_(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Filter a file of tasks, or a run, by rules and ROUGE-L novelty, exactly, in its order."""
-    choices = _Choices(rules, threshold, prefilter, tokenizer, against or [], decontaminate or [], ngram, verify)
+    choices = _Choices(rules, threshold, prefilter, lang, tokenizer, against or [], decontaminate or [], ngram, verify)
     _check_sources(source, run, into, out)
     _check_targets(source, out, rejects)
     _check_choices(choices, run=run)
@@ -83,20 +90,23 @@ class _Choices:
     rules: str | None
     threshold: float | None
     prefilter: str
-    tokenizer: str
+    lang: str | None
+    tokenizer: str | None
     against: list[Path]
     decontaminate: list[Path]
     ngram: int
     verify: int
 
-    def default_to(self, rules: str, threshold: float) -> None:
+    def default_to(self, rules: str, threshold: float, lang: str) -> None:
         self.rules = self.rules or rules
         self.threshold = self.threshold or threshold
+        self.lang = self.lang or lang
+        self.tokenizer = self.tokenizer or TOKENIZERS[self.lang]  # type: ignore[index]  # checked by then
 
     def make_decider(self) -> "tuple[Decider, DecisionLog | None]":
         from selfinstruct_local.filter.contamination import EvaluationSet
         from selfinstruct_local.filter.decide import Decider
-        from selfinstruct_local.filter.rules import RULE_SETS
+        from selfinstruct_local.filter.rules import rule_set
         from selfinstruct_local.filter.verify import DecisionLog
         from selfinstruct_local.kernels import NoveltyIndex
 
@@ -107,7 +117,7 @@ class _Choices:
         )
         evaluation = EvaluationSet(self.decontaminate, self.ngram, index.tokenizer) if self.decontaminate else None
         return Decider(
-            RULE_SETS[self.rules or DEFAULT_RULES], index, evaluation
+            rule_set(self.rules or DEFAULT_RULES, self.lang or DEFAULT_LANG), index, evaluation
         ), DecisionLog() if self.verify else None
 
 
@@ -117,7 +127,7 @@ def _filter_file(
     from selfinstruct_local.filter.files import FileFilter
     from selfinstruct_local.progress import counting, stderr_console
 
-    choices.default_to(DEFAULT_RULES, DEFAULT_THRESHOLD)
+    choices.default_to(DEFAULT_RULES, DEFAULT_THRESHOLD, DEFAULT_LANG)
     decider, log = choices.make_decider()
     file_filter = FileFilter(decider, log)
     for path in choices.against:
@@ -139,11 +149,12 @@ def _filter_run(
     with ExitStack() as stack:
         ledger = stack.enter_context(RunStore(run, read_only=True))
         facts = ledger.facts()
-        choices.default_to(facts.get("rules", DEFAULT_RULES), facts.get("threshold", DEFAULT_THRESHOLD))
+        defaults = {"rules": DEFAULT_RULES, "threshold": DEFAULT_THRESHOLD, "lang": DEFAULT_LANG, **facts}
+        choices.default_to(defaults["rules"], defaults["threshold"], defaults["lang"])
         decider, log = choices.make_decider()
         new = stack.enter_context(RunStore(into)) if into else None
         if new:
-            begin_run(new, ledger, rules=choices.rules, threshold=choices.threshold)
+            begin_run(new, ledger, rules=choices.rules, threshold=choices.threshold, lang=choices.lang)
         ledger_filter = LedgerFilter(decider, log)
         for path in choices.against:
             ledger_filter.add_known_file(path)
@@ -189,10 +200,14 @@ def _check_choices(choices: _Choices, *, run: Path | None) -> None:
         message = f"--threshold {choices.threshold}: above 0 and at most 1"
         raise WrongUseError(message)
     _check_choice("--rules", choices.rules, (None, *RULE_SETS))
-    # A run is decided exactly, and by the published tokens: that is what a resumed `generate` goes on with.
+    # A run is decided exactly, and by the tokens of its language: that is what a resumed `generate` goes on with.
     _check_choice("--prefilter", choices.prefilter, ("exact", "none", "auto", *(() if run else ("minhash",))))
-    _check_choice("--tokenizer", choices.tokenizer, ("rouge", *(() if run else ("unicode",))))
-    if choices.verify and choices.tokenizer != "rouge":
+    _check_choice("--lang", choices.lang, (None, *LANGUAGES))
+    _check_choice("--tokenizer", choices.tokenizer, (None, "rouge", "unicode"))
+    if run and choices.tokenizer:
+        message = f"--tokenizer {choices.tokenizer}: a run is decided by the tokens of its --lang; leave it out"
+        raise WrongUseError(message)
+    if choices.verify and (choices.tokenizer == "unicode" or choices.lang == "zh"):
         message = "--verify: rouge_score sees a-z and 0-9 alone, so it can check --tokenizer rouge alone"
         raise WrongUseError(message)
     if choices.verify and choices.prefilter == "minhash":

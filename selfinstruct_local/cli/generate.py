@@ -29,6 +29,7 @@ def generate(
     config: ConfigOption = None,
     num: Annotated[int | None, typer.Option(help="Accepted tasks to stop at. [default: 100]")] = None,
     profile: Annotated[str | None, typer.Option(help="How to ask: alpaca or self-instruct. [default: alpaca]")] = None,
+    lang: Annotated[str | None, typer.Option(help="Of prompts, seeds and rules: en or zh. [default: en]")] = None,
     seeds: Annotated[
         list[Path] | None, typer.Option(help="File of seed tasks; may be repeated. Left out: ours.")
     ] = None,
@@ -95,7 +96,7 @@ def generate(
     with RunStore(fork or run) as store:
         if fork:
             _fork(run, store)
-        seed_tasks = open_run(store, settings, chosen.facts(), seeds or [seed_file()])
+        seed_tasks = open_run(store, settings, chosen.facts(), seeds or [seed_file(settings.lang)])
         outcome = _run(store, settings, chosen, seed_tasks)
         _report(store, settings, outcome)
 

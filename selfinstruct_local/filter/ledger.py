@@ -14,8 +14,9 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.contamination import CONTAMINATED
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
 from selfinstruct_local.filter.files import FilterCounts
-from selfinstruct_local.filter.rules import RULE_SETS
+from selfinstruct_local.filter.rules import RULE_SETS, rule_set
 from selfinstruct_local.filter.verify import DecisionLog
+from selfinstruct_local.language import LANGUAGES
 from selfinstruct_local.recordio import RecordWriter, open_writer
 from selfinstruct_local.store import Candidate, LedgerJob, RunStore
 from selfinstruct_local.taskfiles import alpaca_records, read_rows
@@ -23,7 +24,10 @@ from selfinstruct_local.tasks import Task
 
 # Jobs decided at a time; a handful of candidates each.
 JOBS = 512
-DECIDED_HERE = frozenset({"", NOT_NOVEL, CONTAMINATED} | {rule.name for rules in RULE_SETS.values() for rule in rules})
+DECIDED_HERE = frozenset(
+    {"", NOT_NOVEL, CONTAMINATED}
+    | {rule.name for name in RULE_SETS for lang in LANGUAGES for rule in rule_set(name, lang)}
+)
 
 
 class LedgerFilter:

@@ -12,6 +12,7 @@ import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from selfinstruct_local.language import LANGUAGES
 from selfinstruct_local.tasks import KEPT, Task, Verdict
 
 MIN_WORDS = 4
@@ -217,7 +218,6 @@ RULE_SETS: dict[str, tuple[Rule, ...]] = {
     },
     "none": (),
 }
-LANGUAGES = ("en", "zh")
 
 
 def rule_set(name: str, lang: str = "en") -> tuple[Rule, ...]:

@@ -6,7 +6,7 @@ from itertools import islice
 from selfinstruct_local.filter.decide import Decider
 from selfinstruct_local.filter.rules import Rule
 from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.kernels import NoveltyIndex
+from selfinstruct_local.kernels import NoveltyIndex, TokenizerName
 from selfinstruct_local.store import Candidate, DecidedJob, RunStore, StoredPool, candidate_id
 from selfinstruct_local.tasks import Task, Verdict
 
@@ -23,6 +23,7 @@ class Acceptance:
         self,
         rules: Sequence[Rule],
         threshold: float,
+        tokenizer: TokenizerName,
         seeds: Sequence[Task],
         pool: StoredPool,
         pool_instructions: Iterable[str],
@@ -32,13 +33,14 @@ class Acceptance:
         Args:
             rules: asked before novelty.
             threshold: ROUGE-L F above which an instruction is a near copy.
+            tokenizer: what its tokens are.
             seeds: compared with, never shown in an export.
             pool: grows by what is accepted.
             pool_instructions: of the tasks in it, in its order.
         """
         self.pool = pool
         self._seeds = seeds
-        index = NoveltyIndex(threshold=threshold)
+        index = NoveltyIndex(threshold=threshold, tokenizer=tokenizer)
         index.add([seed.instruction for seed in seeds])
         rest = iter(pool_instructions)
         while batch := list(islice(rest, INDEX_BATCH)):

@@ -10,6 +10,7 @@ from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Sampling
 from selfinstruct_local.generate.job import Draft, Job, Steps
 from selfinstruct_local.generate.parse import parse_task_blocks
+from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task
 
@@ -21,16 +22,17 @@ class AlpacaProfile:
     demonstrations = 3
     shows_whole_tasks = True
     machine_made = 1
-    prompts = ("alpaca",)
 
     def __init__(self, settings: DecidingSettings) -> None:
-        self._template = load_prompt("alpaca")
+        self._wording = WORDINGS[settings.lang]
+        self.prompts = (f"alpaca{self._wording.suffix}",)
+        self._template = load_prompt(self.prompts[0])
         last = self.demonstrations + settings.tasks_per_prompt
         self._sampling = Sampling(
             temperature=settings.temperature,
             top_p=settings.top_p,
             max_tokens=settings.max_tokens,
-            stop=(f"### Task {last + 1}",),
+            stop=(self._wording.heading(last + 1),),
         )
 
     def steps(self, job: Job) -> Steps:
@@ -41,8 +43,10 @@ class AlpacaProfile:
         return drafts
 
     def _prompt(self, shown: Sequence[Task]) -> str:
-        blocks = [
-            f"### Task {number}\nInstruction: {task.instruction}\nInput: {task.input or 'none'}\nOutput: {task.output}"
-            for number, task in enumerate(shown, start=1)
-        ]
+        blocks = [self._block(number, task) for number, task in enumerate(shown, start=1)]
         return self._template.substitute(demonstrations="\n\n".join(blocks), next_number=self.demonstrations + 1)
+
+    def _block(self, number: int, task: Task) -> str:
+        words = self._wording
+        fields = ((words.instruction, task.instruction), (words.input, task.input), (words.output, task.output))
+        return "\n".join([words.heading(number), *(words.field(name, value) for name, value in fields)])

@@ -1,13 +1,15 @@
 """Reads tasks out of what a model wrote. Whatever it wrote, the answer is drafts, never an exception.
 
 The text is taken as it comes: headings may be missing or misnumbered, fields may be missing, and `###`, numbers
-or field names in the middle of a line are text. A field begins where its name begins a line.
+or field names in the middle of a line are text. A field begins where its name begins a line, in any language that
+prompts are written in.
 """
 
 import re
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.wording import COLON, WORDINGS, any_of
 from selfinstruct_local.tasks import Instance, Task
 
 MALFORMED = "malformed"
@@ -16,13 +18,24 @@ REFUSED_PROMPT = "prompt_too_long"
 
 TWICE = "twice"  # beside the fields of a block: the name of one that came a second time
 
-NO_INPUT = frozenset({"", "none", "n/a", "na", "no input", "noinput", "null", "not applicable", "-"})
+NO_INPUT = frozenset(
+    {"", "none", "n/a", "na", "no input", "noinput", "null", "not applicable", "-", "无", "没有", "无输入", "不需要"}
+)
 
+_TASK = any_of("task")
 # `### Task 5`, with or without its number, or `Task 5` alone on its line.
 _HEADING = re.compile(
-    r"^(?:#{1,6}[ \t]*Task[ \t]*\d*|[ \t]*Task[ \t]+\d+)[ \t]*[:.]?[ \t]*$", re.IGNORECASE | re.MULTILINE
+    rf"^(?:#{{1,6}}[ \t]*(?:{_TASK})[ \t]*\d*|[ \t]*(?:{_TASK})[ \t]+\d+)[ \t]*(?:{COLON}|\.)?[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
-_FIELD = re.compile(r"^[ \t]*(?:\d+\.[ \t]*)?(Instruction|Input|Output)s?[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_FIELD = re.compile(
+    rf"^[ \t]*(?:\d+\.[ \t]*)?({any_of('instruction', 'input', 'output')})s?[ \t]*{COLON}",
+    re.IGNORECASE | re.MULTILINE,
+)
+# The field that a name means, whatever its language.
+_FIELD_NAMES = {
+    getattr(wording, name).lower(): name for wording in WORDINGS.values() for name in ("instruction", "input", "output")
+}
 _NUMBER = re.compile(r"^[ \t]*\d+[ \t]*[.)][ \t]*", re.MULTILINE)
 _DETAIL_CHARACTERS = 80
 
@@ -30,12 +43,12 @@ _DETAIL_CHARACTERS = 80
 def clean_input(text: str) -> str:
     """The input of a task, empty where the model wrote that there is none."""
     text = text.strip()
-    return "" if text.strip("<>()[]\"'. ").lower() in NO_INPUT else text
+    return "" if text.strip("<>()[]（）。“”\"'. ").lower() in NO_INPUT else text  # noqa: RUF001 - Chinese marks are meant
 
 
 def clean_instruction(text: str) -> str:
     """White space collapsed and trailing colons taken off, as the published Alpaca program does."""
-    return " ".join(text.split()).rstrip(":").rstrip()
+    return " ".join(text.split()).rstrip(":\N{FULLWIDTH COLON}").rstrip()
 
 
 def cut_short(completion: Completion) -> bool:
@@ -66,7 +79,7 @@ def _blocks(text: str) -> list[dict[str, str]]:
         marks = list(_FIELD.finditer(section))
         ends = [mark.start() for mark in marks[1:]] + [len(section)]
         for mark, end in zip(marks, ends, strict=False):
-            name = mark[1].lower()
+            name = _FIELD_NAMES[mark[1].lower()]
             value = section[mark.end() : end]
             if name == "instruction" and fields:
                 blocks.append(fields)
@@ -111,23 +124,20 @@ def parse_numbered_instructions(completion: Completion) -> list[Draft]:
 
 def parse_yes_no(completion: Completion) -> bool:
     """Whether the model said yes; anything else is a no, as published."""
-    return completion.text.strip().lower().startswith("yes")
+    return completion.text.strip().lower().startswith(tuple(wording.yes.lower() for wording in WORDINGS.values()))
 
 
-def parse_labelled_fields(completion: Completion, first: str, second: str) -> dict[str, str] | None:
-    """The two fields of a worked case whose first name the prompt already wrote; None when torn or missing.
+def parse_worked_case(completion: Completion, second: str) -> tuple[str, str] | None:
+    """The two fields of a worked case, the first of whose names the prompt wrote; None when torn or missing.
 
     Args:
-        completion: continues after `first:`.
-        first: the field the prompt ends with.
-        second: the field that must follow at the beginning of a line.
+        completion: continues after the first name.
+        second: the field that must follow at the beginning of a line: `input` or `output`.
     """
     if completion.finish_reason is not FinishReason.STOP:
         return None
-    head, mark, tail = completion.text.partition(f"\n{second}:")
-    if not mark:
-        return None
-    return {first: head.strip(), second: tail.strip()}
+    parts = re.split(rf"\n(?:{any_of(second)}){COLON}", completion.text, maxsplit=1)
+    return (parts[0].strip(), parts[1].strip()) if len(parts) > 1 else None
 
 
 def with_instance(task: Task, instance: Instance, *, is_classification: bool) -> Task:

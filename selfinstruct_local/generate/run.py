@@ -7,12 +7,13 @@ from typing import Protocol
 
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Completion, Engine
-from selfinstruct_local.filter.rules import RULE_SETS
+from selfinstruct_local.filter.rules import rule_set
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.interrupt import Interrupt
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.profiles import make_profile
 from selfinstruct_local.generate.scheduler import Scheduler
+from selfinstruct_local.language import TOKENIZERS
 from selfinstruct_local.recordio import open_writer
 from selfinstruct_local.store import DecidedJob, RunStore, StoredPool
 from selfinstruct_local.taskfiles import alpaca_records
@@ -72,7 +73,7 @@ def run(
     before = len(pool)
     if before >= settings.num:
         if store.unscored():  # the last session ended before it came to that
-            _make_acceptance(store, settings, seeds, pool).score(store, lambda: interrupt.signum is None)
+            make_acceptance(store, settings, seeds, pool).score(store, lambda: interrupt.signum is None)
         export(store)
         return Outcome("done")
     engine = start_engine()
@@ -82,16 +83,8 @@ def run(
     reason = "failed"
     try:
         # Done while the engine loads its model.
-        acceptance = _make_acceptance(store, settings, seeds, pool)
-        scheduler = Scheduler(
-            make_profile(settings),
-            seeds=seeds,
-            run_seed=settings.seed,
-            window=settings.window or 1,
-            pool=pool,
-            pool_sizes=store.pool_sizes(),
-            stored=store.undecided_completions(),
-        )
+        acceptance = make_acceptance(store, settings, seeds, pool)
+        scheduler = make_scheduler(store, settings, seeds, pool)
         engine.wait_until_ready(lambda: interrupt.signum is None)
         watcher.started()
         meter = Meter(engine.capacity)
@@ -106,11 +99,24 @@ def run(
     return Outcome(reason, len(pool) - before, meter)
 
 
-def _make_acceptance(
-    store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool
-) -> Acceptance:
-    rules = RULE_SETS[settings.rules or "none"]
-    return Acceptance(rules, settings.threshold, seeds, pool, store.pool_instructions())
+def make_scheduler(store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool) -> Scheduler:
+    """The scheduler of a run where its decisions ended, with the completions that wait for theirs."""
+    return Scheduler(
+        make_profile(settings),
+        seeds=seeds,
+        run_seed=settings.seed,
+        window=settings.window or 1,
+        pool=pool,
+        pool_sizes=store.pool_sizes(),
+        stored=store.undecided_completions(),
+    )
+
+
+def make_acceptance(store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool) -> Acceptance:
+    """What decides the jobs of a run, with an index over seeds and pool."""
+    rules = rule_set(settings.rules or "none", settings.lang)
+    tokenizer = TOKENIZERS[settings.lang]
+    return Acceptance(rules, settings.threshold, tokenizer, seeds, pool, store.pool_instructions())
 
 
 @dataclass(slots=True)

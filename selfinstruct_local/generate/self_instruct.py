@@ -11,16 +11,17 @@ from collections.abc import Sequence
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, Request, Sampling
-from selfinstruct_local.filter.rules import RULE_SETS, apply_rules
+from selfinstruct_local.filter.rules import apply_rules, rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps
 from selfinstruct_local.generate.parse import (
     MALFORMED,
     clean_input,
-    parse_labelled_fields,
     parse_numbered_instructions,
+    parse_worked_case,
     parse_yes_no,
     with_instance,
 )
+from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Instance, Task
 
@@ -38,16 +39,13 @@ class SelfInstructProfile:
     demonstrations = 8
     shows_whole_tasks = False
     machine_made = 2
-    prompts = (
-        "self_instruct_instructions",
-        "self_instruct_classification",
-        "self_instruct_input_first",
-        "self_instruct_output_first",
-    )
 
     def __init__(self, settings: DecidingSettings) -> None:
+        words = self._wording = WORDINGS[settings.lang]
+        steps = ("instructions", "classification", "input_first", "output_first")
+        self.prompts = tuple(f"self_instruct_{step}{words.suffix}" for step in steps)
         self._instructions, self._classification, self._input_first, self._output_first = map(load_prompt, self.prompts)
-        self._rules = RULE_SETS[settings.rules or self.name]
+        self._rules = rule_set(settings.rules or self.name, settings.lang)
         last = self.demonstrations + settings.tasks_per_prompt
         self._instruction_sampling = Sampling(
             temperature=settings.temperature,
@@ -55,13 +53,13 @@ class SelfInstructProfile:
             max_tokens=settings.max_tokens,
             stop=("\n\n", f"\n{last + 1}."),
         )
-        self._yes_no_sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=3, stop=("\n", "Task:"))
+        self._yes_no_sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=3, stop=("\n", words.mark(words.task)))
         self._instance_sampling = Sampling(
             temperature=0.0,
             top_p=1.0,
             max_tokens=MAX_INSTANCE_TOKENS,
             presence_penalty=INSTANCE_PRESENCE_PENALTY,
-            stop=("\nTask:",),
+            stop=("\n" + words.mark(words.task),),
         )
 
     def steps(self, job: Job) -> Steps:
@@ -103,8 +101,10 @@ class SelfInstructProfile:
         shown = stream.sample(labelled, min(half, len(labelled)))
         shown += stream.sample(others, min(CLASSIFICATION_EXAMPLES - len(shown), len(others)))
         stream.shuffle(shown)
+        words = self._wording
         blocks = [
-            f"Task: {seed.instruction}\nIs it classification? {'Yes' if seed.is_classification else 'No'}"
+            f"{words.field(words.task, seed.instruction)}\n"
+            f"{words.kind_question} {words.yes if seed.is_classification else words.no}"
             for seed in shown
         ]
         prompt = self._classification.substitute(demonstrations="\n\n".join(blocks), instruction=task.instruction)
@@ -114,25 +114,24 @@ class SelfInstructProfile:
         stream = job.run_random(f"draw instance {is_classification}")
         same_kind = [seed for seed in job.seeds if bool(seed.is_classification) == is_classification]
         shown = stream.sample(same_kind, min(INSTANCE_EXAMPLES, len(same_kind)))
-        if is_classification:
-            template = self._output_first
-            blocks = [f"Task: {each.instruction}\nLabel: {each.output}\nInput: {each.input}" for each in shown]
-        else:
-            template = self._input_first
-            blocks = [
-                f"Task: {each.instruction}\nInput: {each.input or 'none'}\nOutput: {each.output}" for each in shown
-            ]
+        words = self._wording
+        template = self._output_first if is_classification else self._input_first
+        blocks = []
+        for each in shown:
+            fields = [(words.task, each.instruction)]
+            if is_classification:
+                fields += [(words.label, each.output), (words.input, each.input)]
+            else:
+                fields += [(words.input, each.input), (words.output, each.output)]
+            blocks.append("\n".join(words.field(name, value) for name, value in fields))
         prompt = template.substitute(demonstrations="\n\n".join(blocks), instruction=task.instruction)
         return job.request("instance", branch, prompt, self._instance_sampling)
 
 
 def _with_case(draft: Draft, completion: Completion, *, is_classification: bool) -> Draft:
-    first, second = ("Label", "Input") if is_classification else ("Input", "Output")
-    fields = parse_labelled_fields(completion, first, second)
-    if fields is None:
+    case = parse_worked_case(completion, "input" if is_classification else "output")
+    if case is None:
         return draft._replace(rule=MALFORMED, detail=f"no worked case ({completion.finish_reason.value})")
-    if is_classification:
-        instance = Instance(clean_input(fields["Input"]), fields["Label"])
-    else:
-        instance = Instance(clean_input(fields["Input"]), fields["Output"])
+    first, second = case
+    instance = Instance(clean_input(second), first) if is_classification else Instance(clean_input(first), second)
     return Draft(with_instance(draft.task, instance, is_classification=is_classification))

@@ -83,6 +83,7 @@ MIGRATIONS = (
         FROM completions WHERE completions.job = jobs.job
     );
     ALTER TABLE sessions ADD COLUMN measured TEXT;
+    INSERT INTO facts SELECT 'lang', '"en"' WHERE EXISTS (SELECT * FROM facts);
     INSERT INTO facts SELECT 'quantization', 'null' WHERE EXISTS (SELECT * FROM facts);
     INSERT INTO facts SELECT 'adapter_fingerprint', 'null' WHERE EXISTS (SELECT * FROM facts);
     """,

@@ -105,7 +105,10 @@ def test_bad_use_is_one_line(run: Path, tmp_path: Path, cli: RunCli) -> None:
         (("filter", "--out", out), "name either a file of tasks, or a run"),
         (("filter", out, "--run", run, "--out", out), "name either a file of tasks, or a run"),
         (("filter", "--run", run), "--out is missing"),
-        (("filter", "--run", run, "--out", out, "--tokenizer", "unicode"), "--tokenizer unicode: one of rouge"),
+        (
+            ("filter", "--run", run, "--out", out, "--tokenizer", "unicode"),
+            "--tokenizer unicode: a run is decided by the tokens of its --lang",
+        ),
         (("filter", "--run", run, "--out", out, "--prefilter", "minhash"), "--prefilter minhash: one of"),
         (("filter", "--run", tmp_path / "none", "--out", out), "no run there"),
     ]

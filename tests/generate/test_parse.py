@@ -2,14 +2,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
+from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.parse import (
     clean_input,
-    parse_labelled_fields,
+    clean_instruction,
     parse_numbered_instructions,
     parse_task_blocks,
+    parse_worked_case,
     parse_yes_no,
 )
+from selfinstruct_local.generate.profiles import make_profile
+from selfinstruct_local.generate.wording import WORDINGS
+from selfinstruct_local.language import Language
+from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.taskfiles import read_tasks
+from selfinstruct_local.tasks import Task
 
 
 def completion(text: str, reason: FinishReason = FinishReason.STOP) -> Completion:
@@ -108,10 +117,53 @@ def test_reads_yes_and_no(text: str, yes: bool) -> None:  # noqa: FBT001
 
 
 def test_reads_a_worked_case() -> None:
-    fields = parse_labelled_fields(completion(" b, a\nOutput: a, b\n"), "Input", "Output")
-    assert fields == {"Input": "b, a", "Output": "a, b"}
-    assert parse_labelled_fields(completion(" b, a"), "Input", "Output") is None
-    assert parse_labelled_fields(completion(" b\nOutput: a", FinishReason.LENGTH), "Input", "Output") is None
+    assert parse_worked_case(completion(" b, a\nOutput: a, b\n"), "output") == ("b, a", "a, b")
+    assert parse_worked_case(completion(" b, a"), "output") is None
+    assert parse_worked_case(completion(" b\nOutput: a", FinishReason.LENGTH), "output") is None
+
+
+def test_reads_chinese_tasks() -> None:
+    text = (
+        "写一句关于秋天的话。\n输入：无\n输出：秋风起，桂花香。\n\n"
+        "### 任务 5\n指令： 把下面的句子改成问句：\n输入：他来了。\n输出：他来了吗？"
+    )
+    first, second = parse_task_blocks(completion(text))
+    assert first.task == Task.single("写一句关于秋天的话。", "", "秋风起，桂花香。")
+    assert second.task == Task.single("把下面的句子改成问句", "他来了。", "他来了吗？")
+    assert [draft.rule for draft in (first, second)] == ["", ""]
+    assert parse_worked_case(completion("好评\n输入：味道很好。"), "input") == ("好评", "味道很好。")
+    assert parse_yes_no(completion("是"))
+    assert not parse_yes_no(completion("不是"))
+    assert [
+        draft.task.instruction for draft in parse_numbered_instructions(completion(" 写一首诗\n10. 列出三种茶"))
+    ] == [
+        "写一首诗",
+        "列出三种茶",
+    ]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("profile", ["alpaca", "self-instruct"])
+def test_what_a_prompt_shows_is_what_the_parser_reads(lang: Language, profile: str) -> None:
+    settings = load_settings(GenerateSettings, None, {"lang": lang, "profile": profile, "rules": "none"})
+    seeds = read_tasks(seed_file(lang))
+    made = make_profile(settings)
+    steps = made.steps(Job(0, 0, seeds, []))
+    (request,) = next(steps)
+    words = WORDINGS[lang]
+    if profile == "alpaca":
+        shown = request.prompt.partition(f"{words.heading(1)}\n{words.mark(words.instruction)}")[2]
+        drafts = parse_task_blocks(completion(shown))
+        by_instruction = {clean_instruction(seed.instruction): seed for seed in seeds}
+        for draft in drafts[:3]:
+            seed = by_instruction[draft.task.instruction]
+            assert (draft.rule, draft.task.input, draft.task.output) == ("", seed.input.strip(), seed.output.strip())
+        assert len(drafts) == 4  # the last is what the model goes on with
+        return
+    (kind,) = steps.send([completion(" 列出三种茶\n" if lang == "zh" else " List three kinds of tea\n")])
+    assert kind.prompt.endswith(words.kind_question)
+    (case,) = steps.send([completion(words.yes)])
+    assert case.prompt.endswith(words.mark(words.label))
 
 
 MARKS = [
@@ -140,4 +192,4 @@ def test_no_text_raises(text: str, reason: FinishReason) -> None:
         for draft in parse(completion(text, reason)):
             assert draft.rule or draft.task.instruction
     parse_yes_no(completion(text, reason))
-    parse_labelled_fields(completion(text, reason), "Input", "Output")
+    parse_worked_case(completion(text, reason), "output")

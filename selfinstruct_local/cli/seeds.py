@@ -1,0 +1,98 @@
+"""`selfinstruct seeds`: check seed files, and make them from other formats."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from selfinstruct_local.seedfiles import SeedCheck
+
+app = typer.Typer(
+    help="Check seed files, and make them from other formats.", no_args_is_help=True, rich_markup_mode=None
+)
+
+LangOption = Annotated[
+    str | None, typer.Option(help="Language of the seeds: en or zh. Left out: found from the instructions.")
+]
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Seeds: JSONL, a JSON array, or Parquet.")],
+    *,
+    lang: LangOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Count warnings as faults.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the spread alone, as a Markdown table.")] = False,
+) -> None:
+    """Look for faults in a file of seeds, and print how they are spread. Only instruction and outputs must be there."""
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.seedfiles import check_seeds  # imports numba
+
+    if as_json and markdown:
+        message = "--json --markdown: give one of them"
+        raise WrongUseError(message)
+    found = check_seeds(file, lang)
+    if as_json:
+        import orjson
+
+        typer.echo(orjson.dumps(found.as_record(), option=orjson.OPT_NON_STR_KEYS).decode())
+    elif markdown:
+        from selfinstruct_local.seedspread import markdown_table
+
+        typer.echo(markdown_table(f"`{file.name}`", found.rows()))
+    else:
+        typer.echo("\n".join(found.lines()))
+    _fail_on_faults(found, strict=strict)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Self-Instruct seeds or Alpaca records: JSONL, a JSON array, Parquet; or a .txt list."
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="The seeds, JSONL.")],
+    lang: LangOption = None,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Take tasks without an output too, to be filled in; exit 3 at the end.")
+    ] = False,
+) -> None:
+    """Write the tasks of a file as seeds, with unique ids, and check them."""
+    from selfinstruct_local.errors import PartlyDoneError, WrongUseError
+    from selfinstruct_local.files import check_writable_file
+    from selfinstruct_local.seedfiles import check_language, check_seeds  # imports numba
+    from selfinstruct_local.seedimport import import_seeds
+
+    if out.resolve() == file.resolve():
+        message = f"--out {out}: is FILE itself; name another"
+        raise WrongUseError(message)
+    check_language(lang)
+    check_writable_file(out, "--out")
+    imported = import_seeds(file, out, bare=bare)
+    typer.echo(f"read {imported.seeds} {imported.kind}: {file}")
+    typer.echo(f"wrote {imported.seeds} seeds, {imported.new_ids} new ids, {imported.cleaned} texts cleaned: {out}")
+    found = check_seeds(out, lang, unfinished=bare)
+    typer.echo("\n".join(found.lines()))
+    if imported.without_output:
+        message = (
+            f"{out}: {imported.without_output} of {imported.seeds} seeds have no output yet; fill them in before use "
+            f"('selfinstruct seeds check {out}' names them)"
+        )
+        raise PartlyDoneError(message)
+    _fail_on_faults(found)
+
+
+def _fail_on_faults(found: "SeedCheck", *, strict: bool = False) -> None:
+    from selfinstruct_local.errors import JobFailedError
+
+    warnings = len(found.warnings) if strict else 0
+    if not found.faults and not warnings:
+        return
+    counts = f"{len(found.faults)} fault(s)" + (f" and {warnings} warning(s)" if warnings else "")
+    message = f"{found.path}: {counts} in {found.spread.seeds} seeds"
+    raise JobFailedError(message)

@@ -1,0 +1,144 @@
+"""`selfinstruct seeds import`: tasks in other formats, written as seeds.
+
+Reads the published Self-Instruct seeds, Alpaca records, and plain lists of instructions, one a line. Ids are made
+unique, other fields kept, and the texts cleaned of what needs no judgement: Unicode's composed form, line ends, white
+space at the end of lines.
+
+Leans on: the reader of tasks, the writer of records.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.seedtext import cleaned
+from selfinstruct_local.taskfiles import BOM, BadRecordError, Row, read_rows
+from selfinstruct_local.tasks import Instance, Task
+
+_FIRST_FIELDS = ("id", "name", "instruction", "instances", "is_classification")
+_BULLET = re.compile(r"^(?:[-*\u2022]|\d+[.)\u3001])\s+")  # of a list that was copied from a text
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedSeeds:
+    """What was imported.
+
+    Attributes:
+        kind: what the records were, for a person to read.
+        seeds: how many there are.
+        new_ids: seeds whose id was missing or taken.
+        cleaned: seeds with a text that was cleaned.
+        without_output: seeds with an empty output.
+    """
+
+    kind: str
+    seeds: int
+    new_ids: int
+    cleaned: int
+    without_output: int
+
+
+def import_seeds(source: Path, out: Path, *, bare: bool = False) -> ImportedSeeds:
+    """Reads tasks and writes them as seeds; `out` is whole or as it was.
+
+    Args:
+        source: JSONL, a JSON array or Parquet of Self-Instruct seeds or Alpaca records; or a `.txt` with one
+            instruction a line.
+        out: the seeds, JSONL.
+        bare: write tasks that have no output too, with an empty one.
+
+    Raises:
+        WrongUseError: the source cannot be read, or has tasks without an output and `bare` was not given.
+    """
+    kind, rows = _read_list(source) if _is_list(source) else _read_records(source)
+    without = [row.number for row in rows if not all(instance.output.strip() for instance in row.task.instances)]
+    if without and not bare:
+        message = (
+            f"{source}: {len(without)} of {len(rows)} tasks have no output (number {without[0]} is the first), and a "
+            "seed shows the model a whole task; write the outputs, or give --bare to fill them in afterwards"
+        )
+        raise WrongUseError(message)
+    ids = _unique_ids([row.task.id for row in rows], source.stem)
+    clean = [_cleaned_task(row.task) for row in rows]
+    with open_writer(out, lines=True) as writer:
+        for row, task, name in zip(rows, clean, ids, strict=True):
+            writer.write(_seed_record(row.record, task, name))
+    return ImportedSeeds(
+        kind,
+        seeds=len(rows),
+        new_ids=sum(name != row.task.id for row, name in zip(rows, ids, strict=True)),
+        cleaned=sum(task != row.task for row, task in zip(rows, clean, strict=True)),
+        without_output=len(without),
+    )
+
+
+def _is_list(source: Path) -> bool:
+    """Whether `source` is a plain list: a .txt that does not begin as JSON does."""
+    if source.suffix != ".txt" or not source.is_file():
+        return False
+    with source.open("rb") as stream:
+        return not stream.read(1024).removeprefix(BOM).lstrip().startswith((b"{", b"["))
+
+
+def _read_list(source: Path) -> tuple[str, list[Row]]:
+    rows = []
+    for number, line in enumerate(source.read_bytes().removeprefix(BOM).split(b"\n"), start=1):
+        try:
+            instruction = _BULLET.sub("", line.decode().strip())
+        except UnicodeDecodeError as error:
+            message = f"{source}:{number}: not UTF-8 at byte {error.start} ({error.reason})"
+            raise BadRecordError(message) from error
+        if instruction:
+            rows.append(Row(number, {}, Task.single(instruction)))
+    if not rows:
+        message = f"{source}: holds no instruction; expected one a line"
+        raise WrongUseError(message)
+    return "instructions of a plain list", rows
+
+
+def _read_records(source: Path) -> tuple[str, list[Row]]:
+    rows = []
+    for row in read_rows(source):
+        instances = row.task.instances or (Instance("", ""),)
+        rows.append(row._replace(task=row.task._replace(instances=instances)))
+    seeds = sum("instances" in row.record for row in rows)
+    kinds = [(seeds, "Self-Instruct seeds"), (len(rows) - seeds, "Alpaca records")]
+    return " and ".join(kind for count, kind in kinds if count), rows
+
+
+def _unique_ids(ids: Sequence[str], stem: str) -> list[str]:
+    """The ids, where one is missing or taken a new one: the name of the file and a number."""
+    taken = set(ids)
+    unique: list[str] = []
+    given: set[str] = set()
+    for number, name in enumerate(ids, start=1):
+        new, again = name, number
+        while not new or new in given or (new != name and new in taken):
+            new = f"{stem}-{again:03}"
+            again += len(ids)
+        given.add(new)
+        unique.append(new)
+    return unique
+
+
+def _cleaned_task(task: Task) -> Task:
+    instances = tuple(Instance(cleaned(each.input), cleaned(each.output)) for each in task.instances)
+    return task._replace(instruction=cleaned(task.instruction).strip(), instances=instances)
+
+
+def _seed_record(record: dict[str, Any], task: Task, name: str) -> dict[str, Any]:
+    """The record of a seed: the fields of the format first, then all others that `record` had."""
+    plain = set() if "instances" in record else {"input", "output"}
+    seed = {
+        **record,
+        "id": name,
+        "instruction": task.instruction,
+        "instances": [each._asdict() for each in task.instances],
+    }
+    order = [*_FIRST_FIELDS, *(field for field in record if field not in _FIRST_FIELDS)]
+    # A missing value is what a column of a table holds where a record lacks the field.
+    return {field: seed[field] for field in order if field not in plain and seed.get(field) is not None}
