@@ -12,9 +12,9 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.generate.opening import read_seeds
 from selfinstruct_local.generate.profiles import make_profile
-from selfinstruct_local.seedfiles import check_seeds
+from selfinstruct_local.seedfiles.check import check_seeds
+from selfinstruct_local.seedfiles.text import PLACEHOLDER, cleaned, text_faults
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.seedtext import PLACEHOLDER, cleaned, text_faults
 from selfinstruct_local.taskfiles import read_tasks
 
 ROOT = Path(__file__).parents[1]

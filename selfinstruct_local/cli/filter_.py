@@ -106,7 +106,7 @@ class _Choices:
     def make_decider(self) -> "tuple[Decider, DecisionLog | None]":
         from selfinstruct_local.filter.contamination import EvaluationSet
         from selfinstruct_local.filter.decide import Decider
-        from selfinstruct_local.filter.rules import rule_set
+        from selfinstruct_local.filter.rulesets import rule_set
         from selfinstruct_local.filter.verify import DecisionLog
         from selfinstruct_local.kernels import NoveltyIndex
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from selfinstruct_local.seedfiles import SeedCheck
+    from selfinstruct_local.seedfiles.check import SeedCheck
 
 app = typer.Typer(
     help="Check seed files, and make them from other formats.", no_args_is_help=True, rich_markup_mode=None
@@ -28,7 +28,7 @@ def check(
 ) -> None:
     """Look for faults in a file of seeds, and print how they are spread. Only instruction and outputs must be there."""
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.seedfiles import check_seeds  # imports numba
+    from selfinstruct_local.seedfiles.check import check_seeds  # imports numba
 
     if as_json and markdown:
         message = "--json --markdown: give one of them"
@@ -39,7 +39,7 @@ def check(
 
         typer.echo(orjson.dumps(found.as_record(), option=orjson.OPT_NON_STR_KEYS).decode())
     elif markdown:
-        from selfinstruct_local.seedspread import markdown_table
+        from selfinstruct_local.seedfiles.spread import markdown_table
 
         typer.echo(markdown_table(f"`{file.name}`", found.rows()))
     else:
@@ -65,8 +65,8 @@ def import_(
     """Write the tasks of a file as seeds, with unique ids, and check them."""
     from selfinstruct_local.errors import PartlyDoneError, WrongUseError
     from selfinstruct_local.files import check_writable_file
-    from selfinstruct_local.seedfiles import check_language, check_seeds  # imports numba
-    from selfinstruct_local.seedimport import import_seeds
+    from selfinstruct_local.seedfiles.check import check_language, check_seeds  # imports numba
+    from selfinstruct_local.seedfiles.convert import import_seeds
 
     if out.resolve() == file.resolve():
         message = f"--out {out}: is FILE itself; name another"

@@ -14,7 +14,8 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.contamination import CONTAMINATED
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
 from selfinstruct_local.filter.files import FilterCounts
-from selfinstruct_local.filter.rules import RULE_SETS, rule_set
+from selfinstruct_local.filter.rules import RULE_SETS
+from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.filter.verify import DecisionLog
 from selfinstruct_local.language import LANGUAGES
 from selfinstruct_local.recordio import RecordWriter, open_writer

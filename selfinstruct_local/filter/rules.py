@@ -12,7 +12,6 @@ import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from selfinstruct_local.language import LANGUAGES
 from selfinstruct_local.tasks import KEPT, Task, Verdict
 
 MIN_WORDS = 4
@@ -218,26 +217,6 @@ RULE_SETS: dict[str, tuple[Rule, ...]] = {
     },
     "none": (),
 }
-
-
-def rule_set(name: str, lang: str = "en") -> tuple[Rule, ...]:
-    """The rules of that name for texts in that language.
-
-    Args:
-        name: a key of `RULE_SETS`.
-        lang: `en`, or `zh` for Chinese, also with Latin words in it.
-
-    Raises:
-        ValueError: there are no rules of that name, or none for that language.
-    """
-    if name not in RULE_SETS or lang not in LANGUAGES:
-        message = f"no rules {name!r} for language {lang!r}; {', '.join(RULE_SETS)} for {' and '.join(LANGUAGES)}"
-        raise ValueError(message)
-    if lang == "en":
-        return RULE_SETS[name]
-    from selfinstruct_local.filter.rules_zh import RULE_SETS_ZH
-
-    return RULE_SETS_ZH[name]
 
 
 def apply_rules(rules: Iterable[Rule], task: Task) -> Verdict:

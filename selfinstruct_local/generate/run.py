@@ -7,7 +7,7 @@ from typing import Protocol
 
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Completion, Engine
-from selfinstruct_local.filter.rules import rule_set
+from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.interrupt import Interrupt
 from selfinstruct_local.generate.meter import Meter

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, Request, Sampling
-from selfinstruct_local.filter.rules import apply_rules, rule_set
+from selfinstruct_local.filter.rules import apply_rules
+from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps
 from selfinstruct_local.generate.parse import (
     MALFORMED,

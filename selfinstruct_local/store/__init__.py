@@ -5,16 +5,16 @@ each candidate with its verdict, and so each accepted task. Files for people are
 """
 
 from selfinstruct_local.store.pool import StoredPool
-from selfinstruct_local.store.records import candidate_id
-from selfinstruct_local.store.run_store import (
+from selfinstruct_local.store.records import (
     Candidate,
     DecidedJob,
     InheritedTask,
     LedgerJob,
-    RunStore,
     Session,
     Totals,
+    candidate_id,
 )
+from selfinstruct_local.store.run_store import RunStore
 from selfinstruct_local.store.schema import DATABASE, MIGRATIONS
 
 __all__ = [

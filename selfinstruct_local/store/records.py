@@ -1,11 +1,85 @@
-"""Tasks as the rows and JSON texts of a run's database."""
+"""What a run's database holds, as records, and how tasks become its rows and JSON texts."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
-from selfinstruct_local.tasks import Instance, Lineage, Task
+from selfinstruct_local.tasks import Instance, Lineage, Task, Verdict
+
+
+class Candidate(NamedTuple):
+    """A task a job gave, what was decided of it, and the id of its nearest neighbour."""
+
+    task: Task
+    verdict: Verdict
+    neighbor_id: str | None = None
+
+
+class DecidedJob(NamedTuple):
+    """A job with its verdicts: the ids of the tasks its prompt showed, and its candidates in order."""
+
+    number: int
+    demonstrations: Sequence[str]
+    candidates: Sequence[Candidate]
+
+
+class LedgerJob(NamedTuple):
+    """A decided job as it is read back, with what its completions counted."""
+
+    decided: DecidedJob
+    counts: tuple[int, int, int, int]  # completions, prompt, completion and cached tokens
+
+
+class PoolTask(NamedTuple):
+    """Where an accepted task stands: its place in the pool, and the key of its candidate."""
+
+    place: int
+    job: int
+    position: int
+
+
+class InheritedTask(NamedTuple):
+    """A task that was accepted elsewhere, and where."""
+
+    task: Task
+    origin: Mapping[str, Any]
+
+
+class Totals(NamedTuple):
+    """Counts over all sessions of a run.
+
+    Attributes:
+        jobs: decided jobs.
+        accepted: accepted tasks, with the inherited ones.
+        inherited: tasks taken over from other runs and files.
+        rejected: number of candidates by the rule that rejected them, most first.
+        completions: stored completions.
+        prompt_tokens: tokens of their prompts.
+        cached_tokens: those of them that the engine's prefix cache held.
+        completion_tokens: tokens written.
+    """
+
+    jobs: int
+    accepted: int
+    inherited: int
+    rejected: dict[str, int]
+    completions: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+class Session(NamedTuple):
+    """One start of `generate` on the run: its settings, and how it ended (None: killed, or at work)."""
+
+    number: int
+    started_at: str
+    settings: dict[str, Any]
+    engine: dict[str, str]
+    seconds: float | None
+    outcome: str | None
+    measured: dict[str, Any] | None
 
 
 def candidate_id(job: int, position: int) -> str:
@@ -57,3 +131,20 @@ def task_from_json(text: str) -> Task:
     value = orjson.loads(text)
     instances = tuple(Instance(*pair) for pair in value["instances"])
     return Task(value["instruction"], instances, value["is_classification"], value["id"])
+
+
+def candidate_from_row(  # noqa: PLR0913, PLR0917 - the columns of the table
+    job: int,
+    position: int,
+    instruction: str,
+    instances: str,
+    is_classification: int | None,
+    rule: str,
+    detail: str,
+    neighbor: str | None,
+    score: float | None,
+) -> Candidate:
+    """A candidate from the columns of its row; its neighbour goes by id alone."""
+    kind = None if is_classification is None else bool(is_classification)
+    task = Task(instruction, instances_from_json(instances), kind, candidate_id(job, position))
+    return Candidate(task, Verdict(not rule, rule, detail, None, score), neighbor)

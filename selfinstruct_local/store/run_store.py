@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import orjson
 
@@ -14,90 +14,21 @@ from selfinstruct_local.engine.base import Completion, FinishReason, RequestKey
 from selfinstruct_local.files import check_writable_folder
 from selfinstruct_local.store.pool import StoredPool
 from selfinstruct_local.store.records import (
-    candidate_id,
+    DecidedJob,
+    InheritedTask,
+    LedgerJob,
+    PoolTask,
+    Session,
+    Totals,
+    candidate_from_row,
     candidate_to_task,
     inherited_id,
-    instances_from_json,
     instances_to_json,
     task_from_json,
     task_to_json,
 )
 from selfinstruct_local.store.schema import explain, is_locked, lock_run, open_database, transaction
-from selfinstruct_local.tasks import Task, Verdict
-
-
-class Candidate(NamedTuple):
-    """A task a job gave, what was decided of it, and the id of its nearest neighbour."""
-
-    task: Task
-    verdict: Verdict
-    neighbor_id: str | None = None
-
-
-class DecidedJob(NamedTuple):
-    """A job with its verdicts: the ids of the tasks its prompt showed, and its candidates in order."""
-
-    number: int
-    demonstrations: Sequence[str]
-    candidates: Sequence[Candidate]
-
-
-class LedgerJob(NamedTuple):
-    """A decided job as it is read back, with what its completions counted."""
-
-    decided: DecidedJob
-    counts: tuple[int, int, int, int]  # completions, prompt, completion and cached tokens
-
-
-class PoolTask(NamedTuple):
-    """Where an accepted task stands: its place in the pool, and the key of its candidate."""
-
-    place: int
-    job: int
-    position: int
-
-
-class InheritedTask(NamedTuple):
-    """A task that was accepted elsewhere, and where."""
-
-    task: Task
-    origin: Mapping[str, Any]
-
-
-class Totals(NamedTuple):
-    """Counts over all sessions of a run.
-
-    Attributes:
-        jobs: decided jobs.
-        accepted: accepted tasks, with the inherited ones.
-        inherited: tasks taken over from other runs and files.
-        rejected: number of candidates by the rule that rejected them, most first.
-        completions: stored completions.
-        prompt_tokens: tokens of their prompts.
-        cached_tokens: those of them that the engine's prefix cache held.
-        completion_tokens: tokens written.
-    """
-
-    jobs: int
-    accepted: int
-    inherited: int
-    rejected: dict[str, int]
-    completions: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-
-
-class Session(NamedTuple):
-    """One start of `generate` on the run: its settings, and how it ended (None: killed, or at work)."""
-
-    number: int
-    started_at: str
-    settings: dict[str, Any]
-    engine: dict[str, str]
-    seconds: float | None
-    outcome: str | None
-    measured: dict[str, Any] | None
+from selfinstruct_local.tasks import Task
 
 
 class RunStore:
@@ -341,7 +272,7 @@ class RunStore:
         for number, shown, *counts in jobs:
             candidates = []
             while row is not None and row[0] == number:
-                candidates.append(_candidate(*row))
+                candidates.append(candidate_from_row(*row))
                 row = next(rows, None)
             yield LedgerJob(DecidedJob(number, tuple(orjson.loads(shown)), candidates), tuple(counts))
 
@@ -391,22 +322,6 @@ def _ids(demonstrations: Sequence[str]) -> str:
 
 def _accepted(job: DecidedJob) -> int:
     return sum(candidate.verdict.keep for candidate in job.candidates)
-
-
-def _candidate(  # noqa: PLR0913, PLR0917 - the columns of the table
-    job: int,
-    position: int,
-    instruction: str,
-    instances: str,
-    is_classification: int | None,
-    rule: str,
-    detail: str,
-    neighbor: str | None,
-    score: float | None,
-) -> Candidate:
-    kind = None if is_classification is None else bool(is_classification)
-    task = Task(instruction, instances_from_json(instances), kind, candidate_id(job, position))
-    return Candidate(task, Verdict(not rule, rule, detail, None, score), neighbor)
 
 
 def _maybe_json(text: str | None) -> Any:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.filter.rules import RULE_SETS, apply_rules, rule_set
+from selfinstruct_local.filter.rules import RULE_SETS, apply_rules
 from selfinstruct_local.filter.rules_zh import _ALPACA_UNSUITABLE, OPENING_MARKS, tokens
+from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.kernels import encode
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.taskfiles import read_tasks

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.filter.decide import Decider
-from selfinstruct_local.filter.rules import ALPACA_UNSUITABLE, RULE_SETS, Rule, apply_rules, rule_set
+from selfinstruct_local.filter.rules import ALPACA_UNSUITABLE, RULE_SETS, Rule, apply_rules
+from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.filter.screen import FEW, surely_kept
 from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.seeds import seed_file

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from selfinstruct_local.seedtext import printable
+from selfinstruct_local.seedfiles.text import printable
 from selfinstruct_local.taskfiles import Row
 
 COMMONEST = 10

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filter.rules import UNSUITABLE, rule_set
+from selfinstruct_local.filter.rules import UNSUITABLE
+from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.kernels import Encoded, encode, rouge_l_matrix
 from selfinstruct_local.language import LANGUAGES
 from selfinstruct_local.recordio import PARQUET
-from selfinstruct_local.seedspread import Spread, plain_table, spread_of, spread_rows
-from selfinstruct_local.seedtext import PROMPT_MARK, mostly_han, printable, text_faults
+from selfinstruct_local.seedfiles.spread import Spread, plain_table, spread_of, spread_rows
+from selfinstruct_local.seedfiles.text import PROMPT_MARK, mostly_han, printable, text_faults
 from selfinstruct_local.taskfiles import Row, read_rows
 from selfinstruct_local.tasks import Task
 

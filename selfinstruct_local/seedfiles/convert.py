@@ -15,7 +15,7 @@ from typing import Any
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.recordio import open_writer
-from selfinstruct_local.seedtext import cleaned
+from selfinstruct_local.seedfiles.text import cleaned
 from selfinstruct_local.taskfiles import BOM, BadRecordError, Row, read_rows
 from selfinstruct_local.tasks import Instance, Task
 

@@ -1,0 +1,1 @@
+"""Seed files as a person keeps them: checked for faults, counted, and made from other formats."""
