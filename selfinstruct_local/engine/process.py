@@ -3,28 +3,29 @@
 The run's process keeps the database and the decisions; the engine's process keeps the model. They talk over a pipe.
 An engine that dies, is killed, or falls silent while it has work is ended with all its children, started again a
 bounded number of times, and asked again for what it still owed. Nothing of torch or vLLM is imported on this side.
+
+The child is a fresh interpreter that knows nothing of the program that started it: what a notebook or a script has
+imported does not reach vLLM, which cannot start on a CPU where numba was imported before (vLLM 0.32 looks through all
+loaded modules for kernels, and llvmlite's library handle answers in its own way).
 """
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import queue
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from selfinstruct_local.engine.base import Completion, Engine, Request, RequestKey
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UserFacingError
-
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
 
 LOG = logging.getLogger("selfinstruct_local.engine")
 
@@ -34,7 +35,8 @@ TURN_SECONDS = 0.25
 BEAT_SECONDS = 1.0
 # Loading tens of gigabytes from a slow disk and compiling for a GPU takes minutes; no model takes this long.
 START_SECONDS = 1800.0
-CLOSE_SECONDS = 20.0
+# Time to take leave in: vLLM ends its own processes and gives back shared memory.
+CLOSE_SECONDS = 5.0
 # Requests handed over beyond what the engine works on, so that a free slot never waits for the pipe.
 LOOKAHEAD = 8
 
@@ -96,7 +98,7 @@ class EngineProcess:
     @property
     def pid(self) -> int:
         """Of the child as it is now, which leads a process group of that number."""
-        return self._process.pid or 0
+        return self._process.pid
 
     def wait_until_ready(self, keep_waiting: Callable[[], bool] = lambda: True) -> None:
         """Returns when the model is loaded, or as soon as `keep_waiting` says no.
@@ -109,7 +111,7 @@ class EngineProcess:
             self._listen({})
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
-        """See `Engine.generate`. When closed with requests in flight, the child is ended."""
+        """See `Engine.generate`. When closed with requests in flight, the child takes its leave."""
         source = iter(requests)
         owed: dict[RequestKey, Request] = {}
         try:
@@ -117,14 +119,15 @@ class EngineProcess:
                 yield self._listen(owed) if owed else []
         finally:
             if owed:
-                self._end()
+                self.close()
 
     def close(self) -> None:
         """Ends the child and all its children; it may take leave first."""
-        if self._ready and not self._ended and self._process.is_alive():
+        if self._ready and not self._ended:
             with contextlib.suppress(OSError):  # it just died
                 self._pipe.send(None)
-            self._process.join(CLOSE_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_SECONDS)
         self._end()
 
     def _hand_over(self, source: Iterator[Request | None], owed: dict[RequestKey, Request]) -> bool:
@@ -161,8 +164,9 @@ class EngineProcess:
         try:
             message = self._pipe.recv()
         except (EOFError, OSError):
-            self._process.join(CLOSE_SECONDS)
-            self._replace(_how_it_ended(self._process.exitcode))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_SECONDS)
+            self._replace(_how_it_ended(self._process.poll()))
             return []
         self._heard = time.monotonic()
         if isinstance(message, _Answers):
@@ -181,13 +185,19 @@ class EngineProcess:
         return []
 
     def _spawn(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(
-            target=_child, args=(self._make_engine, theirs, self._log_file), name="engine"
-        )
-        self._process.start()
-        theirs.close()
+        self._pipe, theirs = Pipe()
+        program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({theirs.fileno()})"
+        with theirs, Path(self._log_file or os.devnull).open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                stdout=log if self._log_file else sys.stderr,
+                stderr=log if self._log_file else None,
+                pass_fds=[theirs.fileno()],
+                # Signals of the terminal go to the parent alone, and the child and its children can be ended as one.
+                start_new_session=True,
+            )
+        self._pipe.send(self._make_engine)
         self._ready = False
         self._ended = False
         self._heard = time.monotonic()
@@ -215,10 +225,9 @@ class EngineProcess:
         if self._ended:
             return
         self._ended = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # already gone, or not yet a group of its own
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.kill()
-        self._process.join()
+        self._process.wait()
         self._pipe.close()
 
 
@@ -247,6 +256,8 @@ class _Inbox:
             except (EOFError, OSError):
                 # The parent is gone, and nobody is left to answer to: the whole group ends, the model's memory with it.
                 os.killpg(0, signal.SIGKILL)
+            # Said at once, since an engine that is full pulls nothing.
+            self.closed = requests is None
             for request in [None] if requests is None else requests:
                 self._queue.put(request)
 
@@ -260,17 +271,15 @@ class _Inbox:
         except queue.Empty:
             return None
         if request is None:
-            self.closed = True
             raise StopIteration
         self.outstanding += 1
         return request
 
 
-def _child(make_engine: Callable[[], Engine], pipe: Connection, log_file: Path | None) -> None:
-    os.setsid()  # signals of the terminal go to the parent alone, and the group can be ended as one
-    output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if log_file else 2
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+def serve(descriptor: int) -> None:
+    """What the child does: makes the engine that the parent sends, and answers the requests that follow."""
+    pipe = Connection(descriptor)
+    make_engine = pipe.recv()
     # transformers looks for a package named "kernels", which a folder of that name where the user stands is not.
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry) != Path.cwd()]
     inbox = _Inbox(pipe)

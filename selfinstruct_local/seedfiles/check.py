@@ -3,8 +3,7 @@
 A fault spoils what is generated from the seeds, or stops the program; a warning is advice. Category, verb, topic and
 name are for people and may be left out, as may the ids if no record has one (the program then numbers the seeds).
 
-Leans on: the reader of tasks, the filter's rules, the kernels' ROUGE-L; characters are in seedtext.py, counts in
-seedspread.py.
+Leans on: the reader of tasks, the filter's rules, the kernels' ROUGE-L; characters are in text.py, counts in spread.py.
 """
 
 import re

