@@ -167,7 +167,7 @@ def bench_engine(rounds: int, requests: int, *, write: bool) -> None:
         for what, each in (
             ("our loop", paces["ours"]),
             ("one raw `LLM.generate` on the same prompts", paces["raw"]),
-            (f"`LLM.generate`, {LOCK_STEP} at a time (the first {LOCK_STEP * LOCK_STEP_ROUNDS} prompts)", paces["lock-step"]),
+            (f"`LLM.generate`, {LOCK_STEP} at a time ({LOCK_STEP_ROUNDS} times)", paces["lock-step"]),
         )
     ]
     body = (

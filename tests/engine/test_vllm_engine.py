@@ -16,6 +16,7 @@ from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.errors import OutOfMemoryError
 from selfinstruct_local.models import ModelFolder
+from tests.kernels.oracles import SOAK
 
 pytestmark = pytest.mark.engine
 CONTEXT = 2048  # of LLaMA-7B
@@ -86,6 +87,7 @@ def test_the_prefix_cache_serves_a_prompt_that_begins_alike(engine: Engine) -> N
     assert second.cached_tokens >= 128  # one block of the cache on a CPU; 16 tokens on a GPU
 
 
+@pytest.mark.skipif(not SOAK, reason="starts vLLM a second time: make soak (test_process.py kills a scripted engine)")
 def test_an_engine_killed_in_its_work_is_asked_again(engine: EngineProcess) -> None:
     wanted = [request(job, f"{job} plus one is", max_tokens=24, temperature=0.8, seed=job) for job in range(12)]
     straight = answers(engine, wanted)
