@@ -1,10 +1,12 @@
 """The loop: requests to the engine, completions to the journal, drafts through the filter into the pool."""
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from selfinstruct_local import __version__
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Completion, Engine
 from selfinstruct_local.filter.rulesets import rule_set
@@ -78,7 +80,8 @@ def run(
         return Outcome("done")
     engine = start_engine()
     watcher.starting()
-    number = store.begin_session(settings.executing(), engine.description)
+    versions = {"selfinstruct-local": __version__, "python": platform.python_version()}
+    number = store.begin_session(settings.executing(), {**engine.description, **versions})
     meter = Meter(engine.capacity)
     reason = "failed"
     try:

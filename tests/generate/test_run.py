@@ -192,6 +192,7 @@ def test_where_the_time_went_is_noted(tmp_path: Path) -> None:
         (session,) = store.sessions()
         totals = store.totals()
     assert session.outcome == "done"
+    assert set(session.engine) == {"engine", "selfinstruct-local", "python"}
     assert session.measured is not None
     assert set(session.measured["stages"]) == {"instructions", "classification", "instance"}
     assert sum(stage["requests"] for stage in session.measured["stages"].values()) == totals.completions
