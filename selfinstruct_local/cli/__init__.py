@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from selfinstruct_local import __version__
-from selfinstruct_local.cli import bench, chat, demo, filter_, generate, models, runs, seeds, serve, train
+from selfinstruct_local.cli import bench, chat, demo, export, filter_, generate, models, runs, seeds, serve, train
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.offline import go_offline
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
 app.command("filter")(filter_.filter_)
+app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.add_typer(runs.app, name="runs")

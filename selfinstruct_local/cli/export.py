@@ -1,0 +1,30 @@
+"""`selfinstruct export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    *,
+    out: Annotated[Path, typer.Option(help="File; .json makes an array, .parquet Parquet, else JSONL.")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="alpaca, regen, self-instruct, sharegpt, messages or prompt-completion."),
+    ] = "alpaca",
+) -> None:
+    """Write the accepted tasks of a run in the format of a trainer or of the published programs."""
+    from selfinstruct_local.export.write import check_format, export_run
+    from selfinstruct_local.progress import counting, stderr_console
+    from selfinstruct_local.store import RunStore
+
+    check_format(format_, out)
+    console = stderr_console()
+    with RunStore(run, read_only=True) as store, counting(console, "exporting") as advance:
+        exported = export_run(store, format_, out, advance)
+    console.print(f"{exported.records} records of {exported.tasks} tasks, format {format_}")
+    if exported.bare:
+        console.print(f"{exported.bare} tasks left out: bare instructions, without an output")
+    typer.echo(out)

@@ -1,0 +1,89 @@
+"""Writes the accepted tasks of a run to one file in one of the formats: whole or not at all, always the same bytes."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.export.formats import FORMATS, PLAIN_FORMATS, REGEN, Format, regen
+from selfinstruct_local.files import check_writable_file
+from selfinstruct_local.language import TOKENIZERS
+from selfinstruct_local.recordio import PARQUET, open_writer
+from selfinstruct_local.store import DATABASE, RunStore
+
+
+class Exported(NamedTuple):
+    """Counts of an export.
+
+    Attributes:
+        records: written to the file.
+        tasks: that they are of.
+        bare: tasks left out because they are instructions without instances.
+    """
+
+    records: int
+    tasks: int
+    bare: int
+
+
+def check_format(name: str, path: Path) -> None:
+    """Refuses what needs no run to be refused.
+
+    Raises:
+        WrongUseError: no such format, or it cannot be written to a file of that ending.
+    """
+    if name not in FORMATS:
+        message = f"--format {name}: one of {', '.join(FORMATS)}"
+        raise WrongUseError(message)
+    if name == REGEN and path.suffix == PARQUET:
+        message = (
+            f"--out {path}: regen's most_similar_instructions has texts for keys, and Parquet would make a column of "
+            "each; name a .json or .jsonl file"
+        )
+        raise WrongUseError(message)
+
+
+def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], None] = lambda _: None) -> Exported:
+    """Writes what the run accepted, in the order of its pool.
+
+    Args:
+        store: the run; it may be at work.
+        name: one of `FORMATS`.
+        path: its ending decides as in `recordio.open_writer`; its folder is made.
+        advance: called with the number of further tasks.
+
+    Raises:
+        WrongUseError: `check_format` refuses it, the file cannot be written or belongs to the run itself, or the run
+            has no task with instances.
+        JobFailedError: the disk is full.
+    """
+    check_format(name, path)
+    if path.resolve().parent == store.folder.resolve() and path.stem == Path(DATABASE).stem:
+        message = f"--out {path}: that name is kept for the run's own files; name another"
+        raise WrongUseError(message)
+    check_writable_file(path, "--out")
+    records_of = _make_format(store, name)
+    records = tasks = bare = 0
+    with open_writer(path) as writer:
+        for task in store.accepted():
+            for record in records_of(task):
+                writer.write(record)
+                records += 1
+            tasks += bool(task.instances)
+            bare += not task.instances
+            advance(1)
+        if not records:
+            only = f"only {bare} bare instructions" if bare else "no accepted task yet"
+            message = f"{store.folder}: nothing to export: {only}; go on with 'selfinstruct generate'"
+            raise WrongUseError(message)
+    return Exported(records, tasks, bare)
+
+
+def _make_format(store: RunStore, name: str) -> Format:
+    if name != REGEN:
+        return PLAIN_FORMATS[name]
+    from selfinstruct_local.export.similarity import Neighborhood  # imports numba
+
+    seeds = [seed.instruction for seed in store.seeds()]
+    return partial(regen, neighborhood=Neighborhood(seeds, TOKENIZERS[store.facts().get("lang", "en")]))
