@@ -45,6 +45,7 @@ class Meter:
     _busy_seconds: float = 0.0  # slots filled, times seconds
     _began: float = field(default_factory=time.monotonic)
     _changed: float = field(default_factory=time.monotonic)
+    _ended: float | None = None
 
     @contextmanager
     def timing(self, part: str) -> Iterator[None]:
@@ -78,10 +79,15 @@ class Meter:
             counts.cached_tokens += each.cached_tokens or 0
             counts.completion_tokens += each.completion_tokens
 
+    def stop(self) -> None:
+        """Ends the time that is measured: the loop is done."""
+        self._change(0)
+        self._ended = time.monotonic()
+
     @property
     def elapsed(self) -> float:
-        """Seconds since it was made."""
-        return time.monotonic() - self._began
+        """Seconds from its making to now, or to its end."""
+        return (self._ended or time.monotonic()) - self._began
 
     @property
     def completion_tokens(self) -> int:
@@ -91,7 +97,8 @@ class Meter:
     @property
     def idle_share(self) -> float:
         """Share of the engine's slots, over time, that had no request, in [0, 1]."""
-        self._change(0)
+        if self._ended is None:
+            self._change(0)
         return 1.0 - self._busy_seconds / max(self.capacity * self.elapsed, 1e-9)
 
     def measured(self) -> dict[str, Any]:

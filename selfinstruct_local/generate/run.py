@@ -93,6 +93,7 @@ def run(
         meter = Meter(engine.capacity)
         session = Session(number, store, settings, scheduler, acceptance, meter, watcher, interrupt)
         reason = session.loop(engine)
+        meter.stop()
         engine.close()
         acceptance.score(store, lambda: interrupt.signum is None)
     finally:
