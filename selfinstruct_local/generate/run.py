@@ -93,7 +93,6 @@ def run(
         meter = Meter(engine.capacity)
         session = Session(number, store, settings, scheduler, acceptance, meter, watcher, interrupt)
         reason = session.loop(engine)
-        meter.stop()
         engine.close()
         acceptance.score(store, lambda: interrupt.signum is None)
     finally:
@@ -147,6 +146,7 @@ class Session:
                 self.receive(finished)
                 self.decide()
         finally:
+            self.meter.stop()
             batches.close()
         return reason
 
