@@ -39,7 +39,7 @@ def main() -> None:
         max_num_seqs=chosen.engine.in_flight,
         enable_prefix_caching=True,
         disable_log_stats=True,
-        **cpu_arguments(chosen.engine, chosen.max_model_len),
+        **cpu_arguments(chosen.engine.dtype, chosen.max_model_len),
     )
     for line in sys.stdin:
         question = json.loads(line)

@@ -10,6 +10,7 @@ import orjson
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.models import adapter as adapters
 from selfinstruct_local.train.template import TemplateName, alpaca_prompt
 
 TRAINING_MANIFEST = "training.json"
@@ -21,10 +22,7 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     Raises:
         WrongUseError: no adapter lies there.
     """
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / name).is_file():
-            message = f"--adapter {folder}: no {name}; give a folder that 'selfinstruct train' wrote"
-            raise WrongUseError(message)
+    adapters.check_adapter(folder)
     manifest = folder / TRAINING_MANIFEST
     return dict(orjson.loads(manifest.read_bytes())) if manifest.is_file() else {}
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Outcome
-    from selfinstruct_local.models import ModelFolder
     from selfinstruct_local.store import RunStore
     from selfinstruct_local.tasks import Task
 
@@ -102,27 +101,20 @@ def generate(
 
 
 def _choose_model(model: str | None, adapter: Path | None, settings: "GenerateSettings") -> "ChosenModel":
-    from selfinstruct_local.generate.launch import ChosenModel, check_adapter, choose_served_model
-
-    if adapter:
-        check_adapter(adapter, settings)
-    if settings.engine.endpoint:
-        return choose_served_model(model, settings)
-    folder = find_or_prepare(model)
-    _check_context(settings, folder)
-    return ChosenModel(folder, adapter=adapter)
-
-
-def _check_context(settings: "GenerateSettings", model: "ModelFolder") -> None:
-    """Refuses a context longer than the model's positions reach."""
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.generate.launch import ChosenModel, choose_served_model
+    from selfinstruct_local.models.adapter import check_adapter
 
-    if settings.max_model_len > model.context:
-        message = (
-            f"--max-model-len {settings.max_model_len}: {model.path.name} has a context of {model.context} tokens; "
-            "lower it"
-        )
-        raise WrongUseError(message)
+    if settings.engine.endpoint:
+        if adapter:
+            message = "--adapter: servers load adapters themselves; name the one they serve with --model"
+            raise WrongUseError(message)
+        return choose_served_model(model, settings)
+    if adapter:
+        check_adapter(adapter)
+    folder = find_or_prepare(model)
+    folder.check_context(settings.max_model_len)
+    return ChosenModel(folder, adapter=adapter)
 
 
 def _fork(run: Path, store: "RunStore") -> None:

@@ -60,10 +60,10 @@ def serve(
       serve --replicas 4 --replicas-here 1 --head-address FIRST \\
             --first-replica 1
     """  # noqa: D301 - the escape is for the help, which keeps the lines after it
-    from selfinstruct_local.chat import check_adapter
     from selfinstruct_local.config import load_settings
     from selfinstruct_local.engine import serve as server
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.models.adapter import check_adapter
 
     extra = vllm_options or []
     if extra and not extra[0].startswith("-"):

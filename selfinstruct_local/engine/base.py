@@ -58,6 +58,11 @@ class FinishReason(StrEnum):
     ABORT = "abort"
     REFUSED = "refused"
 
+    @classmethod
+    def told(cls, reason: str | None) -> "FinishReason":
+        """What an engine's own word means; all but "stop" and "length" is an abort: the request may be asked again."""
+        return cls(reason) if reason in {cls.STOP, cls.LENGTH} else cls.ABORT
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

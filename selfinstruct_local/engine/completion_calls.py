@@ -33,7 +33,6 @@ SERVER_ERROR = 500
 
 # How servers say that prompt and answer do not fit: vLLM and SGLang, OpenAI, llama.cpp, TGI.
 _CONTEXT_EXCEEDED = re.compile(r"context|max_model_len|max_(new_)?tokens|too long|too many tokens", re.IGNORECASE)
-_FINISH_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 # A token is at least one byte of the text; a few special ones may stand around it.
 _SPECIAL_TOKENS = 8
 # What vLLM and its like otherwise take from the model's generation_config.json, which the engine in our own process
@@ -211,7 +210,7 @@ def _read_completion(request: Request, response: httpx.Response, *, by_chat: boo
         return Completion(
             key=request.key,
             text=text or "",
-            finish_reason=_FINISH_REASONS.get(choice.get("finish_reason"), FinishReason.ABORT),
+            finish_reason=FinishReason.told(choice.get("finish_reason")),
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or 0),
             cached_tokens=details.get("cached_tokens"),

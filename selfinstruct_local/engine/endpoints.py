@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 
 from selfinstruct_local.engine.base import Completion, Request
 from selfinstruct_local.engine.completion_calls import CompletionCalls
+from selfinstruct_local.engine.intake import Intake
 from selfinstruct_local.engine.lanes import allow_connections
 from selfinstruct_local.engine.model_lists import authorization, check_urls, find_served_model, served_models
 from selfinstruct_local.engine.server_pool import ServerPool
@@ -74,26 +75,15 @@ class EndpointEngine:
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
         """See `Engine.generate`."""
-        source = iter(requests)
-        in_flight = 0
-        exhausted = False
+        intake = Intake(requests)
         session = self._session = self._open()
         try:
             while True:
-                while not exhausted and in_flight < self.capacity:
-                    try:
-                        request = next(source)
-                    except StopIteration:
-                        exhausted = True
-                        break
-                    if request is None:
-                        break
+                for request in intake.take(lambda: session.in_flight < self.capacity):
                     session.ask(request)
-                    in_flight += 1
-                if in_flight == 0 and exhausted:
+                if session.in_flight == 0 and intake.ended:
                     return
-                batch, error = session.collect(TURN_SECONDS) if in_flight else ([], None)
-                in_flight -= len(batch)
+                batch, error = session.collect(TURN_SECONDS) if session.in_flight else ([], None)
                 if batch or error is None:
                     yield batch
                 if error is not None:
@@ -126,6 +116,7 @@ class _Session:
     def __init__(self, pool: ServerPool, calls: CompletionCalls) -> None:
         self._pool = pool
         self._calls = calls
+        self.in_flight = 0  # asked and not collected
         self._answers: queue.SimpleQueue[Completion | BaseException] = queue.SimpleQueue()
         self._tasks: set[asyncio.Task[Completion]] = set()
         self._loop = asyncio.new_event_loop()
@@ -134,6 +125,7 @@ class _Session:
 
     def ask(self, request: Request) -> None:
         """Puts a request in flight."""
+        self.in_flight += 1
         # On a closed loop there is an error in the queue that the caller is about to be told.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._begin, request)
@@ -141,14 +133,15 @@ class _Session:
     def collect(self, seconds: float) -> tuple[list[Completion], BaseException | None]:
         """What finished, waiting for the first that long; and what ended it all, if something did."""
         batch: list[Completion] = []
-        try:
+        error: BaseException | None = None
+        with contextlib.suppress(queue.Empty):
             answer = self._answers.get(timeout=seconds)
             while isinstance(answer, Completion):
                 batch.append(answer)
                 answer = self._answers.get_nowait()
-        except queue.Empty:
-            return batch, None
-        return batch, answer
+            error = answer
+        self.in_flight -= len(batch)
+        return batch, error
 
     def close(self) -> None:
         """Ends the thread; what is in flight is taken back, so that servers stop working on it."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from selfinstruct_local.engine.base import Completion, Engine, Request, RequestKey
+from selfinstruct_local.engine.intake import Intake
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UserFacingError
 
@@ -112,10 +113,13 @@ class EngineProcess:
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
         """See `Engine.generate`. When closed with requests in flight, the child takes its leave."""
-        source = iter(requests)
+        intake = Intake(requests)
         owed: dict[RequestKey, Request] = {}
         try:
-            while not (self._hand_over(source, owed) and not owed):
+            while True:
+                self._hand_over(intake, owed)
+                if intake.ended and not owed:
+                    return
                 yield self._listen(owed) if owed else []
         finally:
             if owed:
@@ -130,24 +134,15 @@ class EngineProcess:
                 self._process.wait(CLOSE_SECONDS)
         self._end()
 
-    def _hand_over(self, source: Iterator[Request | None], owed: dict[RequestKey, Request]) -> bool:
-        """Pulls requests while there is room and sends them; says whether the source has ended."""
+    def _hand_over(self, intake: Intake, owed: dict[RequestKey, Request]) -> None:
+        """Takes requests while there is room and sends them."""
         fresh: list[Request] = []
-        ended = False
-        while len(owed) < self.capacity + LOOKAHEAD:
-            try:
-                request = next(source)
-            except StopIteration:
-                ended = True
-                break
-            if request is None:
-                break
+        for request in intake.take(lambda: len(owed) < self.capacity + LOOKAHEAD):
             owed[request.key] = request
             fresh.append(request)
         # A child that is still loading is sent all that is owed when it is ready.
         if fresh and self._ready:
             self._send(fresh)
-        return ended
 
     def _send(self, requests: list[Request]) -> None:
         # If it just died, the end of the pipe is read next, and all that is owed is sent to its successor.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from selfinstruct_local.engine.vllm_engine import LORA_RANKS
+from selfinstruct_local.engine.vllm_engine import cpu_arguments, lora_rank
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.offline import SWITCHES
 
@@ -157,14 +157,10 @@ def check_settings(settings: ServeSettings, model: "ModelFolder", build: Build) 
     Raises:
         WrongUseError: a setting does not go with the model, the build or another setting.
     """
+    model.check_context(settings.max_model_len)
     message = ""
     here = settings.replicas if settings.replicas_here is None else settings.replicas_here
-    if settings.max_model_len > model.context:
-        message = (
-            f"--max-model-len {settings.max_model_len}: {model.path.name} has a context of {model.context} tokens; "
-            "lower it"
-        )
-    elif here + (settings.first_replica or 0) > settings.replicas:
+    if here + (settings.first_replica or 0) > settings.replicas:
         message = f"--replicas {settings.replicas}: fewer than --replicas-here and --first-replica speak of"
     elif settings.replica_backend == "ray" and settings.first_replica is not None:
         message = f"--first-replica {settings.first_replica}: Ray starts the other machines' replicas; leave it out"
@@ -209,13 +205,8 @@ def check_ready(settings: ServeSettings) -> None:
 def _device_options(settings: ServeSettings, build: Build) -> dict[str, Any]:
     if build == "gpu":
         return {"dtype": settings.dtype, "gpu-memory-utilization": settings.gpu_memory_share}
-    # As in vllm_engine.py, where it is told why prompts must not be computed in parts.
-    return {
-        "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
-        "enforce-eager": True,
-        "enable-chunked-prefill": False,
-        "max-num-batched-tokens": max(settings.max_model_len, 4096),
-    }
+    arguments = cpu_arguments(settings.dtype, settings.max_model_len)
+    return {name.replace("_", "-"): value for name, value in arguments.items()}
 
 
 def _replica_options(settings: ServeSettings) -> dict[str, Any]:
@@ -232,11 +223,10 @@ def _replica_options(settings: ServeSettings) -> dict[str, Any]:
 
 
 def _lora_options(adapter: Path) -> dict[str, Any]:
-    rank = int(orjson.loads((adapter / "adapter_config.json").read_bytes()).get("r", 8))
     folder = adapter.resolve()
     return {
         "enable-lora": True,
-        "max-lora-rank": next((each for each in LORA_RANKS if each >= rank), rank),
+        "max-lora-rank": lora_rank(adapter),
         "lora-modules": orjson.dumps({"name": folder.name, "path": str(folder)}).decode(),
     }
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from selfinstruct_local.engine.base import Completion, FinishReason, Request, Sampling
+from selfinstruct_local.engine.intake import Intake
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError, JobFailedError, OutOfMemoryError, WrongUseError
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
 
 
-# What vLLM calls "error" and the like is an abort to us: the request may be asked again.
-_FINISH_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 # How vLLM 0.32, torch and the C++ library say that memory ran out. vLLM's engine process on a GPU leaves the reason in
 # the log alone.
 _OUT_OF_MEMORY = re.compile(
@@ -85,7 +84,7 @@ class VllmEngine:
             "quantization": quantization,
             "tensor_parallel_size": settings.tensor_parallel,
             **_device_arguments(settings, max_model_len),
-            **({"enable_lora": True, "max_lora_rank": _lora_rank(adapter)} if adapter else {}),
+            **({"enable_lora": True, "max_lora_rank": lora_rank(adapter)} if adapter else {}),
         }
         self._engine = _start(arguments, settings, self._log)
         self._tokenizer: Any = self._engine.get_tokenizer()
@@ -106,23 +105,15 @@ class VllmEngine:
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
         """See `Engine.generate`."""
-        source = iter(requests)
+        intake = Intake(requests)
         in_flight: dict[str, Request] = {}
-        exhausted = False
         try:
             while True:
                 refused: list[Completion] = []
-                while not exhausted and len(in_flight) < self.settings.in_flight:
-                    try:
-                        request = next(source)
-                    except StopIteration:
-                        exhausted = True
-                        break
-                    if request is None:
-                        break
+                for request in intake.take(lambda: len(in_flight) < self.capacity):
                     self._submit(request, in_flight, refused)
                 if not in_flight:
-                    if exhausted and not refused:
+                    if intake.ended and not refused:
                         return
                     yield refused
                     continue
@@ -166,7 +157,7 @@ class VllmEngine:
         return Completion(
             key=request.key,
             text=only.text,
-            finish_reason=_FINISH_REASONS.get(only.finish_reason or "", FinishReason.ABORT),
+            finish_reason=FinishReason.told(only.finish_reason),
             prompt_tokens=len(output.prompt_token_ids or ()),
             completion_tokens=len(only.token_ids),
             cached_tokens=output.num_cached_tokens,
@@ -219,10 +210,10 @@ class _Log:
 def _device_arguments(settings: EngineSettings, max_model_len: int) -> dict[str, Any]:
     if _has_gpu():
         return {"dtype": settings.dtype, "gpu_memory_utilization": settings.gpu_memory_share}
-    return cpu_arguments(settings, max_model_len)
+    return cpu_arguments(settings.dtype, max_model_len)
 
 
-def cpu_arguments(settings: EngineSettings, max_model_len: int) -> dict[str, Any]:
+def cpu_arguments(dtype: str, max_model_len: int) -> dict[str, Any]:
     """Arguments for vLLM on a CPU.
 
     Requests with seeds of their own break when their prompt is computed in parts there: vLLM takes back the random
@@ -230,7 +221,7 @@ def cpu_arguments(settings: EngineSettings, max_model_len: int) -> dict[str, Any
     0.32). Whole prompts need a batch that holds the longest.
     """
     return {
-        "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
+        "dtype": "float32" if dtype == "auto" else dtype,
         "enforce_eager": True,
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(max_model_len, 4096),
@@ -255,7 +246,7 @@ def _start(arguments: dict[str, Any], settings: EngineSettings, log: _Log) -> "L
         raise log.explain(error, "could not start", JobFailedError) from error
 
 
-def _lora_rank(adapter: Path) -> int:
+def lora_rank(adapter: Path) -> int:
     """The smallest rank vLLM has kernels for that holds the adapter's."""
     rank = int(orjson.loads((adapter / "adapter_config.json").read_bytes()).get("r", 8))
     return next((each for each in LORA_RANKS if each >= rank), rank)

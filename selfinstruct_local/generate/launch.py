@@ -1,6 +1,5 @@
 """From settings to an engine: which model, and what answers for it."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +12,8 @@ from selfinstruct_local.engine.serve import API_KEY_VARIABLE
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder, find_model
+from selfinstruct_local.models.adapter import adapter_fingerprint
 from selfinstruct_local.models.folder import prepared_models
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class ChosenModel:
         return {
             "model_path": str(self.folder.path) if self.folder else self.served,
             "model_fingerprint": self.folder.fingerprint if self.folder else f"served as {self.served}",
-            "adapter_fingerprint": _adapter_fingerprint(self.adapter) if self.adapter else None,
+            "adapter_fingerprint": adapter_fingerprint(self.adapter) if self.adapter else None,
         }
 
 
@@ -93,21 +91,3 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path) -> Engine:
         log_file=log,
     )
     return EngineProcess(make_engine, settings.engine, describe_vllm(model.folder), log)
-
-
-def check_adapter(adapter: Path, settings: GenerateSettings) -> None:
-    """Raises `WrongUseError` when no LoRA adapter lies there, or when servers are to answer."""
-    if settings.engine.endpoint:
-        message = "--adapter: servers load adapters themselves; name the one they serve with --model"
-        raise WrongUseError(message)
-    for name in ADAPTER_FILES:
-        if not (adapter / name).is_file():
-            message = f"--adapter {adapter}: no {name}; give a LoRA folder, such as 'selfinstruct train' writes"
-            raise WrongUseError(message)
-
-
-def _adapter_fingerprint(adapter: Path) -> str:
-    digest = hashlib.sha256()
-    for name in ADAPTER_FILES:
-        digest.update((adapter / name).read_bytes())
-    return digest.hexdigest()

@@ -36,6 +36,18 @@ class ModelFolder:
     context: int
     fingerprint: str
 
+    def check_context(self, max_model_len: int) -> None:
+        """Refuses a context longer than the model's positions reach.
+
+        Raises:
+            WrongUseError: naming the flag `--max-model-len`.
+        """
+        if max_model_len > self.context:
+            message = (
+                f"--max-model-len {max_model_len}: {self.path.name} has a context of {self.context} tokens; lower it"
+            )
+            raise WrongUseError(message)
+
 
 def cache_folder() -> Path:
     """Where prepared models are kept: `$SELFINSTRUCT_CACHE`, else the user's XDG cache folder."""
