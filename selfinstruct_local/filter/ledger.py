@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.contamination import CONTAMINATED
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
 from selfinstruct_local.filter.files import FilterCounts
@@ -122,9 +121,7 @@ def begin_run(new: RunStore, old: RunStore, **changed: Any) -> None:
     Raises:
         WrongUseError: it holds a run already.
     """
-    if new.facts() or next(new.inherited(), None) is not None:
-        message = f"--into {new.folder}: holds a run already; name a new folder"
-        raise WrongUseError(message)
+    new.check_unused("--into")
     new.inherit(old.inherited())
     new.create({**old.facts(), **changed}, old.seeds())
 

@@ -97,7 +97,7 @@ def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:
     Raises:
         WrongUseError: the file cannot be read, or the run has tasks already.
     """
-    _check_fresh(store)
+    store.check_unused()
     bare = 0
 
     def tasks() -> Any:
@@ -121,14 +121,8 @@ def fork(old: RunStore, new: RunStore) -> int:
     origin = {"run": str(old.folder.resolve())}
     if first is not None and first.origin.get("run") == origin["run"]:
         return new.totals().inherited
-    _check_fresh(new)
+    new.check_unused()
     return new.inherit(InheritedTask(task, {**origin, "id": task.id}) for task in old.accepted())
-
-
-def _check_fresh(store: RunStore) -> None:
-    if store.facts() or next(store.inherited(), None) is not None:
-        message = f"--run {store.folder}: holds a run already; name a new folder"
-        raise WrongUseError(message)
 
 
 def _check_inherited(store: RunStore, profile: Profile) -> None:

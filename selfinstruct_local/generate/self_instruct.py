@@ -7,7 +7,7 @@ the later steps are drawn from the seeds, whose kind is known, once for the run:
 the engine's prefix cache serves that part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, Request, Sampling
@@ -34,7 +34,7 @@ INSTANCE_PRESENCE_PENALTY = 1.5
 
 
 class SelfInstructProfile:
-    """See the module."""
+    """See the module. It serves one run."""
 
     name = "self-instruct"
     demonstrations = 8
@@ -43,6 +43,7 @@ class SelfInstructProfile:
 
     def __init__(self, settings: DecidingSettings) -> None:
         words = self._wording = WORDINGS[settings.lang]
+        self._examples: dict[str, str] = {}
         steps = ("instructions", "classification", "input_first", "output_first")
         self.prompts = tuple(f"self_instruct_{step}{words.suffix}" for step in steps)
         self._instructions, self._classification, self._input_first, self._output_first = map(load_prompt, self.prompts)
@@ -95,6 +96,24 @@ class SelfInstructProfile:
         return self._instructions.substitute(demonstrations="\n".join(lines), next_number=self.demonstrations + 1)
 
     def _ask_kind(self, job: Job, branch: int, task: Task) -> Request:
+        shown = self._once("kind", lambda: self._kind_examples(job))
+        prompt = self._classification.substitute(demonstrations=shown, instruction=task.instruction)
+        return job.request("classification", branch, prompt, self._yes_no_sampling)
+
+    def _ask_case(self, job: Job, branch: int, task: Task, *, is_classification: bool) -> Request:
+        kind = "label" if is_classification else "output"
+        shown = self._once(kind, lambda: self._case_examples(job, is_classification=is_classification))
+        template = self._output_first if is_classification else self._input_first
+        prompt = template.substitute(demonstrations=shown, instruction=task.instruction)
+        return job.request("instance", branch, prompt, self._instance_sampling)
+
+    def _once(self, name: str, make: Callable[[], str]) -> str:
+        """The worked examples of a step, drawn at its first prompt: they are the same for all jobs of the run."""
+        if name not in self._examples:
+            self._examples[name] = make()
+        return self._examples[name]
+
+    def _kind_examples(self, job: Job) -> str:
         stream = job.run_random("draw classification")
         labelled = [seed for seed in job.seeds if seed.is_classification]
         others = [seed for seed in job.seeds if not seed.is_classification]
@@ -108,15 +127,13 @@ class SelfInstructProfile:
             f"{words.kind_question} {words.yes if seed.is_classification else words.no}"
             for seed in shown
         ]
-        prompt = self._classification.substitute(demonstrations="\n\n".join(blocks), instruction=task.instruction)
-        return job.request("classification", branch, prompt, self._yes_no_sampling)
+        return "\n\n".join(blocks)
 
-    def _ask_case(self, job: Job, branch: int, task: Task, *, is_classification: bool) -> Request:
+    def _case_examples(self, job: Job, *, is_classification: bool) -> str:
         stream = job.run_random(f"draw instance {is_classification}")
         same_kind = [seed for seed in job.seeds if bool(seed.is_classification) == is_classification]
         shown = stream.sample(same_kind, min(INSTANCE_EXAMPLES, len(same_kind)))
         words = self._wording
-        template = self._output_first if is_classification else self._input_first
         blocks = []
         for each in shown:
             fields = [(words.task, each.instruction)]
@@ -125,8 +142,7 @@ class SelfInstructProfile:
             else:
                 fields += [(words.input, each.input), (words.output, each.output)]
             blocks.append("\n".join(words.field(name, value) for name, value in fields))
-        prompt = template.substitute(demonstrations="\n\n".join(blocks), instruction=task.instruction)
-        return job.request("instance", branch, prompt, self._instance_sampling)
+        return "\n\n".join(blocks)
 
 
 def _with_case(draft: Draft, completion: Completion, *, is_classification: bool) -> Draft:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import orjson
 
 from selfinstruct_local.engine.base import Completion, FinishReason, RequestKey
+from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import check_writable_folder
 from selfinstruct_local.store.pool import StoredPool
 from selfinstruct_local.store.records import (
@@ -80,6 +81,16 @@ class RunStore:
             self._lock = None
 
     # Creation and resume
+
+    def check_unused(self, flag: str = "--run") -> None:
+        """Refuses a run that was begun, or that has tasks from elsewhere.
+
+        Raises:
+            WrongUseError: naming `flag`.
+        """
+        if self.facts() or self._count_inherited():
+            message = f"{flag} {self.folder}: holds a run already; name a new folder"
+            raise WrongUseError(message)
 
     def facts(self) -> dict[str, Any]:
         """Deciding settings and fingerprints of the run; empty when it was just made."""
