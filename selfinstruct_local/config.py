@@ -14,13 +14,40 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.language import Language
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
-ProfileName = Literal["alpaca", "self-instruct"]
+ProfileName = Literal["alpaca", "self-instruct", "magpie", "alpaca-2023", "self-instruct-2022"]
+RuleSetName = Literal["alpaca", "self-instruct", "alpaca-2023", "self-instruct-2022", "none"]
+PromptFormat = Literal["completion", "chat"]
 # Jobs a prompt may lag behind the pool, in multiples of the requests in flight: with less, one slow request
 # drains the engine while all others wait for its decision.
 WINDOW_FACTOR = 8
+
+
+# What a profile takes for settings that are left out. The dated ones stand in the published programs: stanford_alpaca,
+# generate_instruction.py, and self-instruct, bootstrap_instructions.py.
+PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "alpaca": {"rules": "alpaca"},
+    "self-instruct": {"rules": "self-instruct"},
+    "magpie": {"rules": "alpaca", "prompt_format": "chat", "top_p": 0.9, "max_tokens": 160},
+    "alpaca-2023": {
+        "rules": "alpaca-2023",
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_tokens": 3072,
+        "tasks_per_prompt": 17,
+    },
+    "self-instruct-2022": {
+        "rules": "self-instruct-2022",
+        "temperature": 0.7,
+        "top_p": 0.5,
+        "max_tokens": 1024,
+        "tasks_per_prompt": 7,
+        "instances_per_task": 5,
+    },
+}
 
 
 class DecidingSettings(BaseModel):
@@ -31,9 +58,31 @@ class DecidingSettings(BaseModel):
     profile: ProfileName = Field("alpaca", description="how tasks are asked for")
     lang: Language = Field("en", description="language of prompts, seeds and rules: en or zh")
     threshold: float = Field(0.7, gt=0, le=1, description="ROUGE-L F above which an instruction is a near copy")
-    rules: Literal["alpaca", "self-instruct", "none"] | None = Field(
-        None, description="rule set; that of the profile when left out"
+    prompt_format: PromptFormat = Field(
+        "completion", description="completion, for base models, or chat, in the model's own chat template"
     )
+    structured: bool = Field(default=False, description="hold the model to a JSON schema or to the allowed answers")
+    rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")
+    max_repetition: float = Field(
+        DEFAULT_LIMITS.max_repetition, ge=0, le=1, description="share of a text that one phrase may fill by repeating"
+    )
+    max_echo: float = Field(
+        DEFAULT_LIMITS.max_echo,
+        ge=0,
+        le=1,
+        description="ROUGE-L F of an output with its instruction or a demonstration",
+    )
+    max_foreign: float = Field(
+        DEFAULT_LIMITS.max_foreign, ge=0, le=1, description="share of letters of a script that nothing calls for"
+    )
+    refuse_refusals: bool = Field(
+        DEFAULT_LIMITS.refuse_refusals, description="turn away outputs that decline to answer"
+    )
+    min_confidence: float | None = Field(
+        DEFAULT_LIMITS.min_confidence, le=0, description="least mean log-probability a token, in nats"
+    )
+    judge: bool = Field(default=False, description="let the model give points from 1 to 5 to each task")
+    min_judge: float = Field(DEFAULT_LIMITS.min_judge, ge=1, le=5, description="least of the judge's points")
     temperature: float = Field(0.7, ge=0, le=2, description="of sampling; 0 is greedy")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus share of sampling")
     max_tokens: int = Field(
@@ -41,6 +90,15 @@ class DecidingSettings(BaseModel):
     )
     max_model_len: int = Field(2048, ge=256, description="context in tokens, prompt and completion together")
     tasks_per_prompt: int = Field(5, ge=1, le=20, description="new tasks asked for in one prompt")
+    instances_per_task: int = Field(1, ge=1, le=5, description="the most worked cases that are asked for in one task")
+    topics: tuple[str, ...] = Field((), description="what tasks may be about; one is drawn for each prompt")
+    classification_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the prompts that ask for classification tasks; left to the model if none",
+    )
+    favor_rare: bool = Field(default=False, description="show tasks that are unlike the rest of the pool more often")
     seed: int = Field(0, ge=0, description="of all random choices of the run")
     quantization: str | None = Field(
         None,
@@ -58,16 +116,26 @@ class ExecutingSettings(BaseModel):
 
     num: int = Field(100, ge=1, description="accepted tasks to stop at")
     patience: int = Field(200, ge=1, description="jobs in a row without an accepted task after which the run gives up")
+    token_budget: int | None = Field(None, ge=1, description="generated tokens after which the run stops")
+    request_budget: int | None = Field(None, ge=1, description="completions after which the run stops")
+    minutes: float | None = Field(None, gt=0, description="minutes after which this start stops")
     engine: EngineSettings = EngineSettings()
 
 
 class GenerateSettings(DecidingSettings, ExecutingSettings):
     """All settings of `selfinstruct generate`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_profile(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        profile = values.get("profile") or cls.model_fields["profile"].default
+        # An unknown profile is refused with the other fields.
+        return {**PROFILE_DEFAULTS.get(str(profile), {}), **values}
+
     @model_validator(mode="after")
     def _resolve(self) -> Self:
-        if self.rules is None:
-            self.rules = self.profile
         if self.window is None:
             self.window = WINDOW_FACTOR * self.engine.in_flight
         return self
@@ -75,6 +143,10 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
     def deciding(self) -> dict[str, Any]:
         """The deciding settings alone, as JSON values."""
         return self.model_dump(mode="json", include=set(DecidingSettings.model_fields))
+
+    def limits(self) -> Limits:
+        """The thresholds of the rules."""
+        return Limits(**{name: getattr(self, name) for name in Limits._fields})
 
     def executing(self) -> dict[str, Any]:
         """The executing settings alone, as JSON values."""

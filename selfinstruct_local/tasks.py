@@ -4,6 +4,7 @@ Named tuples, because files of millions of tasks pass through here: immutable, a
 dataclasses. Leans on nothing. Reading and writing files of tasks is in `taskfiles.py`.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 
@@ -38,6 +39,7 @@ class Task(NamedTuple):
         is_classification: whether the output is one of a few labels; None when nobody said.
         id: a name that is unique in its file or run; empty when the source has none.
         lineage: how it was generated; None for hand-written and imported tasks.
+        measures: what was measured of it by name, such as `confidence` or a judge's points; None when nothing was.
     """
 
     instruction: str
@@ -45,6 +47,7 @@ class Task(NamedTuple):
     is_classification: bool | None = None
     id: str = ""
     lineage: Lineage | None = None
+    measures: Mapping[str, float] | None = None
 
     @classmethod
     def single(cls, instruction: str, task_input: str = "", output: str = "") -> Self:

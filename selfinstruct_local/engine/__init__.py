@@ -7,6 +7,7 @@ from selfinstruct_local.engine.base import (
     Request,
     RequestKey,
     Sampling,
+    Turn,
 )
 
-__all__ = ["Completion", "Engine", "FinishReason", "Request", "RequestKey", "Sampling"]
+__all__ = ["Completion", "Engine", "FinishReason", "Request", "RequestKey", "Sampling", "Turn"]

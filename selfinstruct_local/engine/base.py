@@ -6,7 +6,7 @@ Nothing above this module knows whether vLLM runs in this process, behind a serv
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 class RequestKey(NamedTuple):
@@ -28,6 +28,9 @@ class Sampling:
         presence_penalty: in [-2, 2].
         stop: texts that end a completion; they are not part of it.
         seed: of this request's own random stream; None leaves it to the engine.
+        choice: the completion is one of these texts (constrained decoding); empty for free text.
+        json_schema: the completion is JSON that obeys this JSON schema (constrained decoding); empty for free text.
+        forbid_end: the end-of-text token is never drawn.
     """
 
     temperature: float
@@ -36,15 +39,35 @@ class Sampling:
     presence_penalty: float = 0.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    choice: tuple[str, ...] = ()
+    json_schema: str = ""
+    forbid_end: bool = False
+
+
+class Turn(NamedTuple):
+    """A turn of a conversation: `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to complete."""
+    """A text to go on from, or a conversation.
+
+    Attributes:
+        key: names it.
+        prompt: what the completion follows, without a space; with `turns` the beginning of the turn that is written.
+        sampling: how tokens are drawn.
+        turns: the conversation so far; the model's chat template is put around them. Empty: `prompt` is all there is.
+        role: whose turn is written: `assistant`, or `user`, whom chat models can play too (Magpie, Xu et al. 2024).
+    """
 
     key: RequestKey
     prompt: str
     sampling: Sampling
+    turns: tuple[Turn, ...] = ()
+    role: Literal["assistant", "user"] = "assistant"
 
 
 class FinishReason(StrEnum):
@@ -75,6 +98,7 @@ class Completion:
         prompt_tokens: length of the prompt in tokens.
         completion_tokens: tokens written.
         cached_tokens: tokens of the prompt that the engine's prefix cache held already; None if it does not tell.
+        confidence: mean log-probability of its tokens under the model, in nats, at most 0; None if it does not tell.
     """
 
     key: RequestKey
@@ -83,6 +107,7 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None = None
+    confidence: float | None = None
 
 
 class Engine(Protocol):

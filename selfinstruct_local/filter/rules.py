@@ -215,6 +215,11 @@ RULE_SETS: dict[str, tuple[Rule, ...]] = {
         )
         for name, phrases in UNSUITABLE.items()
     },
+    # The published decisions and no more: an empty output passes.
+    **{
+        dated: (*_INSTRUCTION_RULES, Rule("unsuitable_word", _unsuitable_word(UNSUITABLE[name])))
+        for dated, name in (("alpaca-2023", "alpaca"), ("self-instruct-2022", "self-instruct"))
+    },
     "none": (),
 }
 

@@ -95,7 +95,7 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
     instructions: list[str] = []
     inputs: list[str] = []
     outputs: list[str] = []
-    for number, (instruction, instances, _, _, _) in enumerate(tasks):
+    for number, (instruction, instances, _, _, _, _) in enumerate(tasks):
         if len(instances) == 1:
             ((given, output),) = instances
             if (

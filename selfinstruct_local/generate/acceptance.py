@@ -66,7 +66,7 @@ class Acceptance:
                 self.pool.append(job.number, position)
             neighbor = None if verdict.neighbor is None else self._id(verdict.neighbor)
             candidates.append(Candidate(task, verdict, neighbor))
-        return DecidedJob(job.number, tuple(job.shown), candidates)
+        return DecidedJob(job.number, tuple(task.id for task in job.shown), candidates)
 
     def score(self, store: RunStore, keep_on: Callable[[], bool]) -> None:
         """Gives accepted tasks that have none their nearest neighbour of those before them, and its score.

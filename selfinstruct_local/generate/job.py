@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from selfinstruct_local.engine.base import Completion, Request, RequestKey, Sampling
+from selfinstruct_local.engine.base import Completion, Request, RequestKey, Sampling, Turn
 from selfinstruct_local.tasks import Task
 
 
@@ -71,14 +71,14 @@ class Job:
         run_seed: of the run.
         seeds: the hand-written tasks.
         generated: the pool of accepted tasks as this job may see it.
-        shown: ids of the tasks shown as demonstrations, filled by `demonstrate`.
+        shown: the tasks shown as demonstrations, filled by `demonstrate`.
     """
 
     number: int
     run_seed: int
     seeds: Sequence[Task]
     generated: Sequence[Task]
-    shown: list[str] = field(default_factory=list)
+    shown: list[Task] = field(default_factory=list)
 
     def random(self, stage: str, branch: int = 0) -> Random:
         """The random stream of a stage of this job."""
@@ -94,10 +94,18 @@ class Job:
         made = stream.sample(self.generated, min(machine_made, len(self.generated)))
         chosen = made + stream.sample(self.seeds, count - len(made))
         stream.shuffle(chosen)
-        self.shown.extend(task.id for task in chosen)
+        self.shown.extend(chosen)
         return chosen
 
-    def request(self, stage: str, branch: int, prompt: str, sampling: Sampling) -> Request:
-        """A request of this job, with the sampling seed that belongs to its key."""
+    def request(
+        self,
+        stage: str,
+        branch: int,
+        prompt: str,
+        sampling: Sampling,
+        turns: tuple[Turn, ...] = (),
+        role: Literal["assistant", "user"] = "assistant",
+    ) -> Request:
+        """A request of this job, with the sampling seed that belongs to its key; see `Request` for the rest."""
         seed = stream_seed(self.run_seed, self.number, stage, branch)
-        return Request(RequestKey(self.number, stage, branch), prompt, replace(sampling, seed=seed))
+        return Request(RequestKey(self.number, stage, branch), prompt, replace(sampling, seed=seed), turns, role)

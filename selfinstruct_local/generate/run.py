@@ -117,7 +117,7 @@ def make_scheduler(store: RunStore, settings: GenerateSettings, seeds: Sequence[
 
 def make_acceptance(store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool) -> Acceptance:
     """What decides the jobs of a run, with an index over seeds and pool."""
-    rules = rule_set(settings.rules or "none", settings.lang)
+    rules = rule_set(settings.rules, settings.lang)
     tokenizer = TOKENIZERS[settings.lang]
     return Acceptance(rules, settings.threshold, tokenizer, seeds, pool, store.pool_instructions())
 

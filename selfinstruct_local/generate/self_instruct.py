@@ -47,7 +47,7 @@ class SelfInstructProfile:
         steps = ("instructions", "classification", "input_first", "output_first")
         self.prompts = tuple(f"self_instruct_{step}{words.suffix}" for step in steps)
         self._instructions, self._classification, self._input_first, self._output_first = map(load_prompt, self.prompts)
-        self._rules = rule_set(settings.rules or self.name, settings.lang)
+        self._rules = rule_set(settings.rules, settings.lang)
         last = self.demonstrations + settings.tasks_per_prompt
         self._instruction_sampling = Sampling(
             temperature=settings.temperature,

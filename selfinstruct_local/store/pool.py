@@ -63,7 +63,7 @@ class StoredPool(Sequence[Task]):
             return task_from_json(row[0])
         own = index - self._inherited
         row = self._database.execute(
-            "SELECT job, position, instruction, instances, is_classification, demonstrations "
+            "SELECT job, position, instruction, instances, is_classification, measures, demonstrations "
             "FROM candidates JOIN jobs USING (job) WHERE job = ? AND position = ?",
             (self._jobs[own], self._positions[own]),
         ).fetchone()

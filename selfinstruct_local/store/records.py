@@ -102,15 +102,26 @@ def instances_from_json(text: str) -> tuple[Instance, ...]:
     return tuple([Instance(*pair) for pair in orjson.loads(text)])
 
 
+def measures_to_json(measures: Mapping[str, float] | None) -> str | None:
+    """A JSON object; None for nothing."""
+    return orjson.dumps(dict(measures)).decode() if measures else None
+
+
+def measures_from_json(text: str | None) -> dict[str, float] | None:
+    """The inverse of `measures_to_json`."""
+    return None if text is None else dict(orjson.loads(text))
+
+
 def candidate_to_task(row: Sequence[Any], profile: str) -> Task:
-    """A task from job, position, instruction, instances, is_classification and demonstrations."""
-    job, position, instruction, instances, is_classification, demonstrations = row
+    """A task from job, position, instruction, instances, is_classification, measures and demonstrations."""
+    job, position, instruction, instances, is_classification, measures, demonstrations = row
     return Task(
         instruction,
         instances_from_json(instances),
         None if is_classification is None else bool(is_classification),
         candidate_id(job, position),
         Lineage(profile, job, tuple(orjson.loads(demonstrations))),
+        measures_from_json(measures),
     )
 
 
@@ -143,8 +154,10 @@ def candidate_from_row(  # noqa: PLR0913, PLR0917 - the columns of the table
     detail: str,
     neighbor: str | None,
     score: float | None,
+    measures: str | None,
 ) -> Candidate:
     """A candidate from the columns of its row; its neighbour goes by id alone."""
     kind = None if is_classification is None else bool(is_classification)
-    task = Task(instruction, instances_from_json(instances), kind, candidate_id(job, position))
+    measured = measures_from_json(measures)
+    task = Task(instruction, instances_from_json(instances), kind, candidate_id(job, position), measures=measured)
     return Candidate(task, Verdict(not rule, rule, detail, None, score), neighbor)

@@ -25,6 +25,7 @@ from selfinstruct_local.store.records import (
     candidate_to_task,
     inherited_id,
     instances_to_json,
+    measures_to_json,
     task_from_json,
     task_to_json,
 )
@@ -175,22 +176,23 @@ class RunStore:
                 each.prompt_tokens,
                 each.completion_tokens,
                 each.cached_tokens,
+                each.confidence,
             )
             for each in completions
         ]
         with transaction(self._db):
-            self._db.executemany("INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def undecided_completions(self) -> dict[RequestKey, Completion]:
         """The stored completions of jobs that were not decided yet."""
         rows = self._db.execute(
-            "SELECT job, stage, branch, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens "
-            "FROM completions WHERE job >= (SELECT count(*) FROM jobs)"
+            "SELECT job, stage, branch, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, "
+            "confidence FROM completions WHERE job >= (SELECT count(*) FROM jobs)"
         )
         found = {}
-        for job, stage, branch, text, reason, *counts in rows:
+        for job, stage, branch, text, reason, *told in rows:
             key = RequestKey(job, stage, branch)
-            found[key] = Completion(key, text, FinishReason(reason), *counts)
+            found[key] = Completion(key, text, FinishReason(reason), *told)
         return found
 
     def commit_jobs(self, decided: Iterable[DecidedJob]) -> None:
@@ -225,10 +227,11 @@ class RunStore:
                 each.verdict.detail,
                 each.neighbor_id,
                 each.verdict.score,
+                measures_to_json(each.task.measures),
             )
             for position, each in enumerate(job.candidates)
         ]
-        self._db.executemany("INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     # Reading
 
@@ -262,7 +265,7 @@ class RunStore:
             yield each.task
         profile = self._profile()
         rows = self._db.execute(
-            "SELECT job, position, instruction, instances, is_classification, demonstrations "
+            "SELECT job, position, instruction, instances, is_classification, measures, demonstrations "
             "FROM candidates JOIN jobs USING (job) WHERE rule = '' ORDER BY job, position"
         )
         for row in rows:
@@ -271,7 +274,7 @@ class RunStore:
     def ledger(self) -> Iterator[LedgerJob]:
         """Every decided job with all its candidates, in order. Neighbours go by id alone."""
         rows = self._db.execute(
-            "SELECT job, position, instruction, instances, is_classification, rule, detail, neighbor, score "
+            "SELECT job, position, instruction, instances, is_classification, rule, detail, neighbor, score, measures "
             "FROM candidates ORDER BY job, position"
         )
         jobs = self._db.execute(
