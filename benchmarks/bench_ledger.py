@@ -29,7 +29,7 @@ from corpus import InstructionModel  # noqa: E402 - after pinning the threads
 from selfinstruct_local.config import GenerateSettings  # noqa: E402
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey  # noqa: E402
 from selfinstruct_local.filter.decide import Decider  # noqa: E402
-from selfinstruct_local.filter.rules import RULE_SETS  # noqa: E402
+from selfinstruct_local.filter.rulesets import rule_set  # noqa: E402
 from selfinstruct_local.generate.opening import open_run  # noqa: E402
 from selfinstruct_local.generate.run import make_acceptance, make_scheduler  # noqa: E402
 from selfinstruct_local.kernels import NoveltyIndex  # noqa: E402
@@ -57,7 +57,7 @@ def make_ledger(folder: Path, candidates: int) -> None:
         seeds = open_run(store, settings(), MODEL, [seed_file()])
         index = NoveltyIndex(threshold=0.7)
         index.add([seed.instruction for seed in seeds])
-        decider = Decider(RULE_SETS["alpaca"], index)
+        decider = Decider(rule_set("alpaca"), index)
         session = store.begin_session({}, {"engine": "none"})
         numbers = iter(range(jobs + WINDOW))
         while batch := list(islice(numbers, JOBS_A_COMMIT)):
@@ -106,7 +106,7 @@ def core_alone(folder: Path) -> dict[str, float]:
         tasks = [each.task for job in store.ledger() for each in job.decided.candidates]
     index = NoveltyIndex(threshold=0.7)
     index.add(seeds)
-    decider = Decider(RULE_SETS["alpaca"], index)
+    decider = Decider(rule_set("alpaca"), index)
     started = time.perf_counter()
     kept = sum(
         verdict.keep for start in range(0, len(tasks), 2048) for verdict in decider.decide(tasks[start : start + 2048])

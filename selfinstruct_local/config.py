@@ -20,6 +20,7 @@ from selfinstruct_local.language import Language
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 ProfileName = Literal["alpaca", "self-instruct", "magpie", "alpaca-2023", "self-instruct-2022"]
 RuleSetName = Literal["alpaca", "self-instruct", "alpaca-2023", "self-instruct-2022", "none"]
+ENGLISH_ONLY = frozenset({"alpaca-2023", "self-instruct-2022"})
 PromptFormat = Literal["completion", "chat"]
 # Jobs a prompt may lag behind the pool, in multiples of the requests in flight: with less, one slow request
 # drains the engine while all others wait for its decision.
@@ -29,11 +30,21 @@ WINDOW_FACTOR = 8
 # What a profile takes for settings that are left out. The dated ones stand in the published programs: stanford_alpaca,
 # generate_instruction.py, and self-instruct, bootstrap_instructions.py.
 PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "alpaca": {"rules": "alpaca"},
+    "alpaca": {},
     "self-instruct": {"rules": "self-instruct"},
-    "magpie": {"rules": "alpaca", "prompt_format": "chat", "top_p": 0.9, "max_tokens": 160},
+    # A stricter threshold and a floor under the model's own confidence, since nothing but its habits keeps the user
+    # that it plays from asking the same things or talking at random. Chosen on the embedded model by reading.
+    "magpie": {
+        "prompt_format": "chat",
+        "threshold": 0.5,
+        "min_confidence": -1.4,
+        "top_p": 0.9,
+        "max_tokens": 160,
+        "tasks_per_prompt": 4,
+    },
     "alpaca-2023": {
         "rules": "alpaca-2023",
+        "prompt_format": "completion",
         "temperature": 1.0,
         "top_p": 1.0,
         "max_tokens": 3072,
@@ -41,6 +52,7 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "self-instruct-2022": {
         "rules": "self-instruct-2022",
+        "prompt_format": "completion",
         "temperature": 0.7,
         "top_p": 0.5,
         "max_tokens": 1024,
@@ -61,10 +73,13 @@ class DecidingSettings(BaseModel):
     prompt_format: PromptFormat = Field(
         "completion", description="completion, for base models, or chat, in the model's own chat template"
     )
+    answers: Literal["short", "full"] = Field(
+        "short", description="of profile magpie: a sentence or two, up to the first empty line, or as long as it takes"
+    )
     structured: bool = Field(default=False, description="hold the model to a JSON schema or to the allowed answers")
     rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")
     max_repetition: float = Field(
-        DEFAULT_LIMITS.max_repetition, ge=0, le=1, description="share of a text that one phrase may fill by repeating"
+        DEFAULT_LIMITS.max_repetition, ge=0, le=1, description="share of a text that may repeat what stood in it"
     )
     max_echo: float = Field(
         DEFAULT_LIMITS.max_echo,
@@ -73,13 +88,16 @@ class DecidingSettings(BaseModel):
         description="ROUGE-L F of an output with its instruction or a demonstration",
     )
     max_foreign: float = Field(
-        DEFAULT_LIMITS.max_foreign, ge=0, le=1, description="share of letters of a script that nothing calls for"
+        DEFAULT_LIMITS.max_foreign, ge=0, le=1, description="share of an output in a script that nothing calls for"
     )
     refuse_refusals: bool = Field(
         DEFAULT_LIMITS.refuse_refusals, description="turn away outputs that decline to answer"
     )
     min_confidence: float | None = Field(
-        DEFAULT_LIMITS.min_confidence, le=0, description="least mean log-probability a token, in nats"
+        DEFAULT_LIMITS.min_confidence, le=0, description="least mean log-probability a token of instructions, in nats"
+    )
+    min_output_confidence: float | None = Field(
+        DEFAULT_LIMITS.min_output_confidence, le=0, description="least mean log-probability a token of outputs, in nats"
     )
     judge: bool = Field(default=False, description="let the model give points from 1 to 5 to each task")
     min_judge: float = Field(DEFAULT_LIMITS.min_judge, ge=1, le=5, description="least of the judge's points")
@@ -108,6 +126,10 @@ class DecidingSettings(BaseModel):
         None, ge=1, description="jobs a prompt may lag behind the pool; 8 times the requests in flight if left out"
     )
 
+    def limits(self) -> Limits:
+        """The thresholds of the rules."""
+        return Limits(**{name: getattr(self, name) for name in Limits._fields})
+
 
 class ExecutingSettings(BaseModel):
     """How far and how fast a run goes; may change when it is resumed."""
@@ -135,6 +157,13 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
         return {**PROFILE_DEFAULTS.get(str(profile), {}), **values}
 
     @model_validator(mode="after")
+    def _check_language(self) -> Self:
+        if self.lang == "zh" and not ENGLISH_ONLY.isdisjoint({self.profile, self.rules}):
+            message = "--lang zh: the profiles and rules of 2022 and 2023 are English only"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _resolve(self) -> Self:
         if self.window is None:
             self.window = WINDOW_FACTOR * self.engine.in_flight
@@ -143,10 +172,6 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
     def deciding(self) -> dict[str, Any]:
         """The deciding settings alone, as JSON values."""
         return self.model_dump(mode="json", include=set(DecidingSettings.model_fields))
-
-    def limits(self) -> Limits:
-        """The thresholds of the rules."""
-        return Limits(**{name: getattr(self, name) for name in Limits._fields})
 
     def executing(self) -> dict[str, Any]:
         """The executing settings alone, as JSON values."""
@@ -219,6 +244,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _first_problem(error: ValidationError, config_file: Path | None, flags: Mapping[str, Any]) -> str:
     first = error.errors()[0]
+    if not first["loc"]:  # of several settings together: the message names them
+        return str(first["ctx"]["error"])
     leaf = str(first["loc"][-1])
     if flags.get(leaf) is not None:
         where = f"--{leaf.replace('_', '-')} {first['input']}"

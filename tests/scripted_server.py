@@ -32,6 +32,7 @@ from tests.scripted_engine import answer
 
 MODEL = "scripted"
 CONTEXT = 2048
+LOGPROBS = (-0.5, -1.0)  # of the tokens of every answer; their mean is -0.75
 
 
 class ScriptedServer:
@@ -55,6 +56,7 @@ class ScriptedServer:
         self.missing = missing
         self.key = key
         self.tells_context = tells_context
+        self.tells_logprobs = True
         self.asked: list[dict[str, Any]] = []
         self.looked = 0
         self.most_at_once = 0
@@ -196,6 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
         scripted = self.server.scripted
         prompt = _prompt(body)
         length, most = _length(prompt), body["max_tokens"]
+        if "logprobs" in body and not scripted.tells_logprobs:
+            self._error(400, "logprobs are not supported by this server")
+            return
         if most > scripted.context:
             self._error(400, f"max_tokens={most} cannot be greater than max_model_len={scripted.context}.")
             return
@@ -209,8 +214,12 @@ class _Handler(BaseHTTPRequestHandler):
         choice: dict[str, Any] = {"index": 0, "finish_reason": completion.finish_reason.value}
         if "messages" in body:
             choice["message"] = {"role": "assistant", "content": completion.text}
+            if body.get("logprobs"):
+                choice["logprobs"] = {"content": [{"token": "a", "logprob": each} for each in LOGPROBS]}
         else:
             choice["text"] = completion.text
+            if "logprobs" in body:
+                choice["logprobs"] = {"tokens": ["a"] * len(LOGPROBS), "token_logprobs": list(LOGPROBS)}
         usage = {
             "prompt_tokens": length,
             "completion_tokens": completion.completion_tokens,
@@ -256,7 +265,10 @@ def _faults(script: str) -> Iterator[str]:
 
 
 def _prompt(body: dict[str, Any]) -> str:
-    return str(body["messages"][0]["content"]) if "messages" in body else str(body["prompt"])
+    if "messages" in body:
+        return " ".join(str(message["content"]) for message in body["messages"])
+    told = body["prompt"]
+    return told if isinstance(told, str) else " ".join(map(str, told))
 
 
 def _length(prompt: str) -> int:

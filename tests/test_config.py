@@ -4,6 +4,7 @@ import pytest
 
 from selfinstruct_local.config import GenerateSettings, TrainSettings, load_settings
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.filter.limits import Limits
 
 
 def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
@@ -66,3 +67,15 @@ def test_a_bad_flag_is_named(flags: dict[str, object], wanted: str) -> None:
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(WrongUseError, match="no such file"):
         load_settings(TrainSettings, tmp_path / "none.yaml", {})
+
+
+@pytest.mark.parametrize("flags", [{"profile": "alpaca-2023"}, {"rules": "self-instruct-2022"}])
+def test_what_is_dated_is_english_only(flags: dict[str, object]) -> None:
+    with pytest.raises(WrongUseError, match=r"^--lang zh: the profiles and rules of 2022 and 2023 are English only$"):
+        load_settings(GenerateSettings, None, {"lang": "zh", **flags})
+
+
+def test_the_limits_are_those_of_the_settings() -> None:
+    settings = load_settings(GenerateSettings, None, {"max_repetition": 0.4, "min_output_confidence": -2.0})
+    assert settings.limits() == Limits(max_repetition=0.4, min_output_confidence=-2.0)
+    assert Limits.of({"max_echo": 0.5, "seed": 3}) == Limits(max_echo=0.5)

@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 
 from selfinstruct_local import __version__
-from selfinstruct_local.cli import bench, chat, demo, export, filter_, generate, models, runs, seeds, serve, train
+from selfinstruct_local.cli import (
+    bench,
+    chat,
+    demo,
+    export,
+    filter_,
+    generate,
+    models,
+    profiles,
+    rewrite,
+    runs,
+    seeds,
+    serve,
+    train,
+)
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.offline import go_offline
 
@@ -24,9 +38,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("generate")(generate.generate)
+app.command("profiles")(profiles.profiles)
 app.command("serve")(serve.serve)
 app.command("filter")(filter_.filter_)
 app.command("export")(export.export)
+app.command("translate")(rewrite.translate)
+app.command("polish")(rewrite.polish)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.add_typer(runs.app, name="runs")

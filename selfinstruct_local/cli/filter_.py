@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.language import LANGUAGES, TOKENIZERS
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ def filter_(
         typer.Option(help="rouge (a-z, 0-9) or unicode (all scripts). [default: by --lang]"),
     ] = None,
     rules: Annotated[
-        str | None, typer.Option(help="alpaca, self-instruct or none. [default: alpaca, or the run's]")
+        str | None,
+        typer.Option(
+            help="alpaca, self-instruct, alpaca-2023, self-instruct-2022 (as published) or none. "
+            "[default: alpaca, or the run's]"
+        ),
     ] = None,
     decontaminate: Annotated[
         list[Path] | None,
@@ -96,12 +101,19 @@ class _Choices:
     decontaminate: list[Path]
     ngram: int
     verify: int
+    limits: Limits = DEFAULT_LIMITS
 
     def default_to(self, rules: str, threshold: float, lang: str) -> None:
+        from selfinstruct_local.errors import WrongUseError
+        from selfinstruct_local.filter.rulesets import PUBLISHED
+
         self.rules = self.rules or rules
         self.threshold = self.threshold or threshold
         self.lang = self.lang or lang
         self.tokenizer = self.tokenizer or TOKENIZERS[self.lang]  # type: ignore[index]  # checked by then
+        if self.lang == "zh" and self.rules in PUBLISHED:
+            message = f"--rules {self.rules}: the published rules are English only; name others for --lang zh"
+            raise WrongUseError(message)
 
     def make_decider(self) -> "tuple[Decider, DecisionLog | None]":
         from selfinstruct_local.filter.contamination import EvaluationSet
@@ -116,9 +128,8 @@ class _Choices:
             tokenizer=self.tokenizer,  # type: ignore[arg-type]
         )
         evaluation = EvaluationSet(self.decontaminate, self.ngram, index.tokenizer) if self.decontaminate else None
-        return Decider(
-            rule_set(self.rules or DEFAULT_RULES, self.lang or DEFAULT_LANG), index, evaluation
-        ), DecisionLog() if self.verify else None
+        rules = rule_set(self.rules or DEFAULT_RULES, self.lang or DEFAULT_LANG, self.limits)
+        return Decider(rules, index, evaluation), DecisionLog() if self.verify else None
 
 
 def _filter_file(
@@ -151,10 +162,12 @@ def _filter_run(
         facts = ledger.facts()
         defaults = {"rules": DEFAULT_RULES, "threshold": DEFAULT_THRESHOLD, "lang": DEFAULT_LANG, **facts}
         choices.default_to(defaults["rules"], defaults["threshold"], defaults["lang"])
+        choices.limits = Limits.of(facts)
         decider, log = choices.make_decider()
         new = stack.enter_context(RunStore(into)) if into else None
         if new:
-            begin_run(new, ledger, rules=choices.rules, threshold=choices.threshold, lang=choices.lang)
+            changed = {"rules": choices.rules, "threshold": choices.threshold, "lang": choices.lang}
+            begin_run(new, ledger, **changed, **choices.limits._asdict())
         ledger_filter = LedgerFilter(decider, log)
         for path in choices.against:
             ledger_filter.add_known_file(path)
@@ -194,7 +207,7 @@ def _check_targets(source: Path | None, out: Path | None, rejects: Path | None) 
 
 def _check_choices(choices: _Choices, *, run: Path | None) -> None:
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.filter.rules import RULE_SETS
+    from selfinstruct_local.filter.rulesets import RULE_SETS
 
     if choices.threshold is not None and not 0 < choices.threshold <= 1:
         message = f"--threshold {choices.threshold}: above 0 and at most 1"

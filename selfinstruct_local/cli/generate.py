@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from selfinstruct_local.store import RunStore
     from selfinstruct_local.tasks import Task
 
+BUDGETS = {"tokens": "--token-budget", "requests": "--request-budget", "minutes": "--minutes"}
+
 
 def generate(
     context: typer.Context,
@@ -27,7 +29,10 @@ def generate(
     ] = None,
     config: ConfigOption = None,
     num: Annotated[int | None, typer.Option(help="Accepted tasks to stop at. [default: 100]")] = None,
-    profile: Annotated[str | None, typer.Option(help="How to ask: alpaca or self-instruct. [default: alpaca]")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="How to ask; see 'selfinstruct profiles'. [default: magpie for chat models, else alpaca]"),
+    ] = None,
     lang: Annotated[str | None, typer.Option(help="Of prompts, seeds and rules: en or zh. [default: en]")] = None,
     seeds: Annotated[
         list[Path] | None, typer.Option(help="File of seed tasks; may be repeated. Left out: ours.")
@@ -35,15 +40,45 @@ def generate(
     threshold: Annotated[
         float | None, typer.Option(help="ROUGE-L F above which an instruction is a near copy. [default: 0.7]")
     ] = None,
-    rules: Annotated[str | None, typer.Option(help="alpaca, self-instruct or none. [default: the profile's]")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy. [default: 0.7]")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Nucleus share. [default: 0.95]")] = None,
+    rules: Annotated[str | None, typer.Option(help="Rule set. [default: the profile's]")] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(help="Least mean log-probability a token, e.g. -1.5. [default: the profile's]"),
+    ] = None,
+    prompt_format: Annotated[
+        str | None,
+        typer.Option(help="completion, or chat: the model's own template. [default: chat if it has one]"),
+    ] = None,
+    structured: Annotated[
+        str, typer.Option(help="on, off or auto: hold the model to a JSON schema and to allowed answers.")
+    ] = "auto",
+    answers: Annotated[
+        str | None, typer.Option(help="Of profile magpie: short (a sentence or two) or full. [default: short]")
+    ] = None,
+    instances_per_task: Annotated[
+        int | None, typer.Option(help="Most worked cases of a task, by profile self-instruct. [default: 1]")
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="What tasks may be about; may be repeated, one is drawn for each prompt.")
+    ] = None,
+    classification_share: Annotated[
+        float | None, typer.Option(help="Share of prompts that ask for classification tasks. [default: the model's]")
+    ] = None,
+    favor_rare: Annotated[
+        bool | None, typer.Option(help="Show tasks that are unlike the rest of the pool more often. [default: no]")
+    ] = None,
+    judge: Annotated[
+        bool | None, typer.Option(help="Let the model give each task points from 1 to 5. [default: no]")
+    ] = None,
+    min_judge: Annotated[float | None, typer.Option(help="Least of the judge's points. [default: 3]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy. [default: the profile's]")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Nucleus share. [default: the profile's]")] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of a completion; clamped to the context. [default: 768]")
+        int | None, typer.Option(help="Most tokens of a completion; clamped to the context. [default: the profile's]")
     ] = None,
     max_model_len: Annotated[int | None, typer.Option(help="Context in tokens. [default: 2048, LLaMA-7B's]")] = None,
     tasks_per_prompt: Annotated[
-        int | None, typer.Option(help="New tasks asked for in one prompt. [default: 5]")
+        int | None, typer.Option(help="New tasks asked for in one job. [default: the profile's]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random choices. [default: 0]")] = None,
     window: Annotated[
@@ -52,6 +87,9 @@ def generate(
     patience: Annotated[
         int | None, typer.Option(help="Jobs in a row without an accepted task before giving up. [default: 200]")
     ] = None,
+    token_budget: Annotated[int | None, typer.Option(help="Generated tokens to stop at, over all starts.")] = None,
+    request_budget: Annotated[int | None, typer.Option(help="Completions to stop at, over all starts.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes after which this start stops.")] = None,
     in_flight: Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16. [default: auto]")] = None,
     memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
@@ -86,18 +124,31 @@ def generate(
 ) -> None:
     """Write new tasks with a local model until --num are accepted. The same command resumes."""
     from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.generate.launch import fit_to_model
     from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.seeds import seed_file
     from selfinstruct_local.store import RunStore
 
-    settings = load_settings(GenerateSettings, config, context.params)
+    flags = {**context.params, "topics": topic, "structured": _on_or_off("--structured", structured)}
+    settings = load_settings(GenerateSettings, config, flags)
     chosen = _choose_model(model, adapter, settings)
+    settings = fit_to_model(settings, chosen, config, flags)
     with RunStore(fork or run) as store:
         if fork:
             _fork(run, store)
         seed_tasks = open_run(store, settings, chosen.facts(), seeds or [seed_file(settings.lang)])
         outcome = _run(store, settings, chosen, seed_tasks)
         _report(store, settings, outcome)
+
+
+def _on_or_off(flag: str, value: str) -> bool | None:
+    from selfinstruct_local.errors import WrongUseError
+
+    meanings = {"on": True, "off": False, "auto": None}
+    if value not in meanings:
+        message = f"{flag} {value}: on, off or auto"
+        raise WrongUseError(message)
+    return meanings[value]
 
 
 def _choose_model(model: str | None, adapter: Path | None, settings: "GenerateSettings") -> "ChosenModel":
@@ -160,6 +211,12 @@ def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome")
         console.print(describe_session(outcome.accepted, outcome.meter))
     console.print(f"run: {totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs; rejected: {rejected}")
     typer.echo(store.folder / EXPORT)
+    if outcome.reason in BUDGETS:
+        message = (
+            f"the budget of {outcome.reason} is spent at {totals.accepted} of {settings.num} tasks; the same command "
+            f"with a larger {BUDGETS[outcome.reason]} goes on"
+        )
+        raise PartlyDoneError(message)
     if outcome.reason == "barren":
         message = (
             f"nothing new in {settings.patience} jobs in a row, so the run stopped at {totals.accepted} of "

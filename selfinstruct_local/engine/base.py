@@ -59,7 +59,8 @@ class Request:
         key: names it.
         prompt: what the completion follows, without a space; with `turns` the beginning of the turn that is written.
         sampling: how tokens are drawn.
-        turns: the conversation so far; the model's chat template is put around them. Empty: `prompt` is all there is.
+        turns: the conversation so far; the model's chat template is put around them. Empty: `prompt` is all there is,
+            unless it begins the first turn of a user.
         role: whose turn is written: `assistant`, or `user`, whom chat models can play too (Magpie, Xu et al. 2024).
     """
 

@@ -11,6 +11,7 @@ import httpx
 import orjson
 
 from selfinstruct_local.engine.base import Completion, FinishReason, Request
+from selfinstruct_local.engine.conversation import FolderEncoder, is_conversation
 from selfinstruct_local.engine.model_lists import (
     HTTP_OK,
     LOG,
@@ -19,6 +20,7 @@ from selfinstruct_local.engine.model_lists import (
     describe,
     wrong_key,
 )
+from selfinstruct_local.engine.request_bodies import Question
 from selfinstruct_local.engine.server_pool import Server, ServerPool, TroubleError
 from selfinstruct_local.errors import EngineDeadError
 
@@ -35,16 +37,21 @@ SERVER_ERROR = 500
 _CONTEXT_EXCEEDED = re.compile(r"context|max_model_len|max_(new_)?tokens|too long|too many tokens", re.IGNORECASE)
 # A token is at least one byte of the text; a few special ones may stand around it.
 _SPECIAL_TOKENS = 8
-# What vLLM and its like otherwise take from the model's generation_config.json, which the engine in our own process
-# does not read; these values switch it off.
-_PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 _MOST_SAID = 300
 
 
 class CompletionCalls:
     """Asks the servers of a pool for completions."""
 
-    def __init__(self, pool: ServerPool, model: str, *, max_model_len: int, request_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: ServerPool,
+        model: str,
+        *,
+        max_model_len: int,
+        request_seconds: float,
+        encoder: FolderEncoder | None = None,
+    ) -> None:
         """Asks nothing yet.
 
         Args:
@@ -52,24 +59,32 @@ class CompletionCalls:
             model: the name they serve.
             max_model_len: context in tokens, prompt and answer together, however much more a server has.
             request_seconds: time-out of one try.
+            encoder: of the model's folder, when that is known here.
         """
         self._pool = pool
         self._model = model
         self._max_model_len = max_model_len
         self._request_seconds = request_seconds
+        self._encoder = encoder
+        self._tell_no_logprobs: set[str] = set()
 
     async def complete(self, request: Request) -> Completion:
         """The completion of a request; an aborted one when it failed on too many answering servers.
 
         Raises:
             EngineDeadError: a server refuses the request or the key, and would refuse all others.
+            WrongUseError: the request needs the model's files, and they are not known here or do not serve.
         """
+        if self._encoder is None:
+            question = Question.of(request, None)
+        else:  # reads files, and encodes
+            question = await asyncio.to_thread(Question.of, request, self._encoder)
         tries = 0
         while tries < MOST_TRIES:
             server = await self._pool.take()
             sent_at = asyncio.get_running_loop().time()
             try:
-                completion = await self._try(server, request)
+                completion = await self._try(server, question)
             except TroubleError as trouble:
                 self._pool.struck(server, trouble, sent_at)
                 tries += trouble.counts
@@ -81,10 +96,10 @@ class CompletionCalls:
         LOG.info("request %s given up after %d tries", "/".join(map(str, request.key)), tries)
         return Completion(request.key, "", FinishReason.ABORT, 0, 0)
 
-    async def _try(self, server: Server, request: Request) -> Completion:
+    async def _try(self, server: Server, question: Question) -> Completion:
         try:
             async with asyncio.timeout(self._request_seconds):
-                return await self._ask(server, request)
+                return await self._ask(server, question)
         except TimeoutError:
             reason = f"no answer in {self._request_seconds:g} s"
             raise TroubleError(reason, lost=True) from None
@@ -93,22 +108,27 @@ class CompletionCalls:
         except httpx.RequestError as error:
             raise TroubleError(describe(error), lost=True) from error
 
-    async def _ask(self, server: Server, request: Request) -> Completion:
-        """One try on one server, with as many calls as it takes to find the right route and length."""
-        count = await self._count(server, request) if self._may_overrun(server, request) else None
+    async def _ask(self, server: Server, question: Question) -> Completion:
+        """One try on one server, with as many calls as it takes to find the right route, length and fields."""
+        request = question.request
+        count = await self._count(server, question) if self._may_overrun(server, question) else None
         while True:
             room = self._limit(server) - (count or 0)
             if room < 1:
                 return _refusal(request, count)
-            by_chat = server.speaks_chat
+            by_chat = question.by_chat(server)
             route = "chat/completions" if by_chat else "completions"
-            response = await self._post(server, f"{server.url}/{route}", self._body(server, request, room))
+            with_logprobs = server.url not in self._tell_no_logprobs
+            body = question.body(server, self._model, room, with_logprobs=with_logprobs)
+            response = await self._post(server, f"{server.url}/{route}", body)
             if response.status_code in MISSING_ROUTE:
                 await self._find_route(server, response, by_chat=by_chat)
+            elif response.status_code in WRONG_REQUEST and with_logprobs and "logprob" in response.text:
+                self._tell_no_logprobs.add(server.url)
             elif response.status_code in WRONG_REQUEST:
                 if count is not None or not _CONTEXT_EXCEEDED.search(response.text):
                     raise _wrong_request(server, response)
-                count = await self._count(server, request)
+                count = await self._count(server, question)
                 if count is None:
                     return _refusal(request, count)
             else:
@@ -117,16 +137,21 @@ class CompletionCalls:
     def _limit(self, server: Server) -> int:
         return min(self._max_model_len, server.context or self._max_model_len)
 
-    def _may_overrun(self, server: Server, request: Request) -> bool:
+    def _may_overrun(self, server: Server, question: Question) -> bool:
         """Whether a server whose context is longer than ours might write beyond ours."""
         if (server.context or 0) <= self._max_model_len:
             return False
+        request = question.request
+        if is_conversation(request) or question.token_ids is not None:
+            return True  # what a chat template adds is not known before the count; our own ids are counted at no cost
         longest = len(request.prompt.encode()) + _SPECIAL_TOKENS
         return longest + request.sampling.max_tokens > self._max_model_len
 
-    async def _count(self, server: Server, request: Request) -> int | None:
-        """Length of the prompt in tokens by vLLM's tokenizer route; None where there is none."""
-        body = {"model": self._model, **_prompt(server, request)}
+    async def _count(self, server: Server, question: Question) -> int | None:
+        """Length of the prompt in tokens, if need be by vLLM's tokenizer route; None where there is none."""
+        if question.token_ids is not None:
+            return len(question.token_ids)
+        body = {"model": self._model, **question.prompt(server)}
         response = await self._post(server, f"{server.url.removesuffix('/v1')}/tokenize", body)
         if response.status_code != HTTP_OK:
             return None
@@ -136,22 +161,6 @@ class CompletionCalls:
             return int(told["count"])
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
-
-    def _body(self, server: Server, request: Request, room: int) -> dict[str, Any]:
-        sampling = request.sampling
-        body = {
-            "model": self._model,
-            **_prompt(server, request),
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": min(sampling.max_tokens, room),
-            "presence_penalty": sampling.presence_penalty,
-        }
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        if sampling.seed is not None:
-            body["seed"] = sampling.seed
-        return body | (_PLAIN_SAMPLING if server.context is not None else {})
 
     async def _post(self, server: Server, url: str, body: dict[str, Any]) -> httpx.Response:
         """The response, when it is one that concerns this request."""
@@ -182,18 +191,18 @@ class CompletionCalls:
         if self._model in response.text:
             reason = f"answers {response.status_code}{_what_it_says(response)}"
             raise TroubleError(reason, lost=True)
+        if by_chat and not server.speaks_chat:
+            message = (
+                f"{server.url}: has no /chat/completions, by which conversations are asked; "
+                "name the served folder with --model"
+            )
+            raise EngineDeadError(message)
         if by_chat:
             message = f"{server.url}: has neither /completions nor /chat/completions; is it the right base URL?"
             raise EngineDeadError(message)
         if not server.speaks_chat:
             server.speaks_chat = True
             LOG.info("%s: has no completions route; prompts go as chat messages", server.url)
-
-
-def _prompt(server: Server, request: Request) -> dict[str, Any]:
-    if server.speaks_chat:
-        return {"messages": [{"role": "user", "content": request.prompt}]}
-    return {"prompt": request.prompt}
 
 
 def _refusal(request: Request, count: int | None) -> Completion:
@@ -214,10 +223,21 @@ def _read_completion(request: Request, response: httpx.Response, *, by_chat: boo
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or 0),
             cached_tokens=details.get("cached_tokens"),
+            confidence=_confidence(choice),
         )
     except (ValueError, TypeError, LookupError, AttributeError):
         reason = "answers what is no completion"
         raise TroubleError(reason) from None
+
+
+def _confidence(choice: dict[str, Any]) -> float | None:
+    """Mean log-probability of the drawn tokens in either route's form; None if the server tells it in neither."""
+    with contextlib.suppress(TypeError, LookupError, AttributeError):
+        told = choice.get("logprobs") or {}
+        each = told.get("token_logprobs") or [token["logprob"] for token in told.get("content") or ()]
+        drawn = [float(logprob) for logprob in each if logprob is not None]
+        return sum(drawn) / len(drawn) if drawn else None
+    return None
 
 
 def _wrong_request(server: Server, response: httpx.Response) -> EngineDeadError:

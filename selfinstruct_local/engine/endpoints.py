@@ -11,9 +11,11 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
 
 from selfinstruct_local.engine.base import Completion, Request
 from selfinstruct_local.engine.completion_calls import CompletionCalls
+from selfinstruct_local.engine.conversation import FolderEncoder
 from selfinstruct_local.engine.intake import Intake
 from selfinstruct_local.engine.lanes import allow_connections
 from selfinstruct_local.engine.model_lists import authorization, check_urls, find_served_model, served_models
@@ -39,6 +41,7 @@ class EndpointEngine:
         settings: EngineSettings,
         max_model_len: int,
         api_key: str | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Asks nothing yet; see `find_served_model`.
 
@@ -48,6 +51,8 @@ class EndpointEngine:
             settings: `in_flight` over all servers together, `request_seconds` and `outage_seconds`.
             max_model_len: context in tokens, prompt and answer together.
             api_key: sent to all of them.
+            folder: of the model, when it is known here: its tokenizer and chat template serve requests that the API
+                has no words for.
 
         Raises:
             WrongUseError: a URL or the key will not do.
@@ -58,6 +63,7 @@ class EndpointEngine:
         self.settings = settings
         self.max_model_len = max_model_len
         self._api_key = api_key
+        self._encoder = FolderEncoder(folder) if folder else None
         self._session: _Session | None = None
 
     @property
@@ -105,7 +111,11 @@ class EndpointEngine:
         )
         allow_connections(self.capacity)
         calls = CompletionCalls(
-            pool, self.model, max_model_len=self.max_model_len, request_seconds=self.settings.request_seconds
+            pool,
+            self.model,
+            max_model_len=self.max_model_len,
+            request_seconds=self.settings.request_seconds,
+            encoder=self._encoder,
         )
         return _Session(pool, calls)
 

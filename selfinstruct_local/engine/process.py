@@ -26,7 +26,7 @@ from typing import NamedTuple, Self
 from selfinstruct_local.engine.base import Completion, Engine, Request, RequestKey
 from selfinstruct_local.engine.intake import Intake
 from selfinstruct_local.engine.settings import EngineSettings
-from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UserFacingError
+from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UserFacingError, WrongUseError
 
 LOG = logging.getLogger("selfinstruct_local.engine")
 
@@ -286,7 +286,7 @@ def serve(descriptor: int) -> None:
     pipe.send(_Ready())
     try:
         _answer(engine, inbox, pipe)
-    except OutOfMemoryError as error:
+    except (OutOfMemoryError, WrongUseError) as error:
         pipe.send(_Failed(error, for_good=True))
     except EngineDeadError as error:
         pipe.send(_Failed(error, for_good=False))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from selfinstruct_local.engine.base import Completion, FinishReason, Request, Sampling
+from selfinstruct_local.engine.conversation import PromptEncoder, end_token_ids
 from selfinstruct_local.engine.intake import Intake
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError, JobFailedError, OutOfMemoryError, WrongUseError
@@ -38,6 +39,7 @@ _OUT_OF_MEMORY = re.compile(
     r"|not enough memory|can't allocate memory|Cannot allocate memory|bad_alloc|MemoryError|exceeds available memory"
 )
 _LOG_TAIL = 20_000
+NEVER = -100.0  # the least bias on a token that vLLM and the OpenAI API take
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.32, vllm/config/lora.py
 
 
@@ -87,7 +89,10 @@ class VllmEngine:
             **({"enable_lora": True, "max_lora_rank": lora_rank(adapter)} if adapter else {}),
         }
         self._engine = _start(arguments, settings, self._log)
-        self._tokenizer: Any = self._engine.get_tokenizer()
+        tokenizer: Any = self._engine.get_tokenizer()
+        self._encoder = PromptEncoder(tokenizer, model.path.name)
+        own = getattr(tokenizer, "eos_token_id", None)
+        self._end_tokens = {*end_token_ids(model.path), *([] if own is None else [own])}
         self._lora = _lora_request(adapter) if adapter else None
 
     @property
@@ -130,16 +135,20 @@ class VllmEngine:
         self._engine.engine_core.shutdown()
 
     def _submit(self, request: Request, in_flight: dict[str, Request], refused: list[Completion]) -> None:
-        token_ids = self._tokenizer.encode(request.prompt)
+        token_ids = self._encoder.encode(request)
         room = self.max_model_len - len(token_ids)
         if room < 1:
             refused.append(Completion(request.key, "", FinishReason.REFUSED, len(token_ids), 0))
             return
         request_id = "/".join(map(str, request.key))
         prompts = self._engine.renderer.render_cmpl([{"prompt_token_ids": token_ids}])
-        self._engine.add_request(
-            request_id, prompts[0], _sampling_params(request.sampling, room), lora_request=self._lora
-        )
+        try:
+            params = _sampling_params(request.sampling, room, self._end_tokens)
+            self._engine.add_request(request_id, prompts[0], params, lora_request=self._lora)
+        except ValueError as error:  # such as a JSON schema that no grammar can be made of
+            reason = " ".join(str(error).split())
+            message = f"the engine refuses a request: {reason}"
+            raise WrongUseError(message) from error
         in_flight[request_id] = request
 
     def _step(self) -> "list[RequestOutput]":
@@ -161,6 +170,7 @@ class VllmEngine:
             prompt_tokens=len(output.prompt_token_ids or ()),
             completion_tokens=len(only.token_ids),
             cached_tokens=output.num_cached_tokens,
+            confidence=_mean(only.cumulative_logprob, len(only.token_ids)),
         )
 
 
@@ -264,10 +274,15 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _sampling_params(sampling: Sampling, room: int) -> "SamplingParams":
+def _sampling_params(sampling: Sampling, room: int, end_tokens: Iterable[int]) -> "SamplingParams":
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+    structured = None
+    if sampling.choice:
+        structured = StructuredOutputsParams(choice=list(sampling.choice))
+    elif sampling.json_schema:
+        structured = StructuredOutputsParams(json=sampling.json_schema)
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -275,8 +290,15 @@ def _sampling_params(sampling: Sampling, room: int) -> "SamplingParams":
         presence_penalty=sampling.presence_penalty,
         stop=list(sampling.stop),
         seed=sampling.seed,
+        structured_outputs=structured,
+        logit_bias=dict.fromkeys(end_tokens, NEVER) if sampling.forbid_end else None,
+        logprobs=0,  # of the drawn tokens alone
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _mean(total: float | None, count: int) -> float | None:
+    return None if total is None or count == 0 else total / count
 
 
 def describe_vllm(model: "ModelFolder") -> dict[str, str]:

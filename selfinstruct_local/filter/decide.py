@@ -1,17 +1,21 @@
-"""Rules, then evaluation sets, then novelty: the one place where a task is taken in or turned away.
+"""Rules, evaluation sets, echoes of the prompt where it is known, novelty: where a task is taken in or turned away.
 
 Generation and `selfinstruct filter` both decide here, so what a run accepts is what the filter would keep.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from selfinstruct_local.filter.contamination import CONTAMINATED, EvaluationSet
+from selfinstruct_local.filter.echo import ECHO
 from selfinstruct_local.filter.rules import Rule, apply_rules
 from selfinstruct_local.filter.screen import surely_kept
 from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.tasks import KEPT, Task, Verdict
 
 NOT_NOVEL = "not_novel"
+# Gives for each task what it echoes of its prompt, or None.
+FindEchoes: TypeAlias = Callable[[Sequence[Task]], Sequence[str | None]]
 
 
 class Decider:
@@ -26,13 +30,22 @@ class Decider:
         self.index = index
         self.evaluation = evaluation
 
-    def decide(self, tasks: Sequence[Task]) -> list[Verdict]:
+    def decide(self, tasks: Sequence[Task], find_echoes: FindEchoes | None = None) -> list[Verdict]:
         """Decides a batch in order, as if one by one.
 
         A rejected near copy names its nearest neighbour and their ROUGE-L F. Kept tasks carry no score: the
         index proves them novel without ever looking for their neighbour.
+
+        Args:
+            tasks: the batch.
+            find_echoes: asked of what passed everything before novelty, by who knows the prompt.
         """
         verdicts = self._screen(tasks)
+        if find_echoes:
+            passed = [number for number, verdict in enumerate(verdicts) if verdict.keep]
+            for number, echo in zip(passed, find_echoes([tasks[number] for number in passed]), strict=True):
+                if echo:
+                    verdicts[number] = Verdict(keep=False, rule=ECHO, detail=echo)
         passed = [number for number, verdict in enumerate(verdicts) if verdict.keep]
         if not passed:
             return verdicts

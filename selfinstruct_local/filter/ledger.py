@@ -1,7 +1,8 @@
 """`selfinstruct filter --run`: decides a run again from its ledger, under other rules, with no engine.
 
 What the parser refused stands, and so does a bare instruction that a profile turned away before its worked case was
-asked for: there is no whole task to decide. Everything else is decided anew, in job order, rejects included.
+asked for: there is no whole task to decide. So does an echo, for the prompt is not at hand. Everything else is decided
+anew, in job order, rejects included.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +14,8 @@ from typing import Any
 from selfinstruct_local.filter.contamination import CONTAMINATED
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
 from selfinstruct_local.filter.files import FilterCounts
-from selfinstruct_local.filter.rules import RULE_SETS
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.filter.limits import DEFAULT_LIMITS
+from selfinstruct_local.filter.rulesets import PUBLISHED, RULE_SETS, rule_set
 from selfinstruct_local.filter.verify import DecisionLog
 from selfinstruct_local.language import LANGUAGES
 from selfinstruct_local.recordio import RecordWriter, open_writer
@@ -26,7 +27,14 @@ from selfinstruct_local.tasks import Task
 JOBS = 512
 DECIDED_HERE = frozenset(
     {"", NOT_NOVEL, CONTAMINATED}
-    | {rule.name for name in RULE_SETS for lang in LANGUAGES for rule in rule_set(name, lang)}
+    | {
+        rule.name
+        for lang in LANGUAGES
+        for name in RULE_SETS
+        if lang == "en" or name not in PUBLISHED
+        # With a limit of confidence, for without one that rule is left out.
+        for rule in rule_set(name, lang, DEFAULT_LIMITS._replace(min_confidence=0.0))
+    }
 )
 
 

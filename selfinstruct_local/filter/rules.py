@@ -2,11 +2,11 @@
 
 Each rule looks at one task and says what it saw when it refuses. The instruction rules and their constants
 are those of the published programs: Self-Instruct (Wang et al. 2023, bootstrap_instructions.py) and Stanford
-Alpaca (Taori et al. 2023, generate_instruction.py); the others catch what small models write. For Chinese, whose
-texts have no spaces, see rules_zh.py. The lists here are the definition; screen.py finds in bulk what surely passes.
+Alpaca (Taori et al. 2023, generate_instruction.py); the others catch what small models write, and more of those are in
+faults.py, scripts.py, repetition.py and measured.py. For Chinese, whose texts have no spaces, see rules_zh.py.
+rulesets.py makes sets of them; screen.py finds in bulk what surely passes.
 """
 
-import operator
 import re
 import string
 from collections.abc import Callable, Iterable
@@ -17,6 +17,7 @@ from selfinstruct_local.tasks import KEPT, Task, Verdict
 MIN_WORDS = 4
 MAX_WORDS = 150
 PROGRAM = "Write a program"
+EMPTY_OUTPUT = "empty_output"
 SELF_INSTRUCT_UNSUITABLE = (
     "image",
     "images",
@@ -34,11 +35,6 @@ SELF_INSTRUCT_UNSUITABLE = (
 )
 ALPACA_UNSUITABLE = (*SELF_INSTRUCT_UNSUITABLE, "video", "audio", "music", "flowchart", "diagram")
 UNSUITABLE = {"alpaca": ALPACA_UNSUITABLE, "self-instruct": SELF_INSTRUCT_UNSUITABLE}
-
-# A text is degenerate when one run of words fills this share of it by standing again and again.
-REPETITION_SHARE = 0.5
-REPETITION_MIN_WORDS = 12
-REPETITION_MAX_PHRASE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +62,35 @@ def _too_long(task: Task) -> str | None:
     return f"{words} words, at most {MAX_WORDS} wanted" if words > MAX_WORDS else None
 
 
-def _unsuitable_word(phrases: Iterable[str]) -> Callable[[Task], str | None]:
-    phrases = tuple(phrases)
-    # "image" stands in every text in which "images" does.
-    parts = tuple(each for each in phrases if not any(other in each for other in phrases if other != each))
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, phrases))})\b", re.IGNORECASE)
+class UnsuitableWord:
+    """The check that an instruction has none of the words of what text cannot give.
 
-    def check(task: Task) -> str | None:
+    Attributes:
+        phrases: the words, and phrases of several.
+    """
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        self.phrases = tuple(phrases)
+        # "image" stands in every text in which "images" does.
+        self._parts = tuple(
+            each for each in self.phrases if not any(other in each for other in self.phrases if other != each)
+        )
+        self._pattern = re.compile(rf"\b({'|'.join(map(re.escape, self.phrases))})\b", re.IGNORECASE)
+
+    def __call__(self, task: Task) -> str | None:
+        """The word that stands in the instruction of `task`, or None."""
         text = task.instruction
         # The pattern decides; that none of the phrases stands anywhere tells much faster that it cannot match. Beyond
         # ASCII, letters may match others in another case, so there the pattern is asked at once.
         if text.isascii():
             lowered = text.lower()
-            for part in parts:
+            for part in self._parts:
                 if part in lowered:
                     break
             else:
                 return None
-        match = pattern.search(text)
+        match = self._pattern.search(text)
         return f"asks for what text cannot give: {match[0]!r}" if match else None
-
-    return check
 
 
 def _asks_for_program(task: Task) -> str | None:
@@ -127,64 +131,7 @@ def _output_is_instruction(task: Task) -> str | None:
     return None
 
 
-def degenerate_repetition(
-    cut: Callable[[str], list[str]], least: int, longest: int, *, characters: int
-) -> Callable[[Task], str | None]:
-    """The check that no input or output is mostly one phrase over and over.
-
-    Args:
-        cut: gives the words of a text.
-        least: texts of fewer words pass.
-        longest: words of the longest phrase that is looked for.
-        characters: shorter texts cannot have `least` words and are not cut.
-    """
-
-    def check(task: Task) -> str | None:
-        for instance in task.instances:
-            for name, text in (("input", instance.input), ("output", instance.output)):
-                if len(text) < characters:
-                    continue
-                words = cut(text)
-                share = repeated_share(words, least, longest) if _could_loop(words, least, longest) else 0.0
-                if share > REPETITION_SHARE:
-                    return f"{share:.0%} of an {name} is one phrase over and over"
-        return None
-
-    return check
-
-
-def _could_loop(words: list[str], least: int = REPETITION_MIN_WORDS, longest: int = REPETITION_MAX_PHRASE) -> bool:
-    """Whether a phrase could fill over half of `words`; asked first, it spares nearly all texts the search.
-
-    A run over more than half of the words goes through the middle one, which then stands a few words earlier too. And
-    each word of the run stands earlier, so the words are not mostly different.
-    """
-    if len(words) < least:
-        return False
-    middle = len(words) // 2
-    if words[middle] not in words[max(0, middle - longest) : middle]:
-        return False
-    return len(set(words)) < len(words) * (1 - REPETITION_SHARE)
-
-
-def repeated_share(words: list[str], least: int = REPETITION_MIN_WORDS, longest: int = REPETITION_MAX_PHRASE) -> float:
-    """The largest share of `words` that one phrase covers by following itself, in [0, 1].
-
-    Phrases of 1 to `longest` words are tried; the first time a phrase stands does not count. Texts under `least`
-    words give 0. O(longest * n) for n words.
-    """
-    total = len(words)
-    if total < least:
-        return 0.0
-    run = 0
-    for period in range(1, longest + 1):
-        # One byte a word: 1 where the word is the one a period before.
-        repeats = bytes(map(operator.eq, words[period:], words))
-        run = max(run, *map(len, repeats.split(b"\0")))
-    return run / total
-
-
-_INSTRUCTION_RULES = (
+INSTRUCTION_RULES = (
     Rule("too_short", _too_short),
     Rule("too_long", _too_long),
     Rule("asks_for_program", _asks_for_program),
@@ -193,35 +140,19 @@ _INSTRUCTION_RULES = (
 )
 # These hold in every language.
 INSTANCE_RULES = (
-    Rule("empty_output", _empty_output),
+    Rule(EMPTY_OUTPUT, _empty_output),
     Rule("input_is_output", _input_is_output),
     Rule("output_is_instruction", _output_is_instruction),
 )
-_REPETITION = Rule(
-    "degenerate_repetition",
-    # So many words need that many characters and a space between each two.
-    degenerate_repetition(
-        str.split, REPETITION_MIN_WORDS, REPETITION_MAX_PHRASE, characters=2 * REPETITION_MIN_WORDS - 1
-    ),
-)
 
-RULE_SETS: dict[str, tuple[Rule, ...]] = {
-    **{
-        name: (
-            *_INSTRUCTION_RULES,
-            Rule("unsuitable_word", _unsuitable_word(phrases)),
-            *INSTANCE_RULES,
-            _REPETITION,
-        )
-        for name, phrases in UNSUITABLE.items()
-    },
-    # The published decisions and no more: an empty output passes.
-    **{
-        dated: (*_INSTRUCTION_RULES, Rule("unsuitable_word", _unsuitable_word(UNSUITABLE[name])))
-        for dated, name in (("alpaca-2023", "alpaca"), ("self-instruct-2022", "self-instruct"))
-    },
-    "none": (),
-}
+
+def published_rules(name: str) -> tuple[Rule, ...]:
+    """The instruction rules of a published program.
+
+    Args:
+        name: a key of `UNSUITABLE`.
+    """
+    return (*INSTRUCTION_RULES, Rule("unsuitable_word", UnsuitableWord(UNSUITABLE[name])))
 
 
 def apply_rules(rules: Iterable[Rule], task: Task) -> Verdict:

@@ -15,7 +15,8 @@ import string
 import unicodedata
 from collections.abc import Callable, Iterable
 
-from selfinstruct_local.filter.rules import INSTANCE_RULES, UNSUITABLE, Rule, degenerate_repetition
+from selfinstruct_local.filter.repetition import Repetition
+from selfinstruct_local.filter.rules import UNSUITABLE, Rule
 from selfinstruct_local.tasks import Task
 
 # Not 4 * 1.6: four characters can be a whole request (翻译此句, "translate this sentence"); three (写首诗, "write a
@@ -115,21 +116,33 @@ def _unsuitable_word(in_chinese: Iterable[str], in_english: Iterable[str]) -> Ca
     return check
 
 
-def _rules(name: str) -> tuple[Rule, ...]:
+def letters(text: str) -> list[str]:
+    """The tokens of `text` that are of letters alone."""
+    return [token for token in tokens(text) if token.isalpha()]
+
+
+def chinese_rules(name: str) -> tuple[Rule, ...]:
+    """The instruction rules of a published program, in Chinese.
+
+    Args:
+        name: a key of `UNSUITABLE`.
+    """
     return (
         Rule("too_short", _too_short),
         Rule("too_long", _too_long),
         Rule("asks_for_program", _asks_for_program),
         Rule("starts_with_punctuation", _starts_with_punctuation),
         Rule("unsuitable_word", _unsuitable_word(_IN_CHINESE[name], UNSUITABLE[name])),
-        *INSTANCE_RULES,
-        Rule(
-            "degenerate_repetition",
-            degenerate_repetition(
-                tokens, REPETITION_MIN_TOKENS, REPETITION_MAX_PHRASE, characters=REPETITION_MIN_TOKENS
-            ),
-        ),
     )
 
 
-RULE_SETS_ZH: dict[str, tuple[Rule, ...]] = {**{name: _rules(name) for name in UNSUITABLE}, "none": ()}
+def chinese_repetition(limit: float) -> Repetition:
+    """The check of repetition, with the bounds of Chinese."""
+    return Repetition(
+        tokens,
+        REPETITION_MIN_TOKENS,
+        REPETITION_MAX_PHRASE,
+        characters=REPETITION_MIN_TOKENS,
+        limit=limit,
+        letters=letters,
+    )

@@ -11,53 +11,59 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
 - asks_for_program: how it starts.
 - starts_with_punctuation, starts_with_non_ascii: the first character is no letter and no digit.
 - unsuitable_word: a word of letters, digits and underscores is the first word of a phrase, in any case.
+- missing_input: the input is blank, and a word is one that points.
 - input_is_output, output_is_instruction: texts that are equal but for case and white space around them have the same
   words, so the sums of their words' hashes are equal.
-- degenerate_repetition: where a phrase of up to 8 words follows itself over more than half of a text, more than half
-  of the words stand among the 8 before them too.
+- refusal: the first word of letters of the output is one with which a refusal begins.
+- placeholder: a bracket or an angle bracket stands in the input or output, or `lorem` in the output.
+- cut_off: an output begins with a 1, ends with a colon, or has a backtick; or there is white space at either end.
+- asks_back: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an equals sign.
+- foreign_script: an output has a letter beyond ASCII.
+- degenerate_repetition: where a phrase of up to 8 words follows itself over more than a share of a text, more than that
+  share of the words stand among the 8 before them too. Where pieces that stood before fill more than a share of an
+  output, less than the rest of its words of letters are different.
+- unsure, judged_low: something was measured; these two rules are asked at once.
+
+The facts of missing_input, refusal, placeholder, cut_off, asks_back, wrong_arithmetic, and of pieces that stood before,
+hold of several tasks in a hundred. Where nothing else makes such a task suspicious, that check alone is asked.
 
 Words are compared by 64-bit hashes, and a character beyond ASCII stands as a question mark: words that then look alike
-and are not send a task to the rules, and no more. Inputs and outputs with white space beyond ASCII, which would divide
-words too, or with the one such letter that is ASCII in lower case, go there at once.
+and are not send a task to the rules, and no more. Inputs and outputs with white space, letters or digits beyond ASCII,
+which would divide words or be of them, go there at once.
 
 Leans on: numpy, the word pass of the kernels.
 """
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selfinstruct_local.filter.faults import POINTERS, REFUSAL_OPENINGS, missing_input, placeholder, refusal
+from selfinstruct_local.filter.measured import JudgedLow, Unsure
+from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filter.rules import (
+    INSTANCE_RULES,
+    INSTRUCTION_RULES,
     MAX_WORDS,
-    MIN_WORDS,
     PROGRAM,
-    REPETITION_MAX_PHRASE,
-    REPETITION_MIN_WORDS,
-    REPETITION_SHARE,
-    RULE_SETS,
-    UNSUITABLE,
     Rule,
+    UnsuitableWord,
 )
+from selfinstruct_local.filter.rules import MIN_WORDS as MIN_INSTRUCTION_WORDS
+from selfinstruct_local.filter.scripts import ForeignScript
+from selfinstruct_local.filter.unfinished import OFFERING, asks_back, cut_off, wrong_arithmetic
 from selfinstruct_local.kernels.vocabulary import split
 from selfinstruct_local.tasks import Task
 
-# The rules that the facts above speak of. A set that gains another is asked rule by rule until it stands here too.
+# The checks that the facts above speak of; those with settings of their own are told by `_facts`. Rules that have
+# another among them are asked one by one until it stands here too.
 COVERED = frozenset(
-    {
-        "too_short",
-        "too_long",
-        "asks_for_program",
-        "starts_with_punctuation",
-        "starts_with_non_ascii",
-        "unsuitable_word",
-        "empty_output",
-        "input_is_output",
-        "output_is_instruction",
-        "degenerate_repetition",
-    }
+    {*(rule.refuses for rule in (*INSTRUCTION_RULES, *INSTANCE_RULES)), missing_input, refusal, placeholder}
+    | {cut_off, asks_back, wrong_arithmetic}
 )
 FEW = 32  # for so few tasks the rules are as fast, and need no compiled kernel
 
@@ -78,24 +84,50 @@ _BETWEEN_SPACES = _table(lambda character: not character.isspace())
 _WORD_CHARACTERS = _table(lambda character: character.isalnum() or character == "_")
 
 
-# White space beyond ASCII, and the Kelvin sign, the only other character whose lower case is ASCII.
-_search_odd = re.compile(r"[^\S\x00-\x7f]|\u212a").search
+_LETTERS = _table(str.isalpha)
+_NO_REPETITION = Repetition(str.split, MIN_WORDS, MAX_PHRASE, characters=0, limit=1.0, letters=latin_letters)
+_FIRST = frozenset("1 \t\r\n\f\v\x1c\x1d\x1e\x1f")
+_LAST = frozenset(": \t\r\n\f\v\x1c\x1d\x1e\x1f")
+_SLOT_BRACKETS = np.zeros(_BYTES, np.bool_)
+_SLOT_BRACKETS[list(b"[<")] = True
+
+# What is beyond ASCII and not a mark or sign of these ranges: there are no white space, letters and digits in them.
+_search_odd = re.compile("[^\x00-\x7f\u00a1-\u00a9\u00ab-\u00b1\u2010-\u2027\u2030-\u205e\u20a0-\u20bf]").search
+
+_Unclear: TypeAlias = tuple[tuple[Callable[[Task], str | None], NDArray[np.bool_]], ...]
+
+
+class _Facts(NamedTuple):
+    """What is looked for in place of asking some rules.
+
+    Attributes:
+        first_words: hashes of the first words of unsuitable phrases, uint64[n].
+        pointers: hashes of the words of which one stands where an instruction points at something, uint64[n].
+        repetition: the check of that name.
+        measured: the rules about what was measured, which are asked.
+    """
+
+    first_words: NDArray[np.uint64]
+    pointers: NDArray[np.uint64]
+    repetition: Repetition
+    measured: tuple[Rule, ...]
 
 
 def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
-    """Tells of each task whether it is certain, without asking them, that none of `rules` refuses it.
+    """Tells of each task whether it is certain, without asking most of them, that none of `rules` refuses it.
 
-    False says nothing. It is all that comes for rules other than the published sets, and for a handful of tasks.
+    False says nothing. It is all that comes for rules that are not covered, and for a handful of tasks.
     """
     sure = [False] * len(tasks)
-    first_words = _first_words(tuple(rules)) if len(tasks) >= FEW else None
-    if first_words is None:
+    facts = _facts(tuple(rules)) if len(tasks) >= FEW else None
+    if facts is None:
         return sure
     numbers: list[int] = []
     instructions: list[str] = []
     inputs: list[str] = []
     outputs: list[str] = []
-    for number, (instruction, instances, _, _, _, _) in enumerate(tasks):
+    for number, task in enumerate(tasks):
+        instruction, instances, _, _, _, measures = task
         if len(instances) == 1:
             ((given, output),) = instances
             if (
@@ -104,6 +136,7 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
                 and not instruction.startswith(PROGRAM)
                 and (given.isascii() or not _search_odd(given))
                 and (output.isascii() or not _search_odd(output))
+                and (not measures or all(rule.refuses(task) is None for rule in facts.measured))
             ):
                 numbers.append(number)
                 instructions.append(instruction)
@@ -111,33 +144,83 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
                 outputs.append(output)
     if not numbers:
         return sure
-    suspects = _suspects([*instructions, *inputs, *outputs], len(numbers), first_words)
+    suspects, unclear = _suspects([*instructions, *inputs, *outputs], len(numbers), facts)
     for number, suspect in zip(numbers, suspects.tolist(), strict=True):
         sure[number] = not suspect
+    for refuses, rows in unclear:
+        for row in np.flatnonzero(rows & ~suspects).tolist():
+            number = numbers[row]
+            if sure[number]:
+                sure[number] = refuses(tasks[number]) is None
     return sure
 
 
-def _suspects(texts: list[str], tasks: int, first_words: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether one of the facts about words holds, bool[tasks]; `texts` are all instructions, inputs, then outputs."""
+def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.bool_], _Unclear]:
+    """Whether one of the facts about words holds, bool[tasks]; and the checks that are asked alone where theirs holds.
+
+    `texts` are all instructions, inputs, then outputs.
+    """
     data = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8)  # a byte a character
     bounds = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=bounds[1:])
     hashes, offsets = _words(data, bounds, _BETWEEN_SPACES)
     counts = np.diff(offsets)
-    words, _, words_of_output = counts.reshape(3, tasks)
+    words, words_of_input, words_of_output = counts.reshape(3, tasks)
     of_instruction, of_input, of_output = _sums(hashes, offsets).reshape(3, tasks)
 
     repeated = np.zeros(hashes.size, np.bool_)
-    for back in range(1, REPETITION_MAX_PHRASE + 1):
+    for back in range(1, MAX_PHRASE + 1):
         repeated[back:] |= hashes[back:] == hashes[:-back]  # may look into the text before, and then says too much
-    loops = (counts >= REPETITION_MIN_WORDS) & (_sums(repeated, offsets) > REPETITION_SHARE * counts)
+    loops = (counts >= MIN_WORDS) & (_sums(repeated, offsets) > facts.repetition.limit * counts)
     _, input_loops, output_loops = loops.reshape(3, tasks)
 
     words_in, offsets_in = _words(data, bounds[: tasks + 1], _WORD_CHARACTERS)
-    suspect: NDArray[np.bool_] = _sums(np.isin(words_in, first_words), offsets_in) > 0
-    suspect |= (words < MIN_WORDS) | (words > MAX_WORDS) | (words_of_output == 0)
+    suspect: NDArray[np.bool_] = _has_any(words_in, offsets_in, facts.first_words)
+    suspect |= (words < MIN_INSTRUCTION_WORDS) | (words > MAX_WORDS) | (words_of_output == 0)
     suspect |= (of_input == of_output) | (of_instruction == of_output) | input_loops | output_loops
-    return suspect
+    points = (words_of_input == 0) & _has_any(words_in, offsets_in, facts.pointers)
+
+    letters, offsets = _words(data, bounds[2 * tasks :], _LETTERS)
+    recurs = _may_recur(letters, offsets, facts.repetition.limit)
+    opens = np.zeros(tasks, np.bool_)
+    if letters.size:
+        first = letters[np.minimum(offsets[:-1], letters.size - 1)]  # of a later text where there is none
+        opens = np.isin(first, _hashes(REFUSAL_OPENINGS))
+    slots = _has_any(letters, offsets, _hashes(("lorem",)))
+    brackets = bounds[tasks] + np.flatnonzero(_SLOT_BRACKETS[data[bounds[tasks] :]])
+    slots[(np.searchsorted(bounds[tasks:], brackets, "right") - 1) % tasks] = True
+    outputs = texts[2 * tasks :]
+    breaks = np.fromiter((text[:1] in _FIRST or text[-1:] in _LAST for text in outputs), np.bool_, tasks)
+    breaks |= _has_byte(data, bounds[2 * tasks :], b"`")
+    return suspect, (
+        (missing_input, points),
+        (refusal, opens),
+        (placeholder, slots),
+        (cut_off, breaks),
+        (asks_back, _has_byte(data, bounds[2 * tasks :], b"?") | _has_any(letters, offsets, _hashes(OFFERING))),
+        (wrong_arithmetic, _has_byte(data, bounds[2 * tasks :], b"=")),
+        (facts.repetition.recurs, recurs),
+    )
+
+
+def _has_byte(data: NDArray[np.uint8], bounds: NDArray[np.int64], byte: bytes) -> NDArray[np.bool_]:
+    """Whether a text, from one of `bounds` to the next, has that byte, bool[texts]."""
+    has = np.zeros(bounds.size - 1, np.bool_)
+    found = bounds[0] + np.flatnonzero(data[bounds[0] : bounds[-1]] == byte[0])
+    has[np.searchsorted(bounds, found, "right") - 1] = True
+    return has
+
+
+def _may_recur(letters: NDArray[np.uint64], offsets: NDArray[np.int64], limit: float) -> NDArray[np.bool_]:
+    """Whether so few words of a text are different that pieces which stood before may fill more than `limit` of it."""
+    counts = np.diff(offsets)
+    # Different words are counted in one sorted row of (text, hash); hashes that agree in 40 bits make them fewer.
+    keys = np.repeat(np.arange(counts.size, dtype=np.uint64) << np.uint64(40), counts) | (letters >> np.uint64(24))
+    keys.sort()
+    new = np.ones(keys.size, np.bool_)
+    new[1:] = keys[1:] != keys[:-1]
+    may: NDArray[np.bool_] = (counts >= MIN_WORDS) & (_sums(new, offsets) < (1 - limit) * counts)
+    return may
 
 
 def _words(
@@ -160,11 +243,38 @@ def _sums(values: NDArray[np.uint64] | NDArray[np.bool_], offsets: NDArray[np.in
     return sums
 
 
+def _has_any(values: NDArray[np.uint64], offsets: NDArray[np.int64], wanted: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether a text has one of the words, bool[texts]."""
+    has: NDArray[np.bool_] = _sums(np.isin(values, wanted), offsets) > 0
+    return has
+
+
 @functools.cache
-def _first_words(rules: tuple[Rule, ...]) -> NDArray[np.uint64] | None:
-    """The hashes of the first words of the phrases that `rules` refuse; None for rules that are no published set."""
-    for name, phrases in UNSUITABLE.items():
-        if rules == RULE_SETS[name] and {rule.name for rule in rules} <= COVERED:
-            data = " ".join(phrase.split()[0] for phrase in phrases).encode("ascii")
-            return _words(np.frombuffer(data, np.uint8), np.array([0, len(data)]), _WORD_CHARACTERS)[0]
-    return None
+def _hashes(words: tuple[str, ...]) -> NDArray[np.uint64]:
+    """The hashes of words of ASCII letters, uint64[len(words)]."""
+    data = " ".join(words).encode("ascii")
+    return _words(np.frombuffer(data, np.uint8), np.array([0, len(data)]), _WORD_CHARACTERS)[0]
+
+
+@functools.cache
+def _facts(rules: tuple[Rule, ...]) -> _Facts | None:
+    """What to look for in place of asking `rules`; None where a rule is not covered."""
+    phrases: Iterable[str] = ()
+    repetition = _NO_REPETITION
+    measured = []
+    for rule in rules:
+        match rule.refuses:
+            case UnsuitableWord():
+                phrases = rule.refuses.phrases
+            case Repetition(cut=str.split, least=least, longest=longest, letters=letters) if (
+                letters is latin_letters and least == MIN_WORDS and longest == MAX_PHRASE
+            ):
+                repetition = rule.refuses
+            case ForeignScript(lang="en"):
+                pass
+            case Unsure() | JudgedLow():
+                measured.append(rule)
+            case check if check not in COVERED:
+                return None
+    first_words = tuple(phrase.split()[0] for phrase in phrases)
+    return _Facts(_hashes(first_words), _hashes(POINTERS), repetition, tuple(measured)) if rules else None

@@ -1,9 +1,11 @@
 """Decides jobs: what a job made goes through rules and novelty, and what passes joins the pool."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 
 from selfinstruct_local.filter.decide import Decider
+from selfinstruct_local.filter.echo import echoes
 from selfinstruct_local.filter.rules import Rule
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.kernels import NoveltyIndex, TokenizerName
@@ -27,6 +29,8 @@ class Acceptance:
         seeds: Sequence[Task],
         pool: StoredPool,
         pool_instructions: Iterable[str],
+        *,
+        max_echo: float | None = None,
     ) -> None:
         """Builds the novelty index over seeds and pool.
 
@@ -37,9 +41,12 @@ class Acceptance:
             seeds: compared with, never shown in an export.
             pool: grows by what is accepted.
             pool_instructions: of the tasks in it, in its order.
+            max_echo: ROUGE-L F above which an output echoes its prompt; None leaves that alone.
         """
         self.pool = pool
         self._seeds = seeds
+        self._max_echo = max_echo
+        self._tokenizer: TokenizerName = tokenizer
         index = NoveltyIndex(threshold=threshold, tokenizer=tokenizer)
         index.add([seed.instruction for seed in seeds])
         rest = iter(pool_instructions)
@@ -53,9 +60,11 @@ class Acceptance:
         Those carry no neighbour yet: the index proves them novel without looking for it. See `score`.
         """
         tasks = [draft.task._replace(id=candidate_id(job.number, position)) for position, draft in enumerate(drafts)]
-        verdicts = iter(
-            self._decider.decide([task for task, draft in zip(tasks, drafts, strict=True) if not draft.rule])
-        )
+        read = [task for task, draft in zip(tasks, drafts, strict=True) if not draft.rule]
+        find_echoes = None
+        if self._max_echo is not None:
+            find_echoes = partial(echoes, shown=job.shown, limit=self._max_echo, tokenizer=self._tokenizer)
+        verdicts = iter(self._decider.decide(read, find_echoes))
         candidates = []
         for position, (task, draft) in enumerate(zip(tasks, drafts, strict=True)):
             if draft.rule:
@@ -87,6 +96,8 @@ class Acceptance:
             )
 
     def _id(self, position: int) -> str:
-        """The id of the task whose instruction stands at `position` of the index."""
+        """The id of the task whose instruction stands at `position` of the index; none for -1, before the first."""
+        if position < 0:
+            return ""
         seeds = len(self._seeds)
         return self._seeds[position].id if position < seeds else self.pool.id(position - seeds)

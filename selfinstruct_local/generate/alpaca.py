@@ -4,12 +4,16 @@ After Stanford Alpaca (Taori et al. 2023): a few whole tasks are shown and the m
 for a handful at a time, lets one of the shown tasks come from the pool, and reads what came back tolerantly.
 """
 
+import json
 from collections.abc import Sequence
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Sampling
-from selfinstruct_local.generate.job import Draft, Job, Steps
-from selfinstruct_local.generate.parse import parse_task_blocks
+from selfinstruct_local.generate.asking import array_schema, ask, object_schema, schema_text
+from selfinstruct_local.generate.job import Job, Steps
+from selfinstruct_local.generate.parse import FIELDS, parse_task_blocks
+from selfinstruct_local.generate.parse_json import parse_task_objects
+from selfinstruct_local.generate.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task
@@ -19,34 +23,66 @@ class AlpacaProfile:
     """See the module."""
 
     name = "alpaca"
+    summary = "whole tasks in one call, some shown from the pool, read tolerantly"
+    defects_kept: tuple[str, ...] = ()
     demonstrations = 3
     shows_whole_tasks = True
     machine_made = 1
 
     def __init__(self, settings: DecidingSettings) -> None:
-        self._wording = WORDINGS[settings.lang]
-        self.prompts = (f"alpaca{self._wording.suffix}",)
-        self._template = load_prompt(self.prompts[0])
-        last = self.demonstrations + settings.tasks_per_prompt
+        words = self._wording = WORDINGS[settings.lang]
+        self._format = settings.prompt_format
+        self._structured = settings.structured
+        self._steering = Steering(settings)
+        self._wanted = settings.tasks_per_prompt
+        base = "alpaca_json" if self._structured else "alpaca"
+        # A base model goes on by itself; in a chat, somebody has to ask for it. The JSON prompt asks in both.
+        asks = ["alpaca_chat"] if self._format == "chat" and not self._structured else []
+        self.prompts = tuple(f"{name}{words.suffix}" for name in (base, *asks))
+        self._template, *self._asks = map(load_prompt, self.prompts)
+        last = self.demonstrations + self._wanted
+        schema = array_schema(object_schema(*FIELDS), least=self._wanted, most=self._wanted)
         self._sampling = Sampling(
             temperature=settings.temperature,
             top_p=settings.top_p,
             max_tokens=settings.max_tokens,
-            stop=(self._wording.heading(last + 1),),
+            stop=() if self._structured else (words.heading(last + 1),),
+            json_schema=schema_text(schema) if self._structured else "",
         )
 
     def steps(self, job: Job) -> Steps:
         """One request, whose completion holds the tasks."""
-        shown = job.demonstrate(self.demonstrations, machine_made=self.machine_made, stage="tasks")
-        (completion,) = yield [job.request("tasks", 0, self._prompt(shown), self._sampling)]
-        drafts: list[Draft] = parse_task_blocks(completion)
-        return drafts
+        shown = self._steering.demonstrate(job, self.demonstrations, machine_made=self.machine_made, stage="tasks")
+        requests = self._steering.requests(job, self._wording)
+        opening = "" if self._structured else self._opening()
+        prompt = self._json_prompt(shown, requests) if self._structured else self._prompt(shown, requests)
+        (completion,) = yield [ask(job, "tasks", 0, prompt, opening, self._sampling, self._format)]
+        return parse_task_objects(completion) if self._structured else parse_task_blocks(completion)
 
-    def _prompt(self, shown: Sequence[Task]) -> str:
+    def _opening(self) -> str:
+        """What the model goes on from."""
+        words = self._wording
+        return f"{words.heading(self.demonstrations + 1)}\n{words.mark(words.instruction)}"
+
+    def _prompt(self, shown: Sequence[Task], requests: Sequence[str]) -> str:
         blocks = [self._block(number, task) for number, task in enumerate(shown, start=1)]
-        return self._template.substitute(demonstrations="\n\n".join(blocks), next_number=self.demonstrations + 1)
+        first = self.demonstrations + 1
+        last = self.demonstrations + self._wanted
+        asks = [template.substitute(next_number=first, last_number=last) for template in self._asks]
+        return self._template.substitute(demonstrations="\n\n".join([*blocks, *requests, *asks]), next_number=first)
+
+    def _json_prompt(self, shown: Sequence[Task], requests: Sequence[str]) -> str:
+        lines = [json.dumps(dict(zip(FIELDS, _texts(task), strict=True)), ensure_ascii=False) for task in shown]
+        array = "[\n" + ",\n".join(lines) + "\n]"
+        # The array that is wanted begins on a line of its own, as the one that is shown.
+        return self._template.substitute(demonstrations="\n\n".join([array, *requests]), count=self._wanted) + "\n"
 
     def _block(self, number: int, task: Task) -> str:
         words = self._wording
-        fields = ((words.instruction, task.instruction), (words.input, task.input), (words.output, task.output))
-        return "\n".join([words.heading(number), *(words.field(name, value) for name, value in fields)])
+        names = (words.instruction, words.input, words.output)
+        lines = [words.field(name, value) for name, value in zip(names, _texts(task), strict=True)]
+        return "\n".join([words.heading(number), *lines])
+
+
+def _texts(task: Task) -> tuple[str, str, str]:
+    return task.instruction, task.input, task.output

@@ -1,11 +1,13 @@
 """From settings to an engine: which model, and what answers for it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from selfinstruct_local.config import GenerateSettings
+from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine.base import Engine
 from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.serve import API_KEY_VARIABLE
@@ -30,6 +32,11 @@ class ChosenModel:
     served: str | None = None
     adapter: Path | None = None
 
+    @property
+    def chats(self) -> bool:
+        """Whether it is known to have a chat template."""
+        return self.folder is not None and self.folder.has_chat_template
+
     def facts(self) -> dict[str, str | None]:
         """What a run notes of it; fingerprints decide, the path does not."""
         return {
@@ -37,6 +44,39 @@ class ChosenModel:
             "model_fingerprint": self.folder.fingerprint if self.folder else f"served as {self.served}",
             "adapter_fingerprint": adapter_fingerprint(self.adapter) if self.adapter else None,
         }
+
+
+def fit_to_model(
+    settings: GenerateSettings, model: ChosenModel, config: Path | None, flags: Mapping[str, Any]
+) -> GenerateSettings:
+    """The settings with what was left open decided by the model: profile and prompt format.
+
+    Args:
+        settings: as `config` and `flags` give them.
+        model: a chat model if its tokenizer has a chat template.
+        config: the YAML file they come from.
+        flags: the flags they come from.
+
+    Raises:
+        WrongUseError: chat is asked for, and the model is known to have no template for it.
+    """
+    left_open = {
+        name: value
+        for name, value in (
+            ("profile", "magpie" if model.chats else "alpaca"),
+            ("prompt_format", "chat" if model.chats else "completion"),
+        )
+        if name not in settings.model_fields_set
+    }
+    fitted = load_settings(GenerateSettings, config, {**flags, **left_open}) if left_open else settings
+    if fitted.prompt_format == "chat" and model.folder is not None and not model.chats:
+        what = "--profile magpie" if fitted.profile == "magpie" else "--prompt-format chat"
+        message = (
+            f"{what}: {model.folder.path.name} has no chat template; name a chat model, or use --profile alpaca "
+            "with --prompt-format completion"
+        )
+        raise WrongUseError(message)
+    return fitted
 
 
 def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenModel:
@@ -76,6 +116,7 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path) -> Engine:
             settings=settings.engine,
             max_model_len=settings.max_model_len,
             api_key=os.environ.get(API_KEY_VARIABLE),
+            folder=model.folder.path if model.folder else None,
         )
     if model.folder is None:
         message = "a model that is only served cannot be loaded here; name its folder with --model"

@@ -90,6 +90,11 @@ class Meter:
         return (self._ended or time.monotonic()) - self._began
 
     @property
+    def requests(self) -> int:
+        """Completions received in all stages."""
+        return sum(each.requests for each in self.stages.values())
+
+    @property
     def completion_tokens(self) -> int:
         """Tokens written in all stages."""
         return sum(each.completion_tokens for each in self.stages.values())

@@ -1,14 +1,15 @@
 """Reads tasks out of what a model wrote. Whatever it wrote, the answer is drafts, never an exception.
 
 The text is taken as it comes: headings may be missing or misnumbered, fields may be missing, and `###`, numbers
-or field names in the middle of a line are text. A field begins where its name begins a line, in any language that
-prompts are written in.
+or field names in the middle of a line are text. See parse_fields.py for what a field is, parse_cases.py for the worked
+cases of tasks that are known, parse_json.py for completions that are JSON.
 """
 
 import re
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.parse_fields import Block, heading_pattern, read_blocks, without_rule
 from selfinstruct_local.generate.wording import COLON, WORDINGS, any_of
 from selfinstruct_local.tasks import Instance, Task
 
@@ -16,27 +17,26 @@ MALFORMED = "malformed"
 UNFINISHED = "unfinished"
 REFUSED_PROMPT = "prompt_too_long"
 
-TWICE = "twice"  # beside the fields of a block: the name of one that came a second time
-
 NO_INPUT = frozenset(
     {"", "none", "n/a", "na", "no input", "noinput", "null", "not applicable", "-", "无", "没有", "无输入", "不需要"}
 )
 
-_TASK = any_of("task")
-# `### Task 5`, with or without its number, or `Task 5` alone on its line.
-_HEADING = re.compile(
-    rf"^(?:#{{1,6}}[ \t]*(?:{_TASK})[ \t]*\d*|[ \t]*(?:{_TASK})[ \t]+\d+)[ \t]*(?:{COLON}|\.)?[ \t]*$",
-    re.IGNORECASE | re.MULTILINE,
+FIELDS = ("instruction", "input", "output")
+
+_HEADING = heading_pattern("task")
+# `Task 5` without `###` may be a line of an output; where an instruction follows, it is none.
+_INSTRUCTION_NEXT = re.compile(
+    rf"\s*+[#*_ \t]*+(?:\d++[.)][ \t]*+)?+[*_]*+(?:{any_of('instruction')})s?[*_]*+[ \t]*+{COLON}",
+    re.IGNORECASE | re.ASCII,
 )
-_FIELD = re.compile(
-    rf"^[ \t]*(?:\d+\.[ \t]*)?({any_of('instruction', 'input', 'output')})s?[ \t]*{COLON}",
-    re.IGNORECASE | re.MULTILINE,
+_NUMBER = re.compile(
+    r"^[ \t]*+[*_]{0,3}+\d++[ \t]*+[.)\N{IDEOGRAPHIC COMMA}\N{FULLWIDTH FULL STOP}\N{FULLWIDTH RIGHT PARENTHESIS}]"
+    r"[*_]{0,3}+[ \t]*+",
+    re.MULTILINE,
 )
-# The field that a name means, whatever its language.
-_FIELD_NAMES = {
-    getattr(wording, name).lower(): name for wording in WORDINGS.values() for name in ("instruction", "input", "output")
-}
-_NUMBER = re.compile(r"^[ \t]*\d+[ \t]*[.)][ \t]*", re.MULTILINE)
+# What no text file and no database should hold: control characters but tab and line break (U+0085 is one too), and
+# halves of surrogate pairs.
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 _DETAIL_CHARACTERS = 80
 
 
@@ -56,6 +56,39 @@ def cut_short(completion: Completion) -> bool:
     return completion.finish_reason is not FinishReason.STOP
 
 
+def unix_lines(text: str) -> str:
+    """The text with one kind of line end, for those that Windows and old Macs know."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text in one line, for a detail."""
+    return " ".join(text[: 4 * _DETAIL_CHARACTERS].split())[:_DETAIL_CHARACTERS].rstrip()
+
+
+def presentable(draft: Draft) -> Draft:
+    """The draft, refused if it holds a character that no text should hold; U+FFFD then stands for each of those."""
+    task = draft.task
+    texts = [task.instruction, draft.detail, *(text for each in task.instances for text in each)]
+    found = next(filter(None, map(_UNFIT.search, texts)), None)
+    if found is None:
+        return draft
+    instances = tuple([Instance(*map(_without_unfit, each)) for each in task.instances])
+    task = task._replace(instruction=_without_unfit(task.instruction), instances=instances)
+    if draft.rule:
+        return Draft(task, draft.rule, _without_unfit(draft.detail))
+    return Draft(task, MALFORMED, f"holds U+{ord(found[0]):04X}, which is no text")
+
+
+def _without_unfit(text: str) -> str:
+    return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def refused_prompt(completion: Completion) -> Draft:
+    """The draft that counts a prompt that was too long for the model."""
+    return Draft(Task(""), REFUSED_PROMPT, f"{completion.prompt_tokens} tokens leave no room in the context")
+
+
 def parse_task_blocks(completion: Completion) -> list[Draft]:
     """Tasks out of a completion that continues `### Task n` / `Instruction:`.
 
@@ -63,46 +96,43 @@ def parse_task_blocks(completion: Completion) -> list[Draft]:
     dropped when the text was cut short.
     """
     if completion.finish_reason is FinishReason.REFUSED:
-        detail = f"{completion.prompt_tokens} tokens leave no room in the context"
-        return [Draft(Task(""), REFUSED_PROMPT, detail)]
-    blocks = _blocks("Instruction:" + completion.text)
-    drafts = [_draft(fields) for fields in blocks]
-    if drafts and cut_short(completion):
+        return [refused_prompt(completion)]
+    drafts = [_draft(block) for block in _blocks(unix_lines(completion.text), torn=cut_short(completion))]
+    return finished(drafts, completion)
+
+
+def finished(drafts: list[Draft], completion: Completion) -> list[Draft]:
+    """The drafts as they are handed on: the last one refused if it is torn, and always one that says what was there."""
+    if not drafts:
+        drafts = [Draft(Task(""), MALFORMED, f"no instruction: {excerpt(completion.text)}")]
+    if cut_short(completion):
         drafts[-1] = drafts[-1]._replace(rule=UNFINISHED, detail=f"cut short ({completion.finish_reason.value})")
-    return drafts
+    return list(map(presentable, drafts))
 
 
-def _blocks(text: str) -> list[dict[str, str]]:
-    blocks: list[dict[str, str]] = []
-    for section in _HEADING.split(text):
-        fields: dict[str, str] = {}
-        marks = list(_FIELD.finditer(section))
-        ends = [mark.start() for mark in marks[1:]] + [len(section)]
-        for mark, end in zip(marks, ends, strict=False):
-            name = _FIELD_NAMES[mark[1].lower()]
-            value = section[mark.end() : end]
-            if name == "instruction" and fields:
-                blocks.append(fields)
-                fields = {}
-            # Which of two outputs is the output, or whether one quotes a field, nobody can tell.
-            if name in fields:
-                fields[TWICE] = name
-            else:
-                fields[name] = value
-        if fields:
-            blocks.append(fields)
-    return blocks
+def _blocks(text: str, *, torn: bool) -> list[Block]:
+    # Some write the heading and the name again that the prompt wrote for them.
+    if not _HEADING.match(begun := text.lstrip()) and not _INSTRUCTION_NEXT.match(begun):
+        begun = f"Instruction:{text}"
+    sections = []
+    start = 0
+    for heading in _HEADING.finditer(begun):
+        if "#" in heading[0] or _INSTRUCTION_NEXT.match(begun, heading.end()):
+            sections.append(without_rule(begun[start : heading.start()]))
+            start = heading.end()
+    blocks = [block for section in sections for block in read_blocks(section, FIELDS, torn=False)]
+    return blocks + read_blocks(begun[start:], FIELDS, torn=torn)
 
 
-def _draft(fields: dict[str, str]) -> Draft:
+def _draft(block: Block) -> Draft:
+    fields = block.fields
     instruction = clean_instruction(fields.get("instruction", ""))
     output = fields.get("output", "").strip()
     task = Task.single(instruction, clean_input(fields.get("input", "")), output)
     if not instruction:
-        shown = " ".join(" ".join(fields.values()).split())[:_DETAIL_CHARACTERS]
-        return Draft(task, MALFORMED, f"no instruction: {shown}")
-    if TWICE in fields:
-        return Draft(task, MALFORMED, f"field '{fields[TWICE]}' stands twice")
+        return Draft(task, MALFORMED, f"no instruction: {excerpt(' '.join(fields.values()))}")
+    if block.trouble:
+        return Draft(task, MALFORMED, block.trouble)
     if "output" not in fields:
         return Draft(task, MALFORMED, "no output")
     return Draft(task)
@@ -114,32 +144,24 @@ def parse_numbered_instructions(completion: Completion) -> list[Draft]:
     A list that was cut short loses its last item.
     """
     if completion.finish_reason is FinishReason.REFUSED:
-        return parse_task_blocks(completion)
-    items = [clean_instruction(item) for item in _NUMBER.split(completion.text)]
-    drafts = [Draft(Task(item)) for item in items if item]
-    if drafts and cut_short(completion):
-        drafts[-1] = drafts[-1]._replace(rule=UNFINISHED, detail=f"cut short ({completion.finish_reason.value})")
-    return drafts
+        return [refused_prompt(completion)]
+    items = [clean_instruction(_plain(item)) for item in _NUMBER.split(unix_lines(completion.text))]
+    return finished([Draft(Task(item)) for item in items if item], completion)
+
+
+def _plain(item: str) -> str:
+    """An item without the emphasis that stands around all of it."""
+    item = item.strip()
+    inner = item.strip("*")
+    return inner if item.startswith("**") and item.endswith("**") and "**" not in inner else item
 
 
 def parse_yes_no(completion: Completion) -> bool:
     """Whether the model said yes; anything else is a no, as published."""
-    return completion.text.strip().lower().startswith(tuple(wording.yes.lower() for wording in WORDINGS.values()))
+    said = completion.text.lstrip("*_\"' \t\n").lower()
+    return said.startswith(tuple(wording.yes.lower() for wording in WORDINGS.values()))
 
 
-def parse_worked_case(completion: Completion, second: str) -> tuple[str, str] | None:
-    """The two fields of a worked case, the first of whose names the prompt wrote; None when torn or missing.
-
-    Args:
-        completion: continues after the first name.
-        second: the field that must follow at the beginning of a line: `input` or `output`.
-    """
-    if completion.finish_reason is not FinishReason.STOP:
-        return None
-    parts = re.split(rf"\n(?:{any_of(second)}){COLON}", completion.text, maxsplit=1)
-    return (parts[0].strip(), parts[1].strip()) if len(parts) > 1 else None
-
-
-def with_instance(task: Task, instance: Instance, *, is_classification: bool) -> Task:
-    """The task with its worked case and its kind."""
-    return Task(task.instruction, (instance,), is_classification, task.id, task.lineage)
+def with_instances(task: Task, instances: tuple[Instance, ...], *, is_classification: bool) -> Task:
+    """The task with its worked cases and its kind."""
+    return task._replace(instances=instances, is_classification=is_classification)

@@ -1,22 +1,55 @@
 """The profiles by name, and the fingerprint of the prompts each uses."""
 
 import hashlib
+from typing import Any
 
-from selfinstruct_local.config import DecidingSettings, ProfileName
+from selfinstruct_local.config import DecidingSettings, GenerateSettings, ProfileName
 from selfinstruct_local.generate.alpaca import AlpacaProfile
 from selfinstruct_local.generate.job import Profile
+from selfinstruct_local.generate.judge import JudgedProfile
+from selfinstruct_local.generate.magpie import MagpieProfile
+from selfinstruct_local.generate.published import Alpaca2023Profile, SelfInstruct2022Profile
 from selfinstruct_local.generate.self_instruct import SelfInstructProfile
 from selfinstruct_local.prompts import load_prompt
 
-PROFILES: dict[ProfileName, type[AlpacaProfile | SelfInstructProfile]] = {
+PROFILES: dict[
+    ProfileName,
+    type[AlpacaProfile | SelfInstructProfile | MagpieProfile | Alpaca2023Profile | SelfInstruct2022Profile],
+] = {
     "alpaca": AlpacaProfile,
     "self-instruct": SelfInstructProfile,
+    "magpie": MagpieProfile,
+    "alpaca-2023": Alpaca2023Profile,
+    "self-instruct-2022": SelfInstruct2022Profile,
 }
 
 
 def make_profile(settings: DecidingSettings) -> Profile:
-    """The profile that the settings name."""
-    return PROFILES[settings.profile](settings)
+    """The profile that the settings name, with a judge over it if they ask for one."""
+    profile = PROFILES[settings.profile](settings)
+    return JudgedProfile(profile, settings) if settings.judge else profile
+
+
+def describe_profile(name: ProfileName) -> dict[str, Any]:
+    """What a person who chooses a profile wants to know of it, as JSON values.
+
+    Args:
+        name: a key of `PROFILES`.
+    """
+    profile = PROFILES[name]
+    # Validated, so that what the profile brings stands over the defaults.
+    settings = GenerateSettings.model_validate({"profile": name})
+    return {
+        "profile": name,
+        "summary": profile.summary,
+        "prompts": list(make_profile(settings).prompts),
+        "demonstrations": {"shown": profile.demonstrations, "of_them_machine_made": profile.machine_made},
+        "asks_for": {each: getattr(settings, each) for each in ("tasks_per_prompt", "instances_per_task")},
+        "sampling": {each: getattr(settings, each) for each in ("temperature", "top_p", "max_tokens")},
+        "rules": settings.rules,
+        "prompt_format": settings.prompt_format,
+        "defects_kept": list(profile.defects_kept),
+    }
 
 
 def prompts_fingerprint(profile: Profile) -> str:

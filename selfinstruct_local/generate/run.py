@@ -3,15 +3,17 @@
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from selfinstruct_local import __version__
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Completion, Engine
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.filter.rulesets import refuses_echoes, rule_set
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.profiles import make_profile
 from selfinstruct_local.generate.scheduler import Scheduler
@@ -22,6 +24,21 @@ from selfinstruct_local.taskfiles import alpaca_records
 from selfinstruct_local.tasks import Task
 
 EXPORT = "alpaca.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Jobs that are known beforehand: the run ends when all of them are decided, whatever was accepted.
+
+    Attributes:
+        profile: makes them.
+        jobs: how many there are.
+        make_acceptance: gives what decides them, from the pool.
+    """
+
+    profile: Profile
+    jobs: int
+    make_acceptance: Callable[[StoredPool], Acceptance]
 
 
 class Watcher(Protocol):
@@ -45,7 +62,7 @@ class Outcome:
     """How a session ended.
 
     Attributes:
-        reason: `done`, `barren` or `interrupted`.
+        reason: `done`, `barren`, `interrupted`, or the budget that is spent: `tokens`, `requests` or `minutes`.
         accepted: tasks this session accepted.
         meter: where its time went; None when no engine was needed.
     """
@@ -62,8 +79,12 @@ def run(
     start_engine: Callable[[], Engine],
     watcher: Watcher,
     interrupt: Interrupt,
+    *,
+    work: Work | None = None,
 ) -> Outcome:
     """Generates until `settings.num` tasks are accepted, nothing new comes, or a signal asks for an end.
+
+    With `work` it does that and no other: then `num`, `patience` and the profile of the settings say nothing.
 
     Whatever was stored before is used: completions are not asked for twice and decisions stand.
 
@@ -72,12 +93,15 @@ def run(
         sqlite3.Error: the disk is full or fails; `RunStore` explains it.
     """
     pool = store.pool()
-    before = len(pool)
-    if before >= settings.num:
+    before, spent = len(pool), store.totals()
+    done = spent.jobs >= work.jobs if work else before >= settings.num
+    ended = "done" if done else spent_budget(settings, spent.completion_tokens, spent.completions, 0)
+    accept = work.make_acceptance if work else partial(make_acceptance, store, settings, seeds)
+    if ended:
         if store.unscored():  # the last session ended before it came to that
-            make_acceptance(store, settings, seeds, pool).score(store, lambda: interrupt.signum is None)
+            accept(pool).score(store, lambda: interrupt.signum is None)
         export(store)
-        return Outcome("done")
+        return Outcome(ended)
     engine = start_engine()
     watcher.starting()
     versions = {"selfinstruct-local": __version__, "python": platform.python_version()}
@@ -86,12 +110,24 @@ def run(
     reason = "failed"
     try:
         # Done while the engine loads its model.
-        acceptance = make_acceptance(store, settings, seeds, pool)
-        scheduler = make_scheduler(store, settings, seeds, pool)
+        acceptance = accept(pool)
+        scheduler = make_scheduler(store, settings, seeds, pool, work)
         engine.wait_until_ready(lambda: interrupt.signum is None)
         watcher.started()
         meter = Meter(engine.capacity)
-        session = Session(number, store, settings, scheduler, acceptance, meter, watcher, interrupt)
+        session = Session(
+            number,
+            store,
+            settings,
+            scheduler,
+            acceptance,
+            meter,
+            watcher,
+            interrupt,
+            tokens_before=spent.completion_tokens,
+            requests_before=spent.completions,
+            jobs=work.jobs if work else None,
+        )
         reason = session.loop(engine)
         engine.close()
         acceptance.score(store, lambda: interrupt.signum is None)
@@ -102,29 +138,33 @@ def run(
     return Outcome(reason, len(pool) - before, meter)
 
 
-def make_scheduler(store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool) -> Scheduler:
+def make_scheduler(
+    store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool, work: Work | None = None
+) -> Scheduler:
     """The scheduler of a run where its decisions ended, with the completions that wait for theirs."""
     return Scheduler(
-        make_profile(settings),
+        work.profile if work else make_profile(settings),
         seeds=seeds,
         run_seed=settings.seed,
         window=settings.window or 1,
         pool=pool,
         pool_sizes=store.pool_sizes(),
         stored=store.undecided_completions(),
+        jobs=work.jobs if work else None,
     )
 
 
 def make_acceptance(store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool) -> Acceptance:
     """What decides the jobs of a run, with an index over seeds and pool."""
-    rules = rule_set(settings.rules, settings.lang)
+    rules = rule_set(settings.rules, settings.lang, settings.limits())
     tokenizer = TOKENIZERS[settings.lang]
-    return Acceptance(rules, settings.threshold, tokenizer, seeds, pool, store.pool_instructions())
+    max_echo = settings.max_echo if refuses_echoes(settings.rules) else None
+    return Acceptance(rules, settings.threshold, tokenizer, seeds, pool, store.pool_instructions(), max_echo=max_echo)
 
 
 @dataclass(slots=True)
 class Session:
-    """What the loop works with, and how long nothing was accepted."""
+    """What the loop works with, what earlier starts spent, and how long nothing was accepted."""
 
     number: int
     store: RunStore
@@ -134,6 +174,9 @@ class Session:
     meter: Meter
     watcher: Watcher
     interrupt: Interrupt
+    tokens_before: int = 0
+    requests_before: int = 0
+    jobs: int | None = None  # all there are, where that is known
     barren: int = 0  # jobs in a row without an accepted task
 
     def loop(self, engine: Engine) -> str:
@@ -173,7 +216,7 @@ class Session:
                 decided.append(decision)
                 accepted = any(candidate.verdict.keep for candidate in decision.candidates)
                 self.barren = 0 if accepted else self.barren + 1
-                if self._reason_to_end():
+                if self._end_reached():
                     break
         if not decided:
             return
@@ -183,11 +226,32 @@ class Session:
         self.watcher.decided(decided)
 
     def _reason_to_end(self) -> str:
+        reason = self._end_reached() or spent_budget(
+            self.settings,
+            self.tokens_before + self.meter.completion_tokens,
+            self.requests_before + self.meter.requests,
+            self.meter.elapsed,
+        )
+        return reason or ("interrupted" if self.interrupt.signum is not None else "")
+
+    def _end_reached(self) -> str:
+        """Whether the decisions so far are an end, wherever else they stand."""
+        if self.jobs is not None:
+            return "done" if self.scheduler.decided >= self.jobs else ""
         if len(self.acceptance.pool) >= self.settings.num:
             return "done"
         if self.barren >= self.settings.patience:
             return "barren"
-        return "interrupted" if self.interrupt.signum is not None else ""
+        return ""
+
+
+def spent_budget(settings: GenerateSettings, tokens: int, requests: int, seconds: float) -> str:
+    """The budget that is spent: `tokens` or `requests`, over all starts, or `minutes`, of this one; empty for none."""
+    if settings.token_budget is not None and tokens >= settings.token_budget:
+        return "tokens"
+    if settings.request_budget is not None and requests >= settings.request_budget:
+        return "requests"
+    return "minutes" if settings.minutes is not None and seconds >= settings.minutes * 60 else ""
 
 
 def export(store: RunStore) -> Path:

@@ -6,6 +6,7 @@ what a prompt shows depends on k alone, never on the order in which completions 
 order: one that is ready early waits for its turn.
 """
 
+import sys
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ MAX_TRIES = 3
 class Scheduler:
     """The source of requests for `Engine.generate`, and the keeper of the order of decisions.
 
-    Iterating gives the next request, or None when the window is full; it never ends by itself.
+    Iterating gives the next request, or None when the window is full or all jobs are open; it never ends by itself.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Scheduler:
         pool: Sequence[Task] = (),
         pool_sizes: Sequence[int] = (0,),
         stored: Mapping[RequestKey, Completion] | None = None,
+        jobs: int | None = None,
     ) -> None:
         """Starts a run, or takes one up again.
 
@@ -78,6 +80,7 @@ class Scheduler:
             pool: the accepted tasks, in order; grown by the caller before it settles a job.
             pool_sizes: its size after 0, 1, 2, ... decided jobs.
             stored: completions of jobs not decided yet, which are not asked for again.
+            jobs: how many there are; None for as many as it takes.
         """
         self._profile = profile
         self._seeds = seeds
@@ -86,6 +89,7 @@ class Scheduler:
         self._pool = pool
         self._pool_sizes = array("q", pool_sizes)
         self._stored = dict(stored or {})
+        self._jobs = sys.maxsize if jobs is None else jobs
         self._next_job = self.decided
         self._open: dict[int, _OpenJob] = {}
         self._ready: deque[Request] = deque()
@@ -100,7 +104,7 @@ class Scheduler:
         return self
 
     def __next__(self) -> Request | None:
-        while not self._ready and self._next_job < self.decided + self._window:
+        while not self._ready and self._next_job < min(self.decided + self._window, self._jobs):
             self._open_job(self._next_job)
             self._next_job += 1
         if not self._ready:

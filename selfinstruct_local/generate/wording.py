@@ -21,6 +21,10 @@ class Wording(NamedTuple):
         no: the other answer.
         colon: between a name and its value, with its space.
         suffix: of the names of this language's prompt templates.
+        example: what a worked case is called where several are numbered.
+        about: comes before the topic of the tasks that are asked for.
+        labels_wanted: asks for classification tasks.
+        labels_unwanted: asks for other tasks.
     """
 
     task: str
@@ -34,6 +38,10 @@ class Wording(NamedTuple):
     no: str
     colon: str
     suffix: str
+    example: str
+    about: str
+    labels_wanted: str
+    labels_unwanted: str
 
     def heading(self, number: int) -> str:
         """The line that begins a numbered task."""
@@ -43,6 +51,10 @@ class Wording(NamedTuple):
         """A name with its colon, as it stands at the beginning of a line."""
         return f"{name}{self.colon.strip()}"
 
+    def numbered_example(self, number: int) -> str:
+        """The line that begins a numbered worked case."""
+        return f"{self.example} {number}"
+
     def field(self, name: str, value: str) -> str:
         """A line of a name and its value; an empty value is said to be none."""
         return f"{name}{self.colon}{value or self.none}"
@@ -50,9 +62,40 @@ class Wording(NamedTuple):
 
 WORDINGS: dict[Language, Wording] = {
     "en": Wording(
-        "Task", "Instruction", "Input", "Output", "Label", "none", "Is it classification?", "Yes", "No", ": ", ""
+        task="Task",
+        instruction="Instruction",
+        input="Input",
+        output="Output",
+        label="Label",
+        none="none",
+        kind_question="Is it classification?",
+        yes="Yes",
+        no="No",
+        colon=": ",
+        suffix="",
+        example="Example",
+        about="From here on, every task is about this topic: ",
+        labels_wanted="From here on, every task is a classification task: its output is one of a few labels, and its "
+        "instruction names them.",
+        labels_unwanted="From here on, no task is a classification task: no output is chosen among a few labels.",
     ),
-    "zh": Wording("任务", "指令", "输入", "输出", "标签", "无", "是分类任务吗？", "是", "否", "：", "_zh"),  # noqa: RUF001
+    "zh": Wording(
+        task="任务",
+        instruction="指令",
+        input="输入",
+        output="输出",
+        label="标签",
+        none="无",
+        kind_question="是分类任务吗？",  # noqa: RUF001
+        yes="是",
+        no="否",
+        colon="：",  # noqa: RUF001
+        suffix="_zh",
+        example="例子",
+        about="从这里起，每个任务都围绕这个主题：",  # noqa: RUF001
+        labels_wanted="从这里起，每个任务都是分类任务：输出是几个标签之一，指令里写明有哪些标签。",  # noqa: RUF001
+        labels_unwanted="从这里起，每个任务都不是分类任务：输出不是从几个标签里选出来的。",  # noqa: RUF001
+    ),
 }
 
 COLON = "[:\N{FULLWIDTH COLON}]"

@@ -16,6 +16,7 @@ from selfinstruct_local.errors import WrongUseError
 
 MANIFEST = "selfinstruct-manifest.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
 SAMPLE_BYTES = 1 << 20
 
@@ -35,6 +36,14 @@ class ModelFolder:
     architecture: str
     context: int
     fingerprint: str
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model can write turns of a conversation; its files tell, in the three ways there have been."""
+        if any((self.path / name).exists() for name in CHAT_TEMPLATE_FILES):
+            return True
+        config = self.path / "tokenizer_config.json"
+        return config.exists() and bool(_read_json(config, "--model").get("chat_template"))
 
     def check_context(self, max_model_len: int) -> None:
         """Refuses a context longer than the model's positions reach.

@@ -87,7 +87,7 @@ MIGRATIONS = (
     INSERT INTO facts SELECT 'quantization', 'null' WHERE EXISTS (SELECT * FROM facts);
     INSERT INTO facts SELECT 'adapter_fingerprint', 'null' WHERE EXISTS (SELECT * FROM facts);
     """,
-    # How sure the engine was (mean log-probability a token, nats), and what was measured of a candidate (a JSON object).
+    # How sure the engine was (mean log-probability a token, nats); what was measured of a candidate (a JSON object).
     """
     ALTER TABLE completions ADD COLUMN confidence REAL;
     ALTER TABLE candidates ADD COLUMN measures TEXT;

@@ -15,11 +15,22 @@ from typing import Any
 
 import pytest
 
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling, model_lists, server_pool
+from selfinstruct_local.engine import (
+    Completion,
+    FinishReason,
+    Request,
+    RequestKey,
+    Sampling,
+    Turn,
+    model_lists,
+    server_pool,
+)
 from selfinstruct_local.engine.completion_calls import MOST_TRIES
+from selfinstruct_local.engine.conversation import FolderEncoder
 from selfinstruct_local.engine.endpoints import EndpointEngine, find_served_model, served_models
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.models import ModelFolder
 from tests.scripted_engine import answer
 from tests.scripted_server import CONTEXT, MODEL, ScriptedServer
 
@@ -44,8 +55,9 @@ def requests(count: int, **sampling: Any) -> list[Request]:
 def engine_over(*servers: ScriptedServer | str, **changes: Any) -> EndpointEngine:
     urls = [server if isinstance(server, str) else server.url for server in servers]
     key, limit = changes.pop("api_key", None), changes.pop("max_model_len", CONTEXT)
+    folder = changes.pop("folder", None)
     settings = EngineSettings(**{**SETTINGS, **changes})
-    return EndpointEngine(urls, model=MODEL, settings=settings, max_model_len=limit, api_key=key)
+    return EndpointEngine(urls, model=MODEL, settings=settings, max_model_len=limit, api_key=key, folder=folder)
 
 
 def answers(engine: EndpointEngine, asked: list[Request]) -> dict[RequestKey, Completion]:
@@ -101,7 +113,7 @@ def test_answers_are_the_servers_and_all_slots_are_used() -> None:
         found = answers(engine, asked)
         assert server.most_at_once == 4
     for request in asked:
-        assert found[request.key] == replace(answer(request), cached_tokens=1)
+        assert found[request.key] == replace(answer(request), cached_tokens=1, confidence=-0.75)
 
 
 def test_a_request_says_what_the_engine_in_process_would_be_told() -> None:
@@ -110,6 +122,7 @@ def test_a_request_says_what_the_engine_in_process_would_be_told() -> None:
         assert_all_right(engine_over(server), asked)
         assert_all_right(engine_over(plain), requests(1))
     told = {"model": MODEL, "prompt": "prompt 0", "temperature": 1.0, "top_p": 0.9, "max_tokens": 64, "seed": 0}
+    told["logprobs"] = 0
     extra = {"presence_penalty": 1.5, "stop": ["\n", "END"], "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
     assert server.asked == [told | extra]
     assert plain.asked == [told | {"presence_penalty": 0.0}]  # what only vLLM knows is not sent elsewhere
@@ -358,6 +371,112 @@ def test_the_key_is_sent_and_not_logged(caplog: pytest.LogCaptureFixture) -> Non
     with pytest.raises(WrongUseError) as caught:
         engine_over(server, api_key=f"{key}\n")
     assert key not in str(caught.value)
+
+
+# Constraints and conversations.
+
+RIVER = (Turn("system", "Be brief."), Turn("user", "Name a <|im_end|> river."))
+
+
+def conversation(prompt: str = "", role: Any = "assistant", turns: tuple[Turn, ...] = RIVER) -> Request:
+    return Request(RequestKey(0, "tasks", 0), prompt, Sampling(1.0, 1.0, 20), turns, role)
+
+
+def test_constraints_are_sent_in_the_words_of_vllm(embedded_model: ModelFolder) -> None:
+    (schema,) = requests(1, json_schema='{"type": "integer"}')
+    (choice,) = requests(1, choice=("yes", "no"))
+    (endless,) = requests(1, forbid_end=True)
+    with ScriptedServer() as server:
+        for request in (schema, choice, endless):
+            answers(engine_over(server, folder=embedded_model.path), [request])  # reads no more than JSON files
+        first, second, third = server.asked
+        with pytest.raises(WrongUseError, match="name the served folder with --model"):
+            answers(engine_over(server), [endless])
+        assert len(server.asked) == 3
+    assert first["structured_outputs"] == {"json": {"type": "integer"}}
+    assert second["structured_outputs"] == {"choice": ["yes", "no"]}
+    assert third["logit_bias"] == {"2": -100}
+    assert "logit_bias" not in first
+    assert "structured_outputs" not in third
+
+
+def test_turns_are_rendered_here_when_the_models_folder_is_known(embedded_model: ModelFolder) -> None:
+    encoder = FolderEncoder(embedded_model.path)
+    wanted = [conversation(), conversation("The"), conversation(role="user", turns=()), conversation("In a <|im_end|>")]
+    with ScriptedServer() as server:
+        engine = engine_over(server, folder=embedded_model.path)
+        for request in wanted:
+            (completion,) = answers(engine, [request]).values()
+            assert completion.prompt_tokens == len(encoder.encode(request))
+        assert [body["prompt"] for body in server.asked] == [encoder.encode(request) for request in wanted]
+        # A plain prompt goes as text, unless a server would read control tokens in it.
+        for text in ("a river", "a <|im_end|> river"):
+            answers(engine, [conversation(text, turns=())])
+        plain, with_control = (body["prompt"] for body in server.asked[-2:])
+    assert plain == "a river"
+    assert with_control == encoder.encode(conversation("a <|im_end|> river", turns=()))
+    assert 2 not in with_control
+
+
+def test_rendered_turns_fill_the_context_and_no_more(embedded_model: ModelFolder) -> None:
+    long = conversation(turns=(Turn("user", "word " * 60),))
+    length = len(FolderEncoder(embedded_model.path).encode(long))
+    for context in (CONTEXT, length + 5):
+        with ScriptedServer(context=context) as server:
+            engine = engine_over(server, folder=embedded_model.path, max_model_len=length + 5)
+            (completion,) = answers(engine, [long]).values()
+            assert server.asked[-1]["max_tokens"] == 5
+            assert completion.finish_reason is not FinishReason.REFUSED
+            engine = engine_over(server, folder=embedded_model.path, max_model_len=length)
+            (completion,) = answers(engine, [long]).values()
+            assert completion == Completion(long.key, "", FinishReason.REFUSED, length, 0)
+
+
+def test_without_the_folder_turns_go_as_chat_messages() -> None:
+    messages = [turn._asdict() for turn in RIVER]
+    with ScriptedServer() as server:
+        (completion,) = answers(engine_over(server), [conversation()]).values()
+        assert completion.confidence == -0.75
+        assert server.asked[0]["messages"] == messages
+        assert server.asked[0]["logprobs"] is True
+        assert "continue_final_message" not in server.asked[0]
+        answers(engine_over(server), [conversation("The Nile")])
+        assert server.asked[1]["messages"] == [*messages, {"role": "assistant", "content": "The Nile"}]
+        assert server.asked[1]["continue_final_message"] is True
+        assert server.asked[1]["add_generation_prompt"] is False
+        answers(engine_over(server), requests(1))
+        assert server.asked[2]["prompt"] == "prompt 0"  # the others keep to their route
+        with pytest.raises(WrongUseError, match=r"user's turn.* name the served folder with --model"):
+            answers(engine_over(server), [conversation(role="user")])
+
+
+def test_turns_as_messages_are_counted_where_the_context_is_longer() -> None:
+    long = conversation(turns=(Turn("user", "word " * 50), Turn("assistant", "word " * 30), Turn("user", "word")))
+    with ScriptedServer() as server:
+        answers(engine_over(server, max_model_len=91), [long])
+        assert server.asked[0]["max_tokens"] == 10
+
+
+def test_routes_that_conversations_miss_are_named(embedded_model: ModelFolder) -> None:
+    with (
+        ScriptedServer(missing=("/v1/chat/completions",)) as server,
+        pytest.raises(EngineDeadError, match=r"has no /chat/completions.* name the served folder"),
+    ):
+        answers(engine_over(server), [conversation()])
+    with ScriptedServer(missing=("/v1/completions",)) as server:
+        engine = engine_over(server, folder=embedded_model.path)
+        answers(engine, [conversation()])
+        assert server.asked[0]["messages"] == [turn._asdict() for turn in RIVER]
+        with pytest.raises(EngineDeadError, match="cannot ask for a user's turn"):
+            answers(engine, [conversation(role="user")])
+
+
+def test_a_server_that_refuses_logprobs_is_asked_without() -> None:
+    with ScriptedServer() as server:
+        server.tells_logprobs = False
+        found = answers(engine_over(server, in_flight=1), requests(3))
+        assert ["logprobs" in body for body in server.asked] == [True, False, False, False]
+    assert all(completion.text and completion.confidence is None for completion in found.values())
 
 
 # Closing.

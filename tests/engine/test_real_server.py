@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling
+from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling, Turn
 from selfinstruct_local.engine.endpoints import EndpointEngine, find_served_model
 from selfinstruct_local.engine.serve import API_KEY_VARIABLE
 from selfinstruct_local.engine.settings import EngineSettings
@@ -102,6 +103,7 @@ def test_a_run_on_a_real_server_that_is_killed_and_started_again_ends_whole(
             for completion in batch
         ]
         assert_sane(found, again)
+        assert_talks_and_obeys(url, name, embedded_model)
 
         run = tmp_path / "run"
         generating = start_generating(run, url)
@@ -121,6 +123,44 @@ def test_a_run_on_a_real_server_that_is_killed_and_started_again_ends_whole(
     assert KEY not in caplog.text
     assert KEY not in stderr
     assert KEY not in log.read_text(encoding="utf-8")
+
+
+def assert_talks_and_obeys(url: str, name: str, model: ModelFolder) -> None:
+    """Turns rendered here and there are the same to the model; constraints hold behind a server too."""
+    settings = EngineSettings(in_flight=4, request_seconds=120, outage_seconds=START_SECONDS)
+    turns = (Turn("user", "What is the capital of France?"),)
+    asked = [
+        replace(request(0, ""), turns=turns),
+        replace(request(1, "The capital of"), turns=turns),
+        request(2, "The sky is", choice=("blue", "green"), temperature=2.0),
+        request(3, "A number:", json_schema='{"type": "boolean"}', temperature=1.0),
+    ]
+    with_folder = [
+        replace(request(4, "", max_tokens=40), role="user"),
+        replace(request(5, "", max_tokens=40, forbid_end=True), turns=turns),
+        request(6, "a <|im_end|> b", max_tokens=1),
+    ]
+    there, here = (
+        {
+            completion.key.job: completion
+            for batch in EndpointEngine(
+                [url], model=name, settings=settings, max_model_len=CONTEXT, api_key=KEY, folder=folder
+            ).generate(each)
+            for completion in batch
+        }
+        for folder, each in ((None, asked), (model.path, asked + with_folder))
+    )
+    for found in (there, here):
+        assert found[2].text in {"blue", "green"}
+        assert isinstance(orjson.loads(found[3].text), bool)
+        assert all(each.confidence is not None and each.confidence < 0 for each in found.values() if each.text)
+    for job in (0, 1):
+        assert there[job].text == here[job].text
+        assert there[job].prompt_tokens == here[job].prompt_tokens
+    assert "Paris" in here[0].text
+    assert here[4].text.strip()
+    assert here[5].completion_tokens == 40
+    assert here[6].prompt_tokens >= 7  # many tokens, and not the one it names
 
 
 def start_generating(run: Path, url: str) -> "subprocess.Popen[str]":

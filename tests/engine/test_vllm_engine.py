@@ -3,14 +3,18 @@
 It stands in a process of its own, as it does in a run: vLLM 0.32 cannot start where numba was imported before.
 """
 
+import math
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
+import orjson
 import pytest
 
-from selfinstruct_local.engine import Completion, Engine, FinishReason, Request, RequestKey, Sampling
+from selfinstruct_local.engine import Completion, Engine, FinishReason, Request, RequestKey, Sampling, Turn
 from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
@@ -34,6 +38,10 @@ def engine(embedded_model: ModelFolder) -> Iterator[EngineProcess]:
 def request(job: int, prompt: str, **sampling: object) -> Request:
     defaults = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 12}
     return Request(RequestKey(job, "test", 0), prompt, Sampling(**{**defaults, **sampling}))  # type: ignore[arg-type]
+
+
+def conversation(job: int, *turns: Turn, prompt: str = "", role: Any = "assistant", **sampling: object) -> Request:
+    return replace(request(job, prompt, **sampling), turns=turns, role=role)
 
 
 def answers(engine: Engine, requests: list[Request]) -> dict[int, Completion]:
@@ -85,6 +93,102 @@ def test_the_prefix_cache_serves_a_prompt_that_begins_alike(engine: Engine) -> N
     assert first.cached_tokens == 0
     assert second.cached_tokens is not None
     assert second.cached_tokens >= 128  # one block of the cache on a CPU; 16 tokens on a GPU
+
+
+def test_a_choice_is_one_of_the_choices(engine: Engine) -> None:
+    colours = ("red as a rose", "blue", "green")
+    found = answers(
+        engine,
+        [request(job, "The sky is", choice=colours, temperature=2.0, seed=job, max_tokens=20) for job in range(6)],
+    )
+    for completion in found.values():
+        assert completion.text in colours
+        assert completion.finish_reason is FinishReason.STOP
+
+
+def test_json_obeys_its_schema(engine: Engine) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"river": {"type": "string", "maxLength": 12}, "old": {"type": "boolean"}},
+        "required": ["river", "old"],
+        "additionalProperties": False,
+    }
+    text = orjson.dumps(schema).decode()
+    asked = [
+        conversation(
+            job, Turn("user", "Name a river, as JSON."), json_schema=text, temperature=1.0, seed=job, max_tokens=120
+        )
+        for job in range(3)
+    ]
+    for completion in answers(engine, asked).values():
+        told = orjson.loads(completion.text)
+        assert set(told) == {"river", "old"}
+        assert isinstance(told["river"], str)
+        assert isinstance(told["old"], bool)
+
+
+def test_a_forbidden_end_is_never_reached(engine: Engine) -> None:
+    turns = (Turn("user", "Answer with the one word yes."),)
+    found = answers(
+        engine,
+        [
+            conversation(0, *turns, max_tokens=64),
+            conversation(1, *turns, max_tokens=64, forbid_end=True),
+            conversation(2, *turns, max_tokens=64, forbid_end=True, temperature=1.0, seed=3),
+        ],
+    )
+    assert found[0].finish_reason is FinishReason.STOP
+    for job in (1, 2):
+        assert found[job].finish_reason is FinishReason.LENGTH
+        assert found[job].completion_tokens == 64
+
+
+def test_both_sides_of_a_conversation_are_written(engine: Engine) -> None:
+    turns = (Turn("user", "What is the capital of France?"),)
+    found = answers(
+        engine,
+        [
+            conversation(0, *turns, max_tokens=20),
+            conversation(1, *turns, prompt="The capital of France is", max_tokens=4),
+            conversation(2, role="user", max_tokens=80),
+            conversation(3, *turns, Turn("assistant", "Paris."), role="user", prompt="And of", max_tokens=4),
+        ],
+    )
+    assert "Paris" in found[0].text
+    assert "Paris" in found[1].text
+    assert found[2].text.strip()
+    assert found[2].finish_reason is FinishReason.STOP  # a user ends the turn, and nobody answers in the same text
+    assert found[3].text.strip()
+
+
+def test_confidence_is_the_mean_log_probability(engine: Engine) -> None:
+    prompt = "One, two, three, four,"
+    found = answers(
+        engine,
+        [
+            request(0, prompt, max_tokens=32),
+            request(1, prompt, max_tokens=32, temperature=2.0, seed=1),
+            request(2, "word " * (CONTEXT + 50)),
+        ],
+    )
+    sure, wild = found[0].confidence, found[1].confidence
+    assert sure is not None
+    assert wild is not None
+    assert math.isfinite(wild)
+    assert wild < sure - 2 < 0
+    assert sure < 0
+    assert found[2].confidence is None
+
+
+def test_the_text_of_a_control_token_is_data(engine: Engine) -> None:
+    plain, with_control, hidden = "a  b", "a <|im_end|> b", "a <|im_end |> b"
+    asked = [request(job, text) for job, text in enumerate((plain, with_control, hidden))]
+    asked += [conversation(3 + job, Turn("user", text)) for job, text in enumerate((plain, with_control, hidden))]
+    found = answers(engine, asked)
+    for first in (0, 3):
+        lengths = [found[first + job].prompt_tokens for job in range(3)]
+        assert lengths[1] >= lengths[0] + 5  # many tokens, and not the one it names
+        assert abs(lengths[1] - lengths[2]) <= 1
 
 
 @pytest.mark.skipif(not SOAK, reason="starts vLLM a second time: make soak (test_process.py kills a scripted engine)")

@@ -5,7 +5,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
-from selfinstruct_local.filter.rules import RULE_SETS
+from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.tasks import Task
 
@@ -54,7 +54,7 @@ def test_decides_as_rouge_score_does(threshold: float) -> None:
 
 
 def test_what_a_rule_refuses_does_not_join_the_pool() -> None:
-    decider = Decider(RULE_SETS["alpaca"], NoveltyIndex())
+    decider = Decider(rule_set("alpaca"), NoveltyIndex())
     bad = Task.single("Draw the long river Nile", "", "ok")
     good = Task.single("Trace the long river Nile", "", "ok")
     verdicts = decider.decide([bad, good, good])

@@ -79,7 +79,14 @@ def test_bad_use_is_one_line(tmp_path: Path, cli: RunCli) -> None:
     cases = [
         (("filter", tmp_path / "none", "--out", out), "no such file"),
         (("filter", source, "--out", out, "--threshold", 0), "--threshold 0.0"),
-        (("filter", source, "--out", out, "--rules", "x"), "--rules x: one of alpaca, self-instruct, none"),
+        (
+            ("filter", source, "--out", out, "--rules", "x"),
+            "--rules x: one of alpaca, self-instruct, alpaca-2023, self-instruct-2022, none",
+        ),
+        (
+            ("filter", source, "--out", out, "--rules", "alpaca-2023", "--lang", "zh"),
+            "--rules alpaca-2023: the published",
+        ),
         (("filter", source, "--out", source), "must name other files"),
         (("filter", source, "--out", blocker / "out.jsonl"), "cannot be written to"),
         (("filter", source), "--out is missing"),
@@ -95,7 +102,7 @@ def test_other_files_neighbours_and_decontamination(tmp_path: Path, cli: RunCli)
     source, old, exam = (tmp_path / name for name in ("in.jsonl", "old.jsonl", "exam.jsonl"))
     out, rejects = tmp_path / "out.jsonl", tmp_path / "rej.jsonl"
     leaked = "the quick brown fox jumps over the lazy dog near the old mill at dawn"
-    source.write_bytes(b"\n".join([*ROWS, record("Repeat this sentence word for word", f"Sure: {leaked}.")]))
+    source.write_bytes(b"\n".join([*ROWS, record("Repeat a sentence word for word", f"Sure: {leaked}.")]))
     old.write_bytes(record("Explain why the sky is so blue"))
     exam.write_bytes(record("Complete the sentence", leaked.upper()))
     flags = ("--against", old, "--decontaminate", exam, "--rejects", rejects, "--verify", 50)
@@ -104,7 +111,7 @@ def test_other_files_neighbours_and_decontamination(tmp_path: Path, cli: RunCli)
     assert "verified: 50 pairs and 3 decisions are those of rouge_score" in done.stdout
     reasons = {row["instruction"]: row["rejected"] for row in read_lines(rejects)}
     assert reasons["Explain why the sky looks blue"]["neighbor_file"] == str(old)
-    assert reasons["Repeat this sentence word for word"] == {
+    assert reasons["Repeat a sentence word for word"] == {
         "rule": "contaminated",
         "detail": "shares 3 13-gram(s) with the evaluation set",
         "row": 5,

@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.filter.rules import RULE_SETS
+from selfinstruct_local.filter.rulesets import RULE_SETS, rule_set
 from selfinstruct_local.store import RunStore
 from tests.conftest import RunCli
 from tests.filter.test_decide import published_greedy
@@ -124,4 +124,6 @@ def test_rule_names_and_parser_names_do_not_meet() -> None:
 
     names = {parse.MALFORMED, parse.UNFINISHED, parse.REFUSED_PROMPT}
     assert not names & DECIDED_HERE
-    assert {rule.name for rules in RULE_SETS.values() for rule in rules} < DECIDED_HERE
+    assert {rule.name for name in RULE_SETS for rule in rule_set(name)} < DECIDED_HERE
+    assert "unsure" in DECIDED_HERE
+    assert "echo" not in DECIDED_HERE

@@ -4,21 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.filter.rules import (
-    ALPACA_UNSUITABLE,
-    REPETITION_SHARE,
-    RULE_SETS,
-    _could_loop,
-    apply_rules,
-    repeated_share,
-)
+from selfinstruct_local.filter.rules import ALPACA_UNSUITABLE, apply_rules
+from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.tasks import Instance, Task
 
 LONG = " ".join(["word"] * 151)
 
 
 def rule_of(instruction: str, task_input: str = "", output: str = "An answer.", rules: str = "alpaca") -> str:
-    return apply_rules(RULE_SETS[rules], Task.single(instruction, task_input, output)).rule
+    return apply_rules(rule_set(rules), Task.single(instruction, task_input, output)).rule
 
 
 @pytest.mark.parametrize(
@@ -67,54 +61,17 @@ def test_instance_rules(task_input: str, output: str, rule: str) -> None:
 
 def test_every_instance_is_looked_at() -> None:
     task = Task("Name three long rivers", (Instance("", "fine"), Instance("x", "")))
-    assert apply_rules(RULE_SETS["alpaca"], task).rule == "empty_output"
+    assert apply_rules(rule_set("alpaca"), task).rule == "empty_output"
 
 
 def test_a_refusal_says_what_it_saw() -> None:
-    verdict = apply_rules(RULE_SETS["alpaca"], Task.single("Draw a large house now", "", "ok"))
+    verdict = apply_rules(rule_set("alpaca"), Task.single("Draw a large house now", "", "ok"))
     assert not verdict.keep
     assert "'Draw'" in verdict.detail
-
-
-@pytest.mark.parametrize(
-    ("words", "share"),
-    [
-        ("a " * 12, 11 / 12),
-        ("a b " * 6, 10 / 12),
-        ("a b c d e f g h i j k l", 0.0),
-        ("a " * 11, 0.0),
-        ("x y z " + "a " * 9, 8 / 12),
-    ],
-)
-def test_repeated_share(words: str, share: float) -> None:
-    assert repeated_share(words.split()) == pytest.approx(share)
-
-
-@given(st.lists(st.sampled_from("abc"), max_size=40), st.integers(1, 12), st.integers(0, 30))
-def test_what_is_asked_first_loses_no_loop(noise: list[str], period: int, times: int) -> None:
-    words = noise[:10] + noise[:period] * times + noise[10:]
-    if repeated_share(words) > REPETITION_SHARE:
-        assert _could_loop(words)
-
-
-def plain_repeated_share(words: list[str]) -> float:
-    best = 0
-    for period in range(1, 9):
-        for start in range(period, len(words)):
-            end = start
-            while end < len(words) and words[end] == words[end - period]:
-                end += 1
-            best = max(best, end - start)
-    return best / len(words) if len(words) >= 12 else 0.0
-
-
-@given(st.lists(st.sampled_from("abc"), max_size=40))
-def test_repeated_share_is_that_of_its_plain_twin(words: list[str]) -> None:
-    assert repeated_share(words) == plain_repeated_share(words)
 
 
 @given(st.text(alphabet="imageIMAGE ſK_x goto.", max_size=30))
 def test_unsuitable_words_are_those_of_the_published_pattern(text: str) -> None:
     pattern = re.compile(rf"\b({'|'.join(ALPACA_UNSUITABLE)})\b", re.IGNORECASE)
-    (rule,) = (rule for rule in RULE_SETS["alpaca"] if rule.name == "unsuitable_word")
+    (rule,) = (rule for rule in rule_set("alpaca") if rule.name == "unsuitable_word")
     assert (rule.refuses(Task(text)) is not None) == (pattern.search(text) is not None)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.filter.rules import RULE_SETS, apply_rules
+from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rules_zh import _ALPACA_UNSUITABLE, OPENING_MARKS, tokens
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.filter.rulesets import PUBLISHED, RULE_SETS, rule_set
 from selfinstruct_local.kernels import encode
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.taskfiles import read_tasks
@@ -21,14 +21,15 @@ def rule_of(instruction: str, task_input: str = "", output: str = ANSWER, rules:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_rule_hits_a_seed(lang: str) -> None:
-    for name, seed in itertools.product(RULE_SETS, read_tasks(seed_file(lang))):
+    sets = [name for name in RULE_SETS if lang == "en" or name not in PUBLISHED]
+    for name, seed in itertools.product(sets, read_tasks(seed_file(lang))):
         verdict = apply_rules(rule_set(name, lang), seed)
         assert verdict.keep, (name, seed.id, verdict)
 
 
 def test_what_there_are_no_rules_for_is_said() -> None:
     assert rule_set("none", "zh") == ()
-    for name, lang in (("gpt", "zh"), ("alpaca", "fr")):
+    for name, lang in (("gpt", "zh"), ("alpaca", "fr"), ("alpaca-2023", "zh")):
         with pytest.raises(ValueError, match=f"'{name}' for language '{lang}'"):
             rule_set(name, lang)
 

@@ -1,17 +1,20 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.filter.decide import Decider
-from selfinstruct_local.filter.rules import ALPACA_UNSUITABLE, RULE_SETS, Rule, apply_rules
+from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
+from selfinstruct_local.filter.rules import ALPACA_UNSUITABLE, Rule, apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.filter.screen import FEW, surely_kept
+from selfinstruct_local.filter.screen import FEW, _search_odd, surely_kept
 from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.taskfiles import read_tasks
 from selfinstruct_local.tasks import Instance, Task
 
-PUBLISHED = ("alpaca", "self-instruct")
+PUBLISHED = ("alpaca", "self-instruct", "alpaca-2023", "self-instruct-2022")
 GOOD = Task.single("Name three long rivers of Africa.", "", "The Nile, the Congo and the Niger.")
 
 # Texts near the edge of every rule: white space of all kinds, marks, letters that are ASCII only in another case.
@@ -19,6 +22,22 @@ word = st.one_of(
     st.sampled_from(
         ["a", "b", "Go", "to", "image", "Maps", "go_to", "e-file", "Write", "program", "\u212a", "\u017fo"]
     ),
+    st.sampled_from(
+        ["the following", "this sentence:", "below", "[Name]", "[Image", "<your", "a text>", "lorem ipsum dolor"]
+    ),
+    st.sampled_from(
+        [
+            "I'm sorry,",
+            "but I cannot",
+            "assist.",
+            "As an AI",
+            "you do not",
+            "your data.",
+            "\u4f60\u597d",
+            "\u043d\u0435\u0442",
+        ]
+    ),
+    st.sampled_from(["go on.", "go on\n", "* go on", "8. go", "\u2022 no", "\u00b2", "\u2026"]),
     st.text(alphabet="abé“_.\x1c\x85\xa0\u2003K\u212a", max_size=3),
 )
 text = st.builds(
@@ -30,8 +49,31 @@ text = st.builds(
 )
 long_text = st.builds(lambda n: "w " * n, st.sampled_from([11, 12, 149, 150, 151]))
 any_text = st.one_of(text, text, long_text, st.just("Name three long rivers"), st.just("name THREE long rivers "))
-instances = st.lists(st.builds(Instance, st.one_of(st.just(""), any_text), any_text), max_size=2).map(tuple)
-tasks = st.lists(st.builds(Task, any_text, instances), min_size=1, max_size=8)
+refusing = st.builds(
+    lambda opening, rest: opening + rest,
+    st.sampled_from(
+        ["I'm sorry, but I can't help", "_I cannot assist", "As an AI, I do not", "\u201cI am unable to create"]
+    ),
+    any_text,
+)
+looping = st.lists(st.sampled_from(["go on", "so we", "I do", "2", "a b c", "no"]), max_size=24).map("\n".join)
+output = st.one_of(any_text, any_text, refusing, looping)
+measures = st.one_of(
+    st.none(),
+    st.dictionaries(
+        st.sampled_from(["confidence", "output_confidence", "judge.clear"]), st.sampled_from([-2.0, 2.0, 4.0])
+    ),
+)
+instances = st.lists(st.builds(Instance, st.one_of(st.just(""), any_text), output), max_size=2).map(tuple)
+tasks = st.lists(st.builds(Task, any_text, instances, measures=measures), min_size=1, max_size=8)
+limits = st.builds(
+    Limits,
+    max_repetition=st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]),
+    max_foreign=st.sampled_from([0.0, 0.3]),
+    refuse_refusals=st.booleans(),
+    min_confidence=st.sampled_from([None, -1.0]),
+    min_output_confidence=st.sampled_from([None, -1.0]),
+)
 
 
 def screened(rules: tuple[Rule, ...], batch: list[Task]) -> list[bool]:
@@ -40,9 +82,9 @@ def screened(rules: tuple[Rule, ...], batch: list[Task]) -> list[bool]:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-@given(batch=tasks)
-def test_what_is_sure_the_rules_keep(name: str, batch: list[Task]) -> None:
-    rules = rule_set(name)
+@given(batch=tasks, limits=limits)
+def test_what_is_sure_the_rules_keep(name: str, batch: list[Task], limits: Limits) -> None:
+    rules = rule_set(name, "en", limits)
     for task, sure in zip(batch, screened(rules, batch), strict=True):
         if sure:
             assert apply_rules(rules, task).keep
@@ -62,14 +104,14 @@ def test_nearly_every_plain_task_is_sure(name: str) -> None:
     plain = [task for task in seeds if task.instruction.isascii()]
     rules = rule_set(name)
     assert all(apply_rules(rules, task).keep for task in plain)
-    assert sum(surely_kept(rules, plain)) > 0.95 * len(plain) > 100
+    assert sum(surely_kept(rules, plain)) > 0.9 * len(plain) > 100
 
 
 @pytest.mark.parametrize("phrase", ALPACA_UNSUITABLE)
 @pytest.mark.parametrize("around", ["We {}", "We saw the ({}), twice", "{} and so on now", "Is it a {}?"])
 def test_no_unsuitable_word_is_sure(phrase: str, around: str) -> None:
     task = GOOD._replace(instruction=around.format(phrase.capitalize()))
-    assert screened(RULE_SETS["alpaca"], [task]) == [False]
+    assert screened(rule_set("alpaca"), [task]) == [False]
 
 
 @pytest.mark.parametrize(
@@ -90,16 +132,34 @@ def test_no_unsuitable_word_is_sure(phrase: str, around: str) -> None:
         GOOD._replace(instances=(Instance("", "und für und für " * 8),)),
         Task.single("Name KKKK and its kin", "", "name \u212a\u212a\u212a\u212a and its kin"),
         Task(""),
+        GOOD._replace(instruction="Shorten the following sentence"),
+        GOOD._replace(instances=(Instance("", "I'm sorry, but I can't help with that."),)),
+        GOOD._replace(instances=(Instance("[Map of Africa]", "The Nile."),)),
+        GOOD._replace(instances=(Instance("", "The Nile, says [Your Name]."),)),
+        GOOD._replace(instances=(Instance("", "\u0414\u0430, \u044d\u0442\u043e \u041d\u0438\u043b."),)),
+        GOOD._replace(instances=(Instance("", "The Nile.\nThe Niger.\nThe Volta.\nThe Congo.\n" * 4),)),
+        GOOD._replace(measures={"judge.clear": 2.0}),
     ],
 )
 def test_what_a_rule_might_refuse_is_not_sure(task: Task) -> None:
-    assert screened(RULE_SETS["alpaca"], [task, GOOD]) == [False, True]
+    assert screened(rule_set("alpaca"), [task, GOOD]) == [False, True]
 
 
-def test_a_rule_that_is_new_in_a_set_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    more = (*RULE_SETS["alpaca"], Rule("no_rivers", lambda task: "a river" if "river" in task.instruction else None))
-    monkeypatch.setitem(RULE_SETS, "alpaca", more)
+def test_a_rule_that_is_new_in_a_set_is_asked() -> None:
+    more = (*rule_set("alpaca"), Rule("no_rivers", lambda task: "a river" if "river" in task.instruction else None))
     assert surely_kept(more, [GOOD] * FEW) == [False] * FEW
+
+
+def test_what_was_measured_is_looked_at() -> None:
+    rules = rule_set("alpaca", "en", DEFAULT_LIMITS._replace(min_confidence=-1.0))
+    sure = GOOD._replace(measures={"confidence": -0.5, "judge.clear": 4.0})
+    assert screened(rules, [sure, sure._replace(measures={"confidence": -1.5})]) == [True, False]
+
+
+def test_no_white_space_letter_or_digit_is_among_the_marks_that_are_not_odd() -> None:
+    known = [each for each in map(chr, range(0x80, 0x110000)) if not _search_odd(each)]
+    assert len(known) > 100
+    assert not [each for each in known if each.isspace() or re.match(r"\w", each)]
 
 
 def test_the_kelvin_sign_is_the_only_letter_that_lowers_into_ascii() -> None:
@@ -107,10 +167,10 @@ def test_the_kelvin_sign_is_the_only_letter_that_lowers_into_ascii() -> None:
     assert [each for each in beyond if each.lower().isascii()] == ["\u212a"]
 
 
-def test_rules_that_were_not_published_are_asked() -> None:
+def test_rules_that_are_not_covered_are_asked() -> None:
     batch = [GOOD] * FEW
-    assert surely_kept(RULE_SETS["alpaca"], batch) == [True] * FEW
-    assert surely_kept(RULE_SETS["alpaca"][1:], batch) == [False] * FEW
+    for name in PUBLISHED:
+        assert surely_kept(rule_set(name), batch) == [True] * FEW
     assert surely_kept(rule_set("alpaca", "zh"), batch) == [False] * FEW
     assert surely_kept((), batch) == [False] * FEW
-    assert surely_kept(RULE_SETS["alpaca"], [Task("", (Instance("", ""),))] * FEW) == [False] * FEW
+    assert surely_kept(rule_set("alpaca"), [Task("", (Instance("", ""),))] * FEW) == [False] * FEW

@@ -1,24 +1,37 @@
+import sqlite3
+import time
+from collections.abc import Callable
+
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
-from selfinstruct_local.generate.job import Job
+from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.parse import (
     clean_input,
     clean_instruction,
     parse_numbered_instructions,
     parse_task_blocks,
-    parse_worked_case,
     parse_yes_no,
 )
+from selfinstruct_local.generate.parse_cases import (
+    parse_case_objects,
+    parse_worked_case,
+    parse_worked_cases,
+    with_case,
+    with_cases,
+)
+from selfinstruct_local.generate.parse_json import parse_task_objects
 from selfinstruct_local.generate.profiles import make_profile
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.language import Language
 from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.store.records import instances_to_json
 from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.tasks import Instance, Task
 
 
 def completion(text: str, reason: FinishReason = FinishReason.STOP) -> Completion:
@@ -166,6 +179,275 @@ def test_what_a_prompt_shows_is_what_the_parser_reads(lang: Language, profile: s
     assert case.prompt.endswith(words.mark(words.label))
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "**{}:** {}",
+        "**{}**: {}",
+        "**{}: {}**",
+        "*{}:* {}",
+        "__{}__: {}",
+        "### {}: {}",
+        "### **{}:** {}",
+        "4. **{}:** {}",
+        "{}：{}",
+        "  {} : {}",
+        "{}:{}",
+    ],
+)
+def test_names_of_fields_come_in_many_forms(form: str) -> None:
+    names = (("Instruction", "Name a *long* river."), ("Input", "Asia, 5_000 km"), ("Output", "The **Lena**, 4 km"))
+    text = "\n".join(form.format(name, value) for name, value in names)
+    (draft,) = parse_task_blocks(completion(f"\n\n### Task 4\n{text}"))
+    assert draft == Draft(Task.single("Name a *long* river.", "Asia, 5_000 km", "The **Lena**, 4 km"))
+
+
+def test_emphasis_of_a_value_stays() -> None:
+    text = "写一句话。\n**输入**：无\n**输出**：**秋**风起"
+    assert parse_task_blocks(completion(text)) == [Draft(Task.single("写一句话。", "", "**秋**风起"))]
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_line_ends_of_other_systems_are_read(end: str) -> None:
+    assert parse_task_blocks(completion(TWO.replace("\n", end))) == parse_task_blocks(completion(TWO))
+
+
+def test_what_the_prompt_wrote_may_be_written_again() -> None:
+    for again in ("### Task 4\nInstruction:", "\nInstruction:", "### Task 7\nInstruction:"):
+        assert parse_task_blocks(completion(again + TWO)) == parse_task_blocks(completion(TWO))
+
+
+def test_a_rule_between_tasks_is_no_text() -> None:
+    ruled = TWO.replace("\n\n### Task 5", "\n\n---\n\n### Task 5")
+    assert parse_task_blocks(completion(ruled)) == parse_task_blocks(completion(TWO))
+
+
+@pytest.mark.parametrize(
+    ("output", "detail"),
+    [
+        ("Ask like this:\n2. Input: x", "field 'input' stands twice"),
+        ("Ask like this:\n**Output:** x", "field 'output' stands twice"),
+        ("Ask like this:\nInstruction: Name a lake.\n\n", "field 'instruction' stands in its 'output'"),
+        ("Ask like this:\nInstruction: Name a lake.\nInput: none\nOutput: y", "field 'instruction' stands in its"),
+        ("Two steps\nInstruction: Name a lake.\nInput: none", "field 'instruction' stands in its 'output'"),
+    ],
+)
+def test_an_output_that_quotes_a_field_is_refused(output: str, detail: str) -> None:
+    text = f" Write a prompt.\nInput: none\nOutput: {output}\n\n### Task 5\nInstruction: Sort\nOutput: a"
+    first, *_, last = parse_task_blocks(completion(text))
+    assert first.rule == "malformed"
+    assert detail in first.detail
+    assert last == Draft(Task.single("Sort", "", "a"))
+
+
+def test_a_field_without_its_input_that_quotes_one_is_refused() -> None:
+    (draft,) = parse_task_blocks(completion(" Write a prompt.\nOutput: Ask:\n2. Input: x"))
+    assert (draft.rule, draft.detail) == ("malformed", "field 'input' stands after 'output'")
+
+
+def test_a_torn_task_without_a_heading_says_nothing_of_the_one_before() -> None:
+    text = " Name a river.\nInput: none\nOutput: Lena\n\nInstruction: Name a la"
+    first, second = parse_task_blocks(completion(text, FinishReason.LENGTH))
+    assert (first.rule, second.rule) == ("", "unfinished")
+
+
+def test_lines_that_look_like_headings_are_text_unless_a_task_follows() -> None:
+    text = " Plan my day.\nInput: none\nOutput: Two things.\n\nTask 1\nSleep.\n\nTask 2\nEat.\n\n### Task 5\n"
+    (draft,) = parse_task_blocks(completion(text))
+    assert draft == Draft(Task.single("Plan my day.", "", "Two things.\n\nTask 1\nSleep.\n\nTask 2\nEat."))
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\x7f", "\x90", "\ud800"])
+def test_what_is_no_text_is_refused_and_can_be_stored(character: str) -> None:
+    written = [
+        parse_task_blocks(completion(f" Name{character} a river.\nInput: none\nOutput: x"))[0],
+        parse_task_blocks(completion(f" Name a river.\nInput: none\nOutput: x{character}"))[0],
+        parse_numbered_instructions(completion(f" Name {character}a river."))[0],
+        parse_task_objects(completion(f'[{{"instruction": "Name", "input": "{character}", "output": "x"}}]'))[0],
+        parse_task_objects(completion(f'[{{"input": "", "output": "x{character}"}}]'))[0],
+        with_case(
+            Draft(Task("Name")), completion(f" a{character}\nOutput: b"), is_classification=False, structured=False
+        ),
+    ]
+    store = sqlite3.connect(":memory:")
+    for draft in written:
+        assert draft.rule == "malformed"
+        assert draft.detail == f"holds U+{ord(character):04X}, which is no text" or "no instruction" in draft.detail
+        assert character not in draft.task.instruction + draft.task.output + draft.detail
+        store.execute("SELECT ?, ?", (instances_to_json(draft.task.instances), draft.task.instruction))
+
+
+def test_a_list_may_be_numbered_in_other_ways() -> None:
+    drafts = parse_numbered_instructions(completion(" **Name a river.**\r\n**10.** Sort\n11、Sum\n12．Add\n13）Eat\n"))
+    assert [draft.task.instruction for draft in drafts] == ["Name a river.", "Sort", "Sum", "Add", "Eat"]
+    (draft,) = parse_numbered_instructions(completion("\n10. \n11."))
+    assert (draft.rule, draft.detail) == ("malformed", "no instruction: 10. 11.")
+
+
+ARRAY = (
+    b'[{"instruction": "Sort the words:", "input": "b, a", "output": "a\\nb"}, '
+    b'{"instruction": "Say {", "input": "", "output": "\\"}"}]'
+)
+
+
+def test_reads_json() -> None:
+    text = ARRAY.decode()
+    wanted = [Draft(Task.single("Sort the words", "b, a", "a\nb")), Draft(Task.single("Say {", "", '"}'))]
+    for each in (text, f"```json\n{text}\n```", f'{{"tasks": {text}}}', text.replace('", "', '" ,\n"')):
+        for reason in (FinishReason.STOP, FinishReason.LENGTH):
+            assert parse_task_objects(completion(each, reason)) == wanted
+
+
+@pytest.mark.parametrize("around", ["{}", "```json\n{}", '{{"tasks": {}'])
+def test_json_that_is_cut_short_keeps_whole_objects(around: str) -> None:
+    text = ARRAY.decode()
+    whole = text.index("}") + 1
+    for end in range(1, len(text)):
+        drafts = parse_task_objects(completion(around.format(text[:end]), FinishReason.LENGTH))
+        kept = [draft for draft in drafts if not draft.rule]
+        assert len(kept) == (end >= whole) + (end >= len(text) - 1)
+        assert [draft.rule for draft in drafts[len(kept) :]] in ([], ["unfinished"])
+        assert drafts
+
+
+@pytest.mark.parametrize(
+    ("text", "details"),
+    [
+        ("", ["no instruction: "]),
+        ("I cannot do that.", ["no JSON: I cannot do that."]),
+        ('["Sort the words"]', ["no object: Sort the words"]),
+        ('[{"input": "x", "output": "y"}]', ["no instruction: x y"]),
+        ('[{"instruction": "Sort", "input": "x"}]', ["no output"]),
+        ('[{"instruction": "Sort", "input": ["x"], "output": "y"}]', ["field 'input' is no text"]),
+        ('[{"instruction": "Sort", "input": null, "output": 5}]', ["field 'output' is no text"]),
+        ('[{"instruction": "Say "hi"", "output": "y"}]', ['no JSON: {"instruction": "Say "hi"", "output": "y"}]']),
+        ('{"instruction": ' * 5000, ['no JSON: {"instruction": {"instruction"']),
+        (f'[{{"instruction": {"9" * 5000}}}]', ["field 'instruction' is no text"]),
+    ],
+)
+def test_json_that_gives_no_task_is_counted(text: str, details: list[str]) -> None:
+    drafts = parse_task_objects(completion(text))
+    assert [draft.rule for draft in drafts] == ["malformed"] * len(details)
+    assert all(draft.detail.startswith(detail) for draft, detail in zip(drafts, details, strict=True))
+
+
+def test_a_prompt_without_room_is_counted_in_json_too() -> None:
+    assert parse_task_objects(completion("", FinishReason.REFUSED))[0].rule == "prompt_too_long"
+
+
+CASES = " b, a\nOutput: a, b\n\nExample 2\nInput: d, c\nOutput: c, d\n\n**Example 3:**\n**Input:** b\n**Output:** b\n"
+
+
+def test_reads_numbered_cases() -> None:
+    read = parse_worked_cases(completion(CASES), is_classification=False)
+    assert read == [Instance("b, a", "a, b"), Instance("d, c", "c, d"), Instance("b", "b")]
+    assert parse_worked_cases(completion(CASES, FinishReason.LENGTH), is_classification=False) == read[:2]
+    assert parse_worked_cases(completion(f"Example 1\nInput:{CASES}"), is_classification=False) == read
+    assert parse_worked_cases(completion(CASES.replace("Example", "### Case")), is_classification=False)
+    zh = "好评\n输入：很好吃。\n\n例子 2\n标签：差评\n输入：太咸了。"
+    assert parse_worked_cases(completion(zh), is_classification=True) == [
+        Instance("很好吃。", "好评"),
+        Instance("太咸了。", "差评"),
+    ]
+    assert parse_worked_cases(completion(" none"), is_classification=False) == []
+    quoted = " b\nOutput: Write:\nInput: c\nOutput: d\n\nExample 2\nInput: e\nOutput: f"
+    assert parse_worked_cases(completion(quoted), is_classification=False)[-1] == Instance("e", "f")
+    assert Instance("b", "Write:") not in parse_worked_cases(completion(quoted), is_classification=False)
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_settles_which_cases_stand(structured: bool) -> None:  # noqa: FBT001
+    def settle(*cases: tuple[str, str], most: int = 5) -> Draft:
+        if structured:
+            text = orjson.dumps([{"input": given, "output": output} for given, output in cases]).decode()
+        else:
+            blocks = [f"Example {n}\nInput: {given}\nOutput: {output}" for n, (given, output) in enumerate(cases, 1)]
+            text = "\n\n".join(blocks).removeprefix("Example 1\nInput:")
+        return with_cases(Draft(Task("Sort")), completion(text), most, is_classification=False, structured=structured)
+
+    assert settle(("b", "a"), ("d", "c"), ("b", "a"), ("e", "e"), ("f", "")).task.instances == (("b", "a"), ("d", "c"))
+    assert settle(("b", "a"), ("d", "c"), ("f", "e"), most=2).task.instances == (("b", "a"), ("d", "c"))
+    assert settle(("none", "a"), ("none", "c")).task.instances == (("", "a"), ("", "c"))
+    refused = settle(("b", "a"), ("b", "c"))
+    assert (refused.rule, refused.detail) == ("contradiction", "one input with two outputs")
+    refused = settle(("b", "b"), ("c", ""))
+    assert (refused.rule, refused.detail) == ("malformed", "2 worked cases, each without an output of its own")
+    assert settle(("b", "a")).task.is_classification is False
+
+
+def test_case_objects_may_be_torn() -> None:
+    text = '[{"label": "good", "input": "Nice."}, {"label": "bad", "input": "Aw'
+    (case,) = parse_case_objects(completion(text, FinishReason.LENGTH), is_classification=True)
+    assert case == Instance("Nice.", "good")
+    torn = with_case(
+        Draft(Task("Sort")), completion('{"input": "b', FinishReason.LENGTH), is_classification=False, structured=True
+    )
+    assert (torn.rule, torn.detail) == ("malformed", "no worked case (length)")
+
+
+def test_a_line_of_an_input_that_looks_like_the_output_is_text() -> None:
+    assert parse_worked_case(completion(" a: 1\noutput: 5\nOutput: b"), "output") == ("a: 1\noutput: 5", "b")
+    assert parse_worked_case(completion(" a\n**Output:** b"), "output") == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *(
+            "#",
+            " ",
+            "\n",
+            "\r",
+            "*",
+            "9",
+            "{",
+            "[",
+            '{"',
+            '"',
+            "\\",
+            "Task",
+            "Task ",
+            "\n-",
+            "\n ",
+            "\nTask 5\n\n",
+            "** ",
+        ),
+        *(
+            "\n### Task 5",
+            "\nInput:",
+            "\nInstruction:",
+            "\n5. ",
+            "\n5. Input:",
+            "\nExample 5",
+            "\n** Input",
+            "\n标签：",
+        ),
+        *('{"a":', '{"a":[', '{"instruction":"x","output":"y"},', "{}", '{"a" ', "\\ud800", "```json\n", "\x00"),
+    ],
+)
+def test_a_megabyte_of_anything_is_read_in_no_time(piece: str) -> None:
+    text = "Task" + piece * (1_000_000 // len(piece)) + "x"
+    for parse in PARSERS:
+        began = time.process_time()
+        parse(completion(text))
+        assert time.process_time() - began < 2
+
+
+def _kinds(parse: Callable[..., object]) -> list[Callable[[Completion], object]]:
+    return [lambda read, kind=kind: parse(read, is_classification=kind) for kind in (False, True)]  # type: ignore[misc]
+
+
+PARSERS: list[Callable[[Completion], object]] = [
+    parse_task_blocks,
+    parse_numbered_instructions,
+    parse_task_objects,
+    parse_yes_no,
+    lambda read: parse_worked_case(read, "output"),
+    *_kinds(parse_worked_cases),
+    *_kinds(parse_case_objects),
+]
+
+
 MARKS = [
     "### Task 4\n",
     "Instruction:",
@@ -177,7 +459,13 @@ MARKS = [
     "###",
     "none",
     "word",
-    "\ud7ff",
+    "Instruct\u0131on:",
+    "\ud800",
+    '[{"instruction": "',
+    '", "output": "',
+    '"}',
+    "Example 2",
+    "**",
     "\x00",
     "😀",
 ]
@@ -188,8 +476,8 @@ MARKS = [
     st.sampled_from(list(FinishReason)),
 )
 def test_no_text_raises(text: str, reason: FinishReason) -> None:
-    for parse in (parse_task_blocks, parse_numbered_instructions):
+    for parse in (parse_task_blocks, parse_numbered_instructions, parse_task_objects):
         for draft in parse(completion(text, reason)):
             assert draft.rule or draft.task.instruction
-    parse_yes_no(completion(text, reason))
-    parse_worked_case(completion(text, reason), "output")
+    for read in PARSERS:
+        read(completion(text, reason))

@@ -15,6 +15,22 @@ def test_a_whole_folder_is_taken(bare_model: Path) -> None:
     assert check_model_folder(bare_model).fingerprint != before
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("chat_template.jinja", "{{ messages }}"),
+        ("chat_template.json", '{"chat_template": "{{ messages }}"}'),
+        ("tokenizer_config.json", '{"chat_template": "{{ messages }}"}'),
+    ],
+)
+def test_a_chat_template_is_found_in_each_of_its_places(bare_model: Path, name: str, content: str) -> None:
+    (bare_model / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    folder = check_model_folder(bare_model)
+    assert not folder.has_chat_template
+    (bare_model / name).write_text(content)
+    assert folder.has_chat_template
+
+
 def refusal(folder: Path) -> str:
     with pytest.raises(WrongUseError) as caught:
         check_model_folder(folder)

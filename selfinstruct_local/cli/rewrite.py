@@ -1,0 +1,172 @@
+"""`selfinstruct translate` and `selfinstruct polish`."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfinstruct_local.cli.generate import BUDGETS, _choose_model
+from selfinstruct_local.cli.options import ConfigOption, ModelOption
+from selfinstruct_local.language import LANGUAGES
+
+if TYPE_CHECKING:
+    from selfinstruct_local.config import GenerateSettings
+    from selfinstruct_local.generate.launch import ChosenModel
+    from selfinstruct_local.generate.rewrite import Command
+    from selfinstruct_local.generate.run import Outcome
+    from selfinstruct_local.generate.sources import Rewriting
+    from selfinstruct_local.language import Language
+    from selfinstruct_local.store import RunStore
+
+RunOption = Annotated[Path, typer.Option(help="Run whose accepted tasks are taken; it is read only.")]
+IntoOption = Annotated[Path, typer.Option(metavar="NEWRUN", help="Run to write into; one that was begun so goes on.")]
+PromptFormatOption = Annotated[
+    str | None, typer.Option(help="completion, or chat: the model's own template. [default: chat if it has one]")
+]
+RulesOption = Annotated[str | None, typer.Option(help="Rule set. [default: that of --run]")]
+MaxModelLenOption = Annotated[int | None, typer.Option(help="Context in tokens. [default: 2048]")]
+SeedOption = Annotated[int | None, typer.Option(help="Of the choice of tasks. [default: 0]")]
+InFlightOption = Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")]
+DtypeOption = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16. [default: auto]")]
+MemoryOption = Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")]
+AdapterOption = Annotated[Path | None, typer.Option(help="LoRA folder over the model.")]
+EndpointOption = Annotated[
+    list[str] | None, typer.Option(help="URL of an OpenAI-compatible server to ask instead; may be repeated.")
+]
+
+
+def translate(
+    context: typer.Context,
+    *,
+    run: RunOption,
+    to: Annotated[str, typer.Option(help="Language to translate to: zh, or en for tasks in Chinese.")],
+    into: IntoOption,
+    fraction: Annotated[float, typer.Option(help="Share of the tasks in the other language to translate.")] = 0.3,
+    model: ModelOption = None,
+    config: ConfigOption = None,
+    rules: RulesOption = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="ROUGE-L F above which a translation is a near copy. [default: that of --run]")
+    ] = None,
+    prompt_format: PromptFormatOption = None,
+    max_model_len: MaxModelLenOption = None,
+    seed: SeedOption = None,
+    in_flight: InFlightOption = None,
+    dtype: DtypeOption = None,
+    memory_gb: MemoryOption = None,
+    adapter: AdapterOption = None,
+    endpoint: EndpointOption = None,
+) -> None:
+    """Translate tasks of a run with a local model into a run that holds both. The same command resumes."""
+    from selfinstruct_local.errors import WrongUseError
+
+    if to not in LANGUAGES:
+        message = f"--to {to}: one of {', '.join(LANGUAGES)}"
+        raise WrongUseError(message)
+    _rewrite("translate", context.params)
+
+
+def polish(
+    context: typer.Context,
+    *,
+    run: RunOption,
+    into: IntoOption,
+    fraction: Annotated[float, typer.Option(help="Share of the tasks to polish.")] = 1.0,
+    model: ModelOption = None,
+    config: ConfigOption = None,
+    rules: RulesOption = None,
+    prompt_format: PromptFormatOption = None,
+    max_model_len: MaxModelLenOption = None,
+    seed: SeedOption = None,
+    in_flight: InFlightOption = None,
+    dtype: DtypeOption = None,
+    memory_gb: MemoryOption = None,
+    adapter: AdapterOption = None,
+    endpoint: EndpointOption = None,
+) -> None:
+    """Put the outputs of a run into better words with a local model, in a new run. The same command resumes."""
+    _rewrite("polish", context.params)
+
+
+def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
+    from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.generate.sources import open_rewriting
+    from selfinstruct_local.store import RunStore
+
+    run, into = options["run"], options["into"]
+    to: Language | None = options.get("to")
+    if run.resolve() == into.resolve():
+        message = f"--into {into}: is the run that is read; name a new folder"
+        raise WrongUseError(message)
+    settings = load_settings(GenerateSettings, options["config"], options)
+    with ExitStack() as stack:
+        source = stack.enter_context(RunStore(run, read_only=True))
+        model = _choose_model(options["model"], options["adapter"], settings)
+        settings = _with_prompt_format(settings, model)
+        store = stack.enter_context(RunStore(into))
+        rewriting = open_rewriting(store, source, command, settings, model.facts(), to=to, fraction=options["fraction"])
+        outcome = _run(store, rewriting, model)
+        _report(store, rewriting, outcome)
+
+
+def _with_prompt_format(settings: "GenerateSettings", model: "ChosenModel") -> "GenerateSettings":
+    from selfinstruct_local.errors import WrongUseError
+
+    if "prompt_format" not in settings.model_fields_set:
+        return settings.model_copy(update={"prompt_format": "chat" if model.chats else "completion"})
+    if settings.prompt_format == "chat" and model.folder is not None and not model.chats:
+        message = f"--prompt-format chat: {model.folder.path.name} has no chat template; use completion"
+        raise WrongUseError(message)
+    return settings
+
+
+def _run(store: "RunStore", rewriting: "Rewriting", model: "ChosenModel") -> "Outcome":
+    from selfinstruct_local.generate.interrupt import interruptible
+    from selfinstruct_local.generate.launch import launch
+    from selfinstruct_local.generate.run import run
+    from selfinstruct_local.progress import RunDisplay, stderr_console
+
+    settings = rewriting.settings
+    log = store.folder / "engine.log"
+    what = (
+        f"waiting for {', '.join(settings.engine.endpoint)}"
+        if settings.engine.endpoint
+        else f"starting vLLM on {model.folder.path.name if model.folder else ''} (its log: {log})"
+    )
+    display = RunDisplay(stderr_console(), store.totals(), settings.num, what)
+    with interruptible() as interrupt, display:
+        outcome = run(
+            store, settings, [], lambda: launch(model, settings, log), display, interrupt, work=rewriting.work
+        )
+    if interrupt.signum is not None and outcome.reason == "interrupted":
+        _report(store, rewriting, outcome)
+        raise typer.Exit(128 + interrupt.signum)
+    return outcome
+
+
+def _report(store: "RunStore", rewriting: "Rewriting", outcome: "Outcome") -> None:
+    from selfinstruct_local.errors import PartlyDoneError
+    from selfinstruct_local.generate.run import EXPORT
+    from selfinstruct_local.progress import describe_session, stderr_console
+
+    totals = store.totals()
+    jobs, refused = rewriting.work.jobs, sum(totals.rejected.values())
+    rejected = ", ".join(f"{count} {rule}" for rule, count in totals.rejected.items()) or "none"
+    console = stderr_console()
+    if outcome.meter:
+        console.print(describe_session(outcome.accepted, outcome.meter))
+    done = "translated" if rewriting.work.profile.name == "translate" else "polished"
+    console.print(
+        f"run: {totals.jobs - refused} of {jobs} chosen tasks {done}, {jobs - totals.jobs} to come; {totals.accepted} "
+        f"tasks in all; rejected: {rejected}"
+    )
+    typer.echo(store.folder / EXPORT)
+    if outcome.reason in BUDGETS:
+        message = (
+            f"the budget of {outcome.reason} is spent at {totals.jobs} of {jobs} tasks; the same command with a larger "
+            "one in --config goes on"
+        )
+        raise PartlyDoneError(message)

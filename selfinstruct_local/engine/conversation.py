@@ -1,0 +1,215 @@
+"""Requests as token ids: the model's chat template around conversations, and data that stays data.
+
+A tokenizer reads the text of a control token, such as `<|im_end|>` or `</s>`, as that token wherever it stands. Only
+those that the template writes are meant so; in seeds and answers they are text. Leans on transformers' tokenizers,
+which are imported when the first folder is loaded.
+"""
+
+import copy
+import re
+import secrets
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from selfinstruct_local.engine.base import Request
+from selfinstruct_local.errors import WrongUseError
+
+# Stands for what a user will say, to be cut away; without spaces, since many templates strip what they are given.
+_USERS_WORDS = "\ue004the-words-of-the-user\ue005"
+
+
+def is_conversation(request: Request) -> bool:
+    """Whether the chat template goes around a request; a user's turn may be the first of its conversation."""
+    return bool(request.turns) or request.role == "user"
+
+
+class PromptEncoder:
+    """Encodes requests with a model's tokenizer; for one thread."""
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        """Asks nothing of the template before a conversation comes.
+
+        Args:
+            tokenizer: of transformers, or one of vLLM's own that has its `encode`.
+            name: of the model, for errors.
+        """
+        self._tokenizer = tokenizer
+        self._name = name
+        self._control: _ControlTokens | None = None
+
+    def encode(self, request: Request) -> list[int]:
+        """The token ids that the completion follows.
+
+        Raises:
+            WrongUseError: the model has no chat template, or it refuses the conversation.
+        """
+        if is_conversation(request):
+            return self._encode_conversation(request)
+        if not hasattr(self._tokenizer, "split_special_tokens"):
+            ids = self._tokenizer.encode(request.prompt)  # mistral-common's never reads control tokens from text
+        else:
+            ids = self._tokenizer.encode(request.prompt, split_special_tokens=True)
+        return list(ids)
+
+    def _encode_conversation(self, request: Request) -> list[int]:
+        if not getattr(self._tokenizer, "chat_template", None):
+            message = f"{self._name}: has no chat template, which conversations need; name a model tuned for chat"
+            raise WrongUseError(message)
+        if not hasattr(self._tokenizer, "backend_tokenizer"):
+            kind = type(self._tokenizer).__name__
+            message = f"{self._name}: its tokenizer ({kind}) has no tokenizer.json, which conversations need"
+            raise WrongUseError(message)
+        self._control = self._control or _ControlTokens(self._tokenizer)
+        return self._control.encode(self._render(request, self._control))
+
+    def _render(self, request: Request, control: "_ControlTokens") -> str:
+        """The text that the completion follows, with the control tokens of the data hidden."""
+        messages = [{"role": turn.role, "content": control.hide(turn.content)} for turn in request.turns]
+        if request.role == "assistant":
+            text = self._apply_template(messages, add_generation_prompt=True)
+        else:
+            messages.append({"role": "user", "content": _USERS_WORDS})
+            text, *rest = self._apply_template(messages, add_generation_prompt=False).split(_USERS_WORDS)
+            if len(rest) != 1:
+                message = f"{self._name}: its chat template does not show where a user's turn begins"
+                raise WrongUseError(message)
+        # Words bring their space with them (` What` is one token), so a space before them would be one too many.
+        return text + control.hide(request.prompt) if request.prompt else text.rstrip(" ")
+
+    def _apply_template(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=add_generation_prompt
+                )
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            message = f"{self._name}: its chat template refuses a conversation: {reason}"
+            raise WrongUseError(message) from error
+
+
+class _ControlTokens:
+    """A copy of the tokenizer in which control tokens are read under secret names alone.
+
+    Text between control tokens is encoded as ever, in one go: encoding template and data piece by piece would add
+    the space that many tokenizers put before a text, and part tokens that reach over a seam. A token's secret name has
+    the same flags as the token, so that those that swallow the spaces around them still do.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        from tokenizers import AddedToken
+
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._backend.encode_special_tokens = True  # "as text", in the words of the library
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        # Text that has this in it cannot have come from outside.
+        nonce = secrets.token_hex(8)
+        self._hidden: dict[str, str] = {}
+        self._secret: dict[str, str] = {}
+        self._ids: dict[int, int] = {}
+        for token_id, token in tokenizer.added_tokens_decoder.items():
+            if not token.special:
+                continue
+            self._hidden[token.content] = f"\ue000{nonce}.{token_id}\ue001"
+            secret = self._secret[token.content] = f"\ue002{nonce}.{token_id}\ue003"
+            flags = {flag: getattr(token, flag) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
+            self._backend.add_tokens([AddedToken(secret, special=False, **flags)])
+            self._ids[self._backend.token_to_id(secret)] = token_id
+        self._shown = {hidden: content for content, hidden in self._hidden.items()}
+
+    def hide(self, data: str) -> str:
+        """Data for a template, in which what it holds of control tokens will be known again."""
+        return _replace(data, self._hidden)
+
+    def encode(self, rendered: str) -> list[int]:
+        """Token ids of what a template made of hidden data."""
+        text = _replace(_replace(rendered, self._secret), self._shown)
+        return [self._ids.get(each, each) for each in self._backend.encode(text, add_special_tokens=False).ids]
+
+
+def _replace(text: str, by: dict[str, str]) -> str:
+    if not by:
+        return text
+    longest_first = sorted(by, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, longest_first)), lambda found: by[found[0]], text)
+
+
+class FolderEncoder:
+    """The `PromptEncoder` of a model folder, loaded when it is first needed; for many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads nothing yet."""
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._encoder: PromptEncoder | None = None
+
+    def encode(self, request: Request) -> list[int]:
+        """See `PromptEncoder.encode`.
+
+        Raises:
+            WrongUseError: also when the folder's tokenizer cannot be loaded.
+        """
+        with self._lock:  # tokenizers keep settings between calls, and two loads would cost twice the seconds
+            self._encoder = self._encoder or self._load()
+            return self._encoder.encode(request)
+
+    def holds_control_text(self, prompt: str) -> bool:
+        """Whether a server would read a part of a prompt as a control token."""
+        return self._control_text.search(prompt) is not None
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """See `end_token_ids`.
+
+        Raises:
+            WrongUseError: the folder names none.
+        """
+        found = end_token_ids(self._folder)
+        if not found:
+            message = f"{self._folder}: its files name no eos_token_id, the token that this profile forbids to draw"
+            raise WrongUseError(message)
+        return tuple(found)
+
+    @cached_property
+    def _control_text(self) -> re.Pattern[str]:
+        added = _read(self._folder / "tokenizer.json").get("added_tokens", [])
+        contents = [re.escape(each["content"]) for each in added if each.get("special")]
+        return re.compile("|".join(contents) or "(?!)")
+
+    def _load(self) -> PromptEncoder:
+        try:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(str(self._folder), local_files_only=True)
+        except Exception as error:  # transformers and its Rust library raise bare ones too
+            reason = str(error).strip().partition("\n")[0]
+            message = f"{self._folder}: its tokenizer cannot be loaded ({type(error).__name__}: {reason})"
+            raise WrongUseError(message) from error
+        return PromptEncoder(tokenizer, self._folder.name)
+
+
+def end_token_ids(folder: Path) -> list[int]:
+    """The tokens that end a text, as the files of a model folder name them, sorted; transformers is not imported."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        told = _read(folder / name).get("eos_token_id")
+        found.update(each for each in (told if isinstance(told, list) else [told]) if isinstance(each, int))
+    token = _read(folder / "tokenizer_config.json").get("eos_token")
+    text = token.get("content") if isinstance(token, dict) else token
+    if text is not None:
+        added = _read(folder / "tokenizer.json").get("added_tokens", [])
+        found.update(each["id"] for each in added if each["content"] == text)
+    return sorted(found)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    told = orjson.loads(path.read_bytes()) if path.exists() else {}
+    return told if isinstance(told, dict) else {}

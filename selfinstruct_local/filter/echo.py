@@ -1,0 +1,64 @@
+"""Outputs that say again what the prompt said: the instruction, or a text of a task that was shown as a demonstration.
+
+Only generation can tell, for only there the prompt is known. An input is left alone: a corrected text is nearly its
+input. Leans on the kernels' ROUGE-L.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+from selfinstruct_local.kernels import Encoded, NoTokensWarning, TokenizerName, encode, rouge_l_matrix
+from selfinstruct_local.kernels.vocabulary import Vocabulary
+from selfinstruct_local.tasks import Task
+
+ECHO = "echo"
+# Shorter texts are labels, names and numbers, which tasks have in common.
+MIN_TOKENS = 5
+# What stands behind these may be the text that is worked on, which an output may well repeat.
+_MATERIAL = frozenset(':\n"\u201c\u201d\u300c\u300e\uff1a')
+
+
+def echoes(
+    tasks: Sequence[Task], shown: Sequence[Task], limit: float, tokenizer: TokenizerName = "rouge"
+) -> list[str | None]:
+    """For each task what an output of it is an echo of, or None.
+
+    Args:
+        tasks: what one prompt gave.
+        shown: the demonstrations of the prompt.
+        limit: ROUGE-L F, in [0, 1], above which one text echoes another.
+        tokenizer: what the tokens are.
+
+    Returns:
+        One entry a task. All outputs are scored against all texts at once, O(len(a) * len(b) / 64) a pair.
+    """
+    owners = [number for number, task in enumerate(tasks) for _ in task.instances]
+    if limit >= 1 or not owners:
+        return [None] * len(tasks)
+    outputs = [each.output for task in tasks for each in task.instances]
+    texts = [text for task in shown for text in (task.instruction, *(each.output for each in task.instances))]
+    vocabulary = Vocabulary(tokenizer)
+    said = _encoded(outputs, vocabulary)
+    heard = _encoded([*(task.instruction for task in tasks), *texts], vocabulary)
+    scores = rouge_l_matrix(said, heard, threads=1)  # a few dozen pairs: another thread costs more
+    scores[:, heard.lengths < MIN_TOKENS] = 0
+    scores[said.lengths < MIN_TOKENS] = 0
+    found: list[str | None] = [None] * len(tasks)
+    for owner, output, row in zip(owners, outputs, scores, strict=True):
+        own, others = float(row[owner]), row[len(tasks) :]
+        if own > limit and not _has_material(tasks[owner].instruction, output):
+            found[owner] = f"ROUGE-L {own:.3f} of an output with its instruction"
+        elif others.size and float(others.max()) > limit:
+            found[owner] = f"ROUGE-L {float(others.max()):.3f} of an output with a demonstration"
+    return found
+
+
+def _encoded(texts: Sequence[str], vocabulary: Vocabulary) -> Encoded:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoTokensWarning)  # an answer may be a sign
+        return encode(texts, vocabulary.tokenizer, vocabulary)
+
+
+def _has_material(instruction: str, output: str) -> bool:
+    """Whether the instruction holds a text to work on, and the output does not begin as the instruction does."""
+    return not _MATERIAL.isdisjoint(instruction) and output[:MIN_TOKENS].lower() != instruction[:MIN_TOKENS].lower()

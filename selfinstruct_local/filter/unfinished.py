@@ -1,0 +1,214 @@
+"""What small models leave undone or get wrong in a way that can be checked.
+
+Lists and code that break off, questions back to who asked, sums that do not add up.
+
+Each check gives what it saw, or None, and looks at outputs alone; they hold in English and Chinese.
+"""
+
+# ruff: noqa: RUF001 (Chinese marks are meant)
+
+import ast
+import operator
+import re
+import textwrap
+import warnings
+
+from selfinstruct_local.tasks import Task
+
+# --- breaking off ---------------------------------------------------------------------------------------------------
+
+_FIRST_ITEM = re.compile(r"\s*1[.)、](?=\D)")
+_SECOND_ITEM = re.compile(r"(?:^|\s)2[.)、](?=\D)")
+_FENCE = "```"
+_PYTHON = re.compile(r"```(?:python|py)\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_CALLS_FOR_OPEN_END = re.compile(
+    r"\b(?:template|forms?|headings?|titles?|begin\w*|introduc\w*|salutation|greeting|outline|format|survey|reports?"
+    r"|punctuat\w*|syntax|errors?|bugs?|fix|blanks?)\b|开头|标题|称呼|格式|模板|标点|语法|表格",
+    re.IGNORECASE,
+)
+# One item is no list where several are asked for; where one of some is to be chosen, it may be the answer.
+_CALLS_FOR_SEVERAL = re.compile(
+    r"\b(?:lists?|tips|ways|steps|examples|ideas|things|reasons|options|suggestions|checklist|guide|some|top \d+"
+    r"|several|two|three|four|five|six|seven|eight|nine|ten)\b|列出|几个|步骤|建议",
+    re.IGNORECASE,
+)
+_CALLS_FOR_ONE = re.compile(r"\b(?:select|choose|pick|which|determine|output \d)\b|选|哪", re.IGNORECASE)
+
+
+def cut_off(task: Task) -> str | None:
+    """Tells of an output that announces something and ends there, or of code that does not end or is no Python."""
+    for instance in task.instances:
+        output = instance.output.strip()
+        if output.endswith((":", "：")) and not _CALLS_FOR_OPEN_END.search(task.instruction):
+            return "an output ends with a colon"
+        if (
+            _FIRST_ITEM.match(output)
+            and not _SECOND_ITEM.search(output)
+            and _CALLS_FOR_SEVERAL.search(task.instruction)
+            and not _CALLS_FOR_ONE.search(task.instruction)
+        ):
+            return "an output is a list that ends after its first item"
+        if output.count(_FENCE) % 2:
+            return "an output has a block of code that does not end"
+        if fault := _python_fault(output):
+            return fault
+    return None
+
+
+def _python_fault(output: str) -> str | None:
+    for match in _PYTHON.finditer(output):
+        code = textwrap.dedent(match[1])
+        # A session of the interpreter, a part of a program and the Python of old are no faults.
+        if ">>>" in code or "..." in code or re.search(r"^\s*print [^(\s=]", code, re.MULTILINE):
+            continue
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return f"an output has Python that cannot be read ({str(error).split('(')[0].strip()[:60]})"
+    return None
+
+
+# --- asking back ----------------------------------------------------------------------------------------------------
+
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*(?=\S)")
+_QUESTION_BACK = re.compile(
+    r"(?<![\w\"“'])(?:you|your|you['’](?:d|re|ve|ll))\b[^\"”]*\?\s*$|[你您][^”」]*[？?]\s*$", re.IGNORECASE
+)
+# One of these stands in every offer; the screen looks for them.
+OFFERING = ("happy", "glad", "love", "delighted", "thrilled", "here")
+_OFFER = re.compile(
+    r"(?<![\w\"“'])I(?:['’]d| would| will|['’]ll|['’]m| am)? (?:always |be |so |very |more than )*"
+    r"(?:happy|glad|love|delighted|thrilled|here)\b (?:to (?:help|assist|collaborate|guide)|I could|for you)|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
+    re.IGNORECASE,
+)
+# With an offer and no more than another sentence, nothing was done yet.
+_OFFER_ALONE = 2
+# Who asks for words to somebody may get a question or an offer in them.
+_TO_SOMEBODY = (
+    r"questions?|ask(?:s|ing)?|quiz\w*|survey\w*|questionnaires?|polls?|dialog\w*|conversation\w*|chat\w*|e-?mails?"
+    r"|letters?|messages?|repl(?:y|ies)|respon[ds]\w*|invit\w*|stor(?:y|ies)|scenarios?|poems?|songs?|lyrics|raps?"
+    r"|rhymes?|jokes?|riddles?|adverts?|advertis\w*|commercials?|slogans?|tag ?lines?|headlines?|tweets?|captions?"
+    r"|speech(?:es)?|scripts?|scenes?|monologues?|pretend|act as|role-?play\w*|rewrite|rephrase|reword\w*"
+    r"|paraphrase|translat\w*|come ?backs?|retorts?|prompts?|transcri\w*"
+)
+_TO_SOMEBODY_ZH = (
+    r"问|采访|调查|对话|邮件|信|短信|消息|回复|邀请|故事|诗|歌|笑话|谜|广告|口号|标题|文案|演讲|剧本"
+    r"|扮演|改写|润色|翻译|写"
+)
+_MAY_ASK = re.compile(rf"\b(?:{_TO_SOMEBODY})\b|{_TO_SOMEBODY_ZH}", re.IGNORECASE)
+# What else may, where the instruction is an order and not somebody's request for help.
+_MAY_ASK_TOO = re.compile(
+    r"\b(?:write|compose|posts?|blogs?|titles?|sentences?|quotes?|says?|tell|introduc\w*|greet\w*|hook|pitch\w*"
+    r"|announce\w*|copy|paragraphs?|summar\w*|essays?|articles?|customers?|small talk|edit|correct\w*|revise|transform|convert|change"
+    r"|turn|forms?|meetings?|guess|reverse|experiments?|tasks?|opening|ads?|act|start\w*)\b|句",
+    re.IGNORECASE,
+)
+_REQUEST = re.compile(
+    r"\b(?:(?:can|could|would|will) you|help me|how (?:can|do|should|could|would) I|what (?:can|should|do) I"
+    r"|I(?:['’]m|['’]d|['’]ve| am| need| want| would| have))\b|[你您]能|请帮我|我(?:想|要|正|是|该)",
+    re.IGNORECASE,
+)
+
+
+def asks_back(task: Task) -> str | None:
+    """Tells of an output that asks who gave the task a question, or offers to do it, in place of doing it."""
+    may_ask: bool | None = None
+    for instance in task.instances:
+        asks = "?" in instance.output or "？" in instance.output
+        # A search at every character takes long, and few outputs have a word that could be an offer's.
+        offers = _OFFER.search(instance.output) if _could_offer(instance.output) else None
+        if not asks and not offers:
+            continue
+        requested = _REQUEST.search(task.instruction)
+        if may_ask is None:
+            may_ask = bool(
+                _MAY_ASK.search(task.instruction) or (not requested and _MAY_ASK_TOO.search(task.instruction))
+            )
+        if may_ask:
+            return None
+        sentences = _SENTENCE_END.split(instance.output.strip())
+        if offers and len(sentences) <= _OFFER_ALONE:
+            return f"an output only offers: {_shown(offers[0])}"
+        for sentence in sentences if requested or offers else sentences[-1:]:
+            if _QUESTION_BACK.search(sentence):
+                return f"an output asks back: {_shown(sentence)}"
+    return None
+
+
+def _could_offer(output: str) -> bool:
+    lowered = output.lower()
+    return any(word in lowered for word in OFFERING) or not output.isascii()
+
+
+def _shown(text: str) -> str:
+    return f"'{' '.join(text.split())[:80]}'"
+
+
+# --- sums -----------------------------------------------------------------------------------------------------------
+
+_NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
+_SIGN = r"(?:\s*[-+*/×÷]\s*|\sx\s)"
+# A chain of operations and what it is said to be. What follows must not belong to it: a power, a unit in brackets, the
+# remainder of a division.
+_EQUATION = re.compile(
+    rf"(?<![\w.,])[$€£]?({_NUMBER}(?:{_SIGN}[$€£]?{_NUMBER})+)\s*=\s*[$€£]?(-?{_NUMBER})"
+    r"(?!\d|[.,]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…))",
+    re.IGNORECASE,
+)
+_PART_OF_MORE = re.compile(r"(?:[-+*/×÷=^%)]|\dx|\d\sx)\s*$", re.IGNORECASE)
+_TOKEN = re.compile(rf"({_NUMBER})|([-+*/×÷x])", re.IGNORECASE)
+_OPERATIONS = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "×": operator.mul,
+    "x": operator.mul,
+    "/": operator.truediv,
+    "÷": operator.truediv,
+}
+# What is left of the last digit that is written, and a hundredth: results are rounded, and some loosely.
+_TOLERANCE = 0.01
+_CALLS_FOR_WRONG = re.compile(
+    r"\b(?:wrong|incorrect\w*|false|mistake\w*|error\w*|joke|absurd|nonsens\w*|check|verify|bases?|binary|modul\w*|hex\w*"
+    r"|true|correct)\b|错|对吗|是否|检查|进制",
+    re.IGNORECASE,
+)
+
+
+def wrong_arithmetic(task: Task) -> str | None:
+    """Tells of an output that says of a sum, product or the like what it is not."""
+    for instance in task.instances:
+        if "=" not in instance.output or _CALLS_FOR_WRONG.search(task.instruction):
+            continue
+        for match in _EQUATION.finditer(instance.output):
+            if _PART_OF_MORE.search(instance.output[max(0, match.start() - 4) : match.start()]):
+                continue
+            value = _evaluate(match[1].lower())
+            told = float(match[2].replace(",", ""))
+            decimals = len(match[2].partition(".")[2])
+            if value is not None and abs(value - told) > max(0.51 * 10**-decimals, _TOLERANCE * abs(value)):
+                return f"an output says {' '.join(match[0].split())}"
+    return None
+
+
+def _evaluate(chain: str) -> float | None:
+    """The value of numbers with + - * / between them, by the usual precedence; None for a division by zero."""
+    numbers: list[float] = []
+    signs: list[str] = []
+    for number, sign in _TOKEN.findall(chain):
+        if sign:
+            signs.append(sign)
+            continue
+        value = float(number.replace(",", ""))
+        if signs and signs[-1] not in "+-":
+            last = signs.pop()
+            if last in "/÷" and value == 0:
+                return None
+            numbers[-1] = _OPERATIONS[last](numbers[-1], value)
+        else:
+            numbers.append(value)
+    total = numbers[0]
+    for sign, value in zip(signs, numbers[1:], strict=True):
+        total = _OPERATIONS[sign](total, value)
+    return total

@@ -1,0 +1,93 @@
+"""A judge over any profile: the model gives each task points before it is decided.
+
+One request a criterion, held to the five digits by constrained decoding; the points stand in the task's measures as
+`judge.CRITERION`, and the rule `judged_low` refuses what has too few. After Zheng et al. 2023 (single-answer grading).
+"""
+
+from selfinstruct_local.config import DecidingSettings
+from selfinstruct_local.engine.base import Completion, Request, Sampling, Turn
+from selfinstruct_local.filter.rules import apply_rules
+from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.generate.job import Draft, Job, Profile, Steps
+from selfinstruct_local.generate.wording import WORDINGS
+from selfinstruct_local.language import Language
+from selfinstruct_local.prompts import load_prompt
+from selfinstruct_local.tasks import Task
+
+CRITERIA: dict[Language, dict[str, str]] = {
+    "en": {
+        "clear": "How clear is the instruction, and is everything there that is needed to follow it?",
+        "correct": "How correct is the output?",
+        "complete": "How well does the output do what the instruction asks, all of it and nothing else?",
+    },
+    "zh": {
+        "clear": "指令是否清楚，完成它所需的内容是否齐全？",  # noqa: RUF001 - Chinese marks are meant
+        "correct": "输出是否正确？",  # noqa: RUF001
+        "complete": "输出是否恰好完成了指令的全部要求？",  # noqa: RUF001
+    },
+}
+POINTS = ("1", "2", "3", "4", "5")
+
+
+class JudgedProfile:
+    """A profile whose tasks are judged by the model that wrote them."""
+
+    def __init__(self, inner: Profile, settings: DecidingSettings) -> None:
+        """Takes the profile that makes the tasks."""
+        self._inner = inner
+        self._words = WORDINGS[settings.lang]
+        self._criteria = CRITERIA[settings.lang]
+        self._chat = settings.prompt_format == "chat"
+        name = f"judge{self._words.suffix}"
+        self._template = load_prompt(name)
+        self._rules = rule_set(settings.rules, settings.lang, settings.limits())
+        # A completion goes on after a colon, where a digit has a space before it unless the script has none.
+        space = " " if settings.lang == "en" and not self._chat else ""
+        self._sampling = Sampling(
+            temperature=0.0, top_p=1.0, max_tokens=4, choice=tuple(f"{space}{points}" for points in POINTS)
+        )
+        self.name = inner.name
+        self.demonstrations = inner.demonstrations
+        self.shows_whole_tasks = inner.shows_whole_tasks
+        self.prompts = (*inner.prompts, name)
+
+    def steps(self, job: Job) -> Steps:
+        """The steps of the profile, then the questions to the judge about what the rules let pass."""
+        drafts = yield from self._inner.steps(job)
+        good = [
+            branch
+            for branch, draft in enumerate(drafts)
+            if not draft.rule and draft.task.instances and apply_rules(self._rules, draft.task).keep
+        ]
+        if not good:
+            return drafts
+        answers = iter((yield [request for branch in good for request in self._ask(job, branch, drafts[branch].task)]))
+        for branch in good:
+            points = {f"judge.{name}": read_points(next(answers)) for name in self._criteria}
+            drafts[branch] = _with_points(drafts[branch], points)
+        return drafts
+
+    def _ask(self, job: Job, branch: int, task: Task) -> list[Request]:
+        requests = []
+        for number, question in enumerate(self._criteria.values()):
+            prompt = self._template.substitute(
+                instruction=task.instruction,
+                input=task.input or self._words.none,
+                output=task.output,
+                question=question,
+            )
+            turns = (Turn("user", prompt),) if self._chat else ()
+            place = branch * len(self._criteria) + number
+            requests.append(job.request("judge", place, "" if self._chat else prompt, self._sampling, turns))
+        return requests
+
+
+def read_points(completion: Completion) -> float | None:
+    """The points from 1 to 5; None where the completion is no such digit."""
+    text = completion.text.strip()
+    return float(text) if text in POINTS else None
+
+
+def _with_points(draft: Draft, points: dict[str, float | None]) -> Draft:
+    told = {name: value for name, value in points.items() if value is not None}
+    return draft._replace(task=draft.task._replace(measures={**(draft.task.measures or {}), **told}))

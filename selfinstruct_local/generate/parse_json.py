@@ -1,0 +1,138 @@
+"""Reads JSON that a model wrote: whole, cut short, fenced as markdown, or broken. Never an exception.
+
+What is whole goes through orjson. For the rest, the objects are decoded one after the other up to where each breaks;
+no part of the text is decoded twice.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from selfinstruct_local.engine.base import Completion, FinishReason
+from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.parse import (
+    FIELDS,
+    MALFORMED,
+    UNFINISHED,
+    clean_input,
+    clean_instruction,
+    cut_short,
+    excerpt,
+    finished,
+    presentable,
+    refused_prompt,
+    unix_lines,
+)
+from selfinstruct_local.tasks import Task
+
+# Numbers are no text and are refused as such, so their digits need no care: int() stops at 4,300.
+_DECODER = json.JSONDecoder(strict=False, parse_int=float)
+_FENCE = re.compile(r"\s*+```[a-z]*+\s*+", re.IGNORECASE)
+# An object around the array, such as {"tasks": [...]}.
+_WRAPPING = re.compile(r'\s*+\{\s*+"[^"\\]*+"\s*+:\s*+(?=\[)')
+# After so many objects that are whole or that break, the rest of a text counts as one broken piece. No prompt asks for
+# as many; to say where an object breaks, the decoder looks at all that is before it.
+_MOST_OBJECTS = 1000
+_MOST_BROKEN = 64
+
+
+class Objects(NamedTuple):
+    """What a JSON text holds.
+
+    Attributes:
+        values: of its elements, in order; a text that is no array is one element.
+        broken: excerpts of the texts that could not be decoded.
+        ends_broken: whether the last one of those is what the text ends with.
+    """
+
+    values: list[Any]
+    broken: list[str]
+    ends_broken: bool
+
+
+def read_objects(text: str) -> Objects:
+    """The elements of a JSON array, or of the one array in an object; of a torn or broken one the whole objects."""
+    text = text.lstrip("\N{ZERO WIDTH NO-BREAK SPACE}")
+    if fence := _FENCE.match(text):
+        text = text[fence.end() :].rstrip().removesuffix("```")
+    try:
+        whole = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _scan(text)
+    if isinstance(whole, dict):
+        inner = list(whole.values())
+        whole = inner[0] if len(inner) == 1 and isinstance(inner[0], list) else [whole]
+    values = whole if isinstance(whole, list) else [whole]
+    more = [f"{len(values)} elements"] if len(values) > _MOST_OBJECTS else []
+    return Objects(values[:_MOST_OBJECTS], more, ends_broken=False)
+
+
+def _scan(text: str) -> Objects:
+    values: list[Any] = []
+    broken: list[str] = []
+    ends_broken = False
+    wrapping = _WRAPPING.match(text)
+    position = wrapping.end() if wrapping else 0
+    while (start := text.find("{", position)) >= 0:
+        if len(broken) == _MOST_BROKEN or len(values) == _MOST_OBJECTS:
+            return Objects(values, [*broken, excerpt(text[start:])], ends_broken=True)
+        try:
+            value, position = _DECODER.raw_decode(text, start)
+            values.append(value)
+            ends_broken = False
+            continue
+        except json.JSONDecodeError as error:
+            # The error of a string that never ends names its beginning; all the text after it is inside it.
+            position = len(text) if error.msg.startswith("Unterminated") else max(error.pos, start + 1)
+        except RecursionError:
+            position = len(text)
+        broken.append(excerpt(text[start:]))
+        ends_broken = True
+    if not values and not broken and text.strip():
+        return Objects([], [excerpt(text)], ends_broken=True)
+    return Objects(values, broken, ends_broken=ends_broken)
+
+
+def texts_of(value: Any, names: Sequence[str]) -> Mapping[str, str] | str:
+    """The named fields of an object that are there, or why it has no such fields. A field that is null is empty."""
+    if not isinstance(value, dict):
+        return f"no object: {excerpt(str(value))}"
+    texts = {}
+    for name in names:
+        if name in value:
+            text = value[name]
+            if not isinstance(text, str | None):
+                return f"field '{name}' is no text"
+            texts[name] = unix_lines(text or "")
+    return texts
+
+
+def parse_task_objects(completion: Completion) -> list[Draft]:
+    """Tasks out of a completion that is a JSON array of objects with `instruction`, `input` and `output`.
+
+    Whole objects before a tear are kept; the torn one is counted as unfinished, broken ones as malformed.
+    """
+    if completion.finish_reason is FinishReason.REFUSED:
+        return [refused_prompt(completion)]
+    found = read_objects(completion.text)
+    drafts = [presentable(_draft(value)) for value in found.values]
+    drafts += [presentable(Draft(Task(""), MALFORMED, f"no JSON: {each}")) for each in found.broken]
+    if not drafts:
+        return finished(drafts, completion)
+    if cut_short(completion) and found.ends_broken:
+        drafts[-1] = drafts[-1]._replace(rule=UNFINISHED, detail=f"cut short ({completion.finish_reason.value})")
+    return drafts
+
+
+def _draft(value: Any) -> Draft:
+    texts = texts_of(value, FIELDS)
+    if isinstance(texts, str):
+        return Draft(Task(""), MALFORMED, texts)
+    instruction = clean_instruction(texts.get("instruction", ""))
+    task = Task.single(instruction, clean_input(texts.get("input", "")), texts.get("output", "").strip())
+    if not instruction:
+        return Draft(task, MALFORMED, f"no instruction: {excerpt(' '.join(texts.values()))}")
+    return Draft(task) if "output" in texts else Draft(task, MALFORMED, "no output")

@@ -1,0 +1,263 @@
+"""Profiles `alpaca-2023` and `self-instruct-2022`: the published programs, decision by decision.
+
+Stanford Alpaca's generate_instruction.py (Taori et al. 2023), and Self-Instruct's bootstrap_instructions.py,
+identify_clf_or_not.py, generate_instances.py and prepare_for_finetuning.py (Wang et al. 2023). The same completions
+lead to the same accepted tasks as there, by the same defects, which `defects_kept` lists; profiles `alpaca` and
+`self-instruct` mend them. The prompts have the published form in words of our own, and their examples come from the
+seeds of the run.
+"""
+
+from collections.abc import Callable, Sequence
+
+from selfinstruct_local.config import PROFILE_DEFAULTS, DecidingSettings, ProfileName
+from selfinstruct_local.engine.base import Request, Sampling
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.filter.rules import apply_rules
+from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.generate.job import Draft, Job, Steps
+from selfinstruct_local.generate.parse_published import (
+    BLOCK_MARK,
+    LABEL_MARK,
+    NO_INPUT,
+    parse_published_blocks,
+    parse_published_instances,
+    parse_published_list,
+    parse_published_yes_no,
+)
+from selfinstruct_local.prompts import load_prompt
+from selfinstruct_local.tasks import Task
+
+# What the published programs know nothing of. Left as it is, a setting asks for nothing.
+UNPUBLISHED = ("prompt_format", "structured", "topics", "classification_share", "favor_rare", "judge")
+
+CLASSIFICATION_EXAMPLES = (12, 19)  # that are classification, that are not
+OUTPUT_FIRST_EXAMPLES = 16
+INPUT_FIRST_EXAMPLES = 11
+# Cases shown of an example. Three and four, as most of our classification seeds have, would fill LLaMA-7B's context.
+CASES_SHOWN = 2
+INSTRUCTION_PRESENCE_PENALTY = 2.0
+INSTANCE_PRESENCE_PENALTY = 1.5
+MAX_LABELLED_INSTANCE_TOKENS = 300
+MAX_INSTANCE_TOKENS = 350
+
+
+class Alpaca2023Profile:
+    """One call gives whole tasks, in numbered fields between `###`.
+
+    Only seeds are shown. Five prompts made a request; here each goes its own way, which changes no decision.
+    """
+
+    name: ProfileName = "alpaca-2023"
+    summary = "Stanford Alpaca's program of 2023: whole tasks in one call, only seeds shown"
+    defects_kept: tuple[str, ...] = (
+        "the stop '20.' cuts outputs such as 'in 2020.', and the torn task is kept",
+        "'###' in an output breaks its task and puts all later ones off their number",
+        "a block with a wrong number in front of a field is lost",
+        "which field is which goes by their order, not by their names",
+        "an empty output passes",
+    )
+    demonstrations = 3
+    machine_made = 0
+    shows_whole_tasks = True
+    after_acceptance: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ("alpaca_2023",)
+
+    def __init__(self, settings: DecidingSettings) -> None:
+        check_published(settings)
+        self._template = load_prompt(self.prompts[0])
+        self._last = last = self.demonstrations + settings.tasks_per_prompt
+        self._sampling = Sampling(
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_tokens=settings.max_tokens,
+            stop=(f"\n{last}", f"{last}."),
+            forbid_end=True,
+        )
+
+    def steps(self, job: Job) -> Steps:
+        """One request, whose completion holds the tasks."""
+        shown = job.demonstrate(self.demonstrations, machine_made=self.machine_made, stage="tasks")
+        (completion,) = yield [job.request("tasks", 0, self._prompt(shown), self._sampling)]
+        return parse_published_blocks(completion, self.demonstrations + 1)
+
+    def _prompt(self, shown: Sequence[Task]) -> str:
+        """The shown tasks are counted among those asked for, as published."""
+        blocks = [
+            f"{BLOCK_MARK}\n{number}. Instruction: {_as_shown(task)}\n"
+            f"{number}. Input:\n{task.input or NO_INPUT}\n{number}. Output:\n{task.output}"
+            for number, task in enumerate(shown, start=1)
+        ]
+        return self._template.substitute(
+            count=self._last, demonstrations="\n".join(blocks), next_number=self.demonstrations + 1
+        )
+
+
+class SelfInstruct2022Profile:
+    """Instructions, then whether each is classification, then its worked cases.
+
+    An instruction joins the pool by rules and novelty alone, as published. If none of its worked cases is whole it
+    stays there bare: it is compared with and shown, and no export has it.
+
+    The published steps are programs that run one after the other over files, so only accepted instructions were asked
+    for their kind and their cases. Here a job asks before its turn to be decided, once the rules have passed, so the
+    requests for what turns out a near copy are made in vain. Those of the stages in `after_acceptance` have the
+    position of the candidate for their branch, which tells what they were for.
+
+    A published request held five tasks and asked for 300 tokens of cases if one of them was classification, else 350;
+    ours hold one task, and its kind decides.
+
+    The worked examples are fixed in the published program. Here they are drawn from the seeds once for the run, as
+    many as there are where seeds of a kind are fewer than it shows: seeds of one's own, without any classification
+    task or without kinds (which count as none), still make a run.
+    """
+
+    name: ProfileName = "self-instruct-2022"
+    summary = "Self-Instruct's programs of 2022: instructions, their kind, their worked cases"
+    defects_kept: tuple[str, ...] = (
+        "capital letters within an instruction become small, those of names too",
+        "a list that reached the token limit is lost as a whole",
+        "the stop '16.' cuts an instruction such as 'what happened in 1916. ...'",
+        "'Yes.' and all but Yes, yes and YES count as no classification",
+        "an instruction without a single whole case takes its place in the pool",
+    )
+    demonstrations = 8
+    machine_made = 2
+    shows_whole_tasks = False
+    after_acceptance: tuple[str, ...] = ("classification", "instance")
+    prompts: tuple[str, ...] = tuple(
+        f"self_instruct_2022_{step}" for step in ("instructions", "classification", "input_first", "output_first")
+    )
+
+    def __init__(self, settings: DecidingSettings) -> None:
+        check_published(settings)
+        self._instructions, self._classification, self._input_first, self._output_first = map(load_prompt, self.prompts)
+        self._examples: dict[str, str] = {}
+        self._rules = rule_set(settings.rules)
+        self._most_cases = settings.instances_per_task
+        after = self.demonstrations + settings.tasks_per_prompt + 1
+        self._instruction_sampling = Sampling(
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_tokens=settings.max_tokens,
+            presence_penalty=INSTRUCTION_PRESENCE_PENALTY,
+            stop=("\n\n", f"\n{after}", f"{after}.", f"{after} ."),
+        )
+        self._yes_no_sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=3, stop=("\n", "Task"))
+
+    def steps(self, job: Job) -> Steps:
+        """Three rounds of requests: the list, the kind of each instruction that passes the rules, its cases."""
+        shown = job.demonstrate(self.demonstrations, machine_made=self.machine_made, stage="instructions")
+        (listing,) = yield [job.request("instructions", 0, self._list_prompt(shown), self._instruction_sampling)]
+        drafts = [self._screen(draft) for draft in parse_published_list(listing)]
+        good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
+        if not good:
+            return drafts
+        answers = yield [self._ask_kind(job, branch, drafts[branch].task) for branch in good]
+        kinds = [parse_published_yes_no(answer) for answer in answers]
+        completions = yield [
+            self._ask_cases(job, branch, drafts[branch].task, is_classification=kind)
+            for branch, kind in zip(good, kinds, strict=True)
+        ]
+        for branch, kind, completion in zip(good, kinds, completions, strict=True):
+            cases = parse_published_instances(completion, is_classification=kind, most=self._most_cases)
+            drafts[branch] = Draft(drafts[branch].task._replace(instances=cases, is_classification=kind))
+        return drafts
+
+    def _screen(self, draft: Draft) -> Draft:
+        """Applies the rules to the bare instruction, before tokens are spent on its kind and cases."""
+        if draft.rule:
+            return draft
+        verdict = apply_rules(self._rules, draft.task)
+        return draft if verdict.keep else draft._replace(rule=verdict.rule, detail=verdict.detail)
+
+    def _list_prompt(self, shown: Sequence[Task]) -> str:
+        lines = [f"{number}. {_as_shown(task)}" for number, task in enumerate(shown, start=1)]
+        return self._instructions.substitute(demonstrations="\n".join(lines), next_number=self.demonstrations + 1)
+
+    def _ask_kind(self, job: Job, branch: int, task: Task) -> Request:
+        shown = self._once("kind", lambda: _kind_examples(job))
+        prompt = self._classification.substitute(demonstrations=shown, instruction=task.instruction)
+        return job.request("classification", branch, prompt, self._yes_no_sampling)
+
+    def _ask_cases(self, job: Job, branch: int, task: Task, *, is_classification: bool) -> Request:
+        name = "output first" if is_classification else "input first"
+        shown = self._once(name, lambda: _case_examples(job, name, is_classification=is_classification))
+        template = self._output_first if is_classification else self._input_first
+        # The line break belongs to the prompt; a template loses its last one.
+        prompt = template.substitute(demonstrations=shown, instruction=task.instruction) + "\n"
+        sampling = Sampling(
+            temperature=0.0,
+            top_p=1.0,
+            max_tokens=MAX_LABELLED_INSTANCE_TOKENS if is_classification else MAX_INSTANCE_TOKENS,
+            presence_penalty=INSTANCE_PRESENCE_PENALTY,
+            stop=(f"Example {self._most_cases + 1}", "Task:"),
+        )
+        return job.request("instance", branch, prompt, sampling)
+
+    def _once(self, name: str, make: Callable[[], str]) -> str:
+        """The worked examples of a step, drawn at its first prompt: they are the same for all jobs of the run."""
+        if name not in self._examples:
+            self._examples[name] = make()
+        return self._examples[name]
+
+
+def check_published(settings: DecidingSettings) -> None:
+    """Refuses settings that the published programs have nothing like, where they ask for something.
+
+    Raises:
+        WrongUseError: there is such a setting; the message names it.
+    """
+    own = PROFILE_DEFAULTS[settings.profile]
+    for name in UNPUBLISHED:
+        value = getattr(settings, name)
+        if value != own.get(name, DecidingSettings.model_fields[name].default):
+            corrected = settings.profile.rpartition("-")[0]
+            message = (
+                f"--{name.replace('_', '-')} {value}: profile '{settings.profile}' does what the published program "
+                f"did, and that knew no such thing; leave it out, or use --profile {corrected}"
+            )
+            raise WrongUseError(message)
+
+
+def _as_shown(task: Task) -> str:
+    """The instruction on one line, without the colons at its end."""
+    return " ".join(task.instruction.split()).rstrip(":")
+
+
+def _of_kind(seeds: Sequence[Task], *, is_classification: bool) -> list[Task]:
+    return [seed for seed in seeds if bool(seed.is_classification) == is_classification]
+
+
+def _kind_examples(job: Job) -> str:
+    stream = job.run_random("draw classification")
+    shown = []
+    for kind, count in zip((True, False), CLASSIFICATION_EXAMPLES, strict=True):
+        known = _of_kind(job.seeds, is_classification=kind)
+        shown += stream.sample(known, min(count, len(known)))
+    stream.shuffle(shown)
+    return "\n\n".join(
+        f"Task: {seed.instruction}\nIs it classification? {'Yes' if seed.is_classification else 'No'}" for seed in shown
+    )
+
+
+def _case_examples(job: Job, name: str, *, is_classification: bool) -> str:
+    stream = job.run_random(f"draw {name}")
+    known = _of_kind(job.seeds, is_classification=is_classification)
+    count = OUTPUT_FIRST_EXAMPLES if is_classification else INPUT_FIRST_EXAMPLES
+    show = _labelled_lines if is_classification else _case_lines
+    shown = stream.sample(known, min(count, len(known)))
+    return "\n\n".join("\n".join([f"Task: {seed.instruction}", *show(seed)]) for seed in shown)
+
+
+def _labelled_lines(seed: Task) -> list[str]:
+    # No name before the input: the parser takes all that follows the label for it.
+    return [f"{LABEL_MARK} {case.output}\n{case.input}".rstrip() for case in seed.instances[:CASES_SHOWN]]
+
+
+def _case_lines(seed: Task) -> list[str]:
+    if not seed.input:
+        return [f"Output: {seed.output}"]
+    return [
+        f"Example {number}\nInput: {case.input}\nOutput: {case.output}"
+        for number, case in enumerate(seed.instances[:CASES_SHOWN], start=1)
+    ]

@@ -1,0 +1,247 @@
+"""Profiles `translate` and `polish`: job k rewrites the k-th chosen task of another run.
+
+Every field with words in it is asked for on its own, greedily, which is what small models can do; code, data and
+numbers are copied. What comes back must keep what integrity.py looks for, then pass the rules of its language. A task
+that is about the words of its own language is not translated: its output would no longer answer it. Where a polished
+task is turned away its original stands beside it, so that nothing is lost.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from string import Template
+from typing import Literal, NamedTuple, TypeAlias
+
+from selfinstruct_local.config import DecidingSettings
+from selfinstruct_local.engine.base import Completion, FinishReason, Request, Sampling, Turn
+from selfinstruct_local.filter.rules import apply_rules
+from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.generate.integrity import (
+    CHECKS,
+    MIN_LANGUAGE_SHARE,
+    NOT_TRANSLATED,
+    is_code,
+    language_of,
+    language_share,
+    not_translated,
+)
+from selfinstruct_local.generate.job import Draft, Job, Steps
+from selfinstruct_local.generate.parse import REFUSED_PROMPT, UNFINISHED, cut_short
+from selfinstruct_local.generate.wording import WORDINGS
+from selfinstruct_local.language import Language
+from selfinstruct_local.prompts import load_prompt
+from selfinstruct_local.tasks import Instance, Task
+
+Command: TypeAlias = Literal["translate", "polish"]
+
+ABOUT_LANGUAGE = "about_language"
+LABEL_CHANGED = "label_changed"
+UNCHANGED = "unchanged"
+
+# A token has at least a byte, and a rewritten text about as many bytes as its source (see MAX_GROWTH in integrity.py).
+SPARE_TOKENS = 64
+MAX_LABEL_CHARACTERS = 40
+
+_ABOUT_LANGUAGE = re.compile(
+    r"\b(?:translat\w*|rhym\w*|spell(?:ing|ed)?|misspel\w*|syllables?|palindromes?|anagrams?|vowels?|consonants?"
+    r"|acronyms?|alliterat\w*|acrostic|haiku|limericks?|sonnets?|grammar|grammatical(?:ly)?|punctuat\w*|pronouns?|verbs?"
+    r"|tense|plural|alphabet\w*|upper ?case|lower ?case|capitali[sz]e\w*|letters? of the"
+    r"|in (?:french|spanish|german|italian|latin))\b"
+    r"|翻译|译成|译为|押韵|拼音|成语|谚语|歇后语|汉字|笔画|部首|偏旁|对联|古诗|绝句|律诗|病句|标点|绕口令|谜语|谐音|量词|声调|错别字",
+    re.IGNORECASE,
+)
+_HEADING = "### "
+
+
+class Field(NamedTuple):
+    """A text of a task: what it is called, the instance it belongs to, and the text."""
+
+    name: str
+    instance: int
+    text: str
+
+
+class RewriteProfile:
+    """See the module. `jobs` is how many there are: one for each source."""
+
+    demonstrations = 0
+    shows_whole_tasks = False
+
+    def __init__(self, command: Command, settings: DecidingSettings, sources: Sequence[Task]) -> None:
+        """Takes what is to be rewritten.
+
+        Args:
+            command: also the profile's name.
+            settings: `lang` is the language to translate to.
+            sources: the chosen tasks, with the ids that lineages name.
+        """
+        self.name = command
+        self.jobs = len(sources)
+        self._command = command
+        self._settings = settings
+        self._sources = sources
+        polishing = {lang: f"polish{words.suffix}" for lang, words in WORDINGS.items()}
+        names = polishing if command == "polish" else {settings.lang: f"translate_{settings.lang}"}
+        self.prompts = tuple(names.values())
+        self._prompts = {lang: RewritePrompt(load_prompt(name).template) for lang, name in names.items()}
+
+    def steps(self, job: Job) -> Steps:
+        """One round of requests, a field each."""
+        source = self._sources[job.number]
+        job.shown.append(source)
+        about = _ABOUT_LANGUAGE.search(source.instruction) if self._command == "translate" else None
+        if about:
+            return [Draft(source, ABOUT_LANGUAGE, f"its instruction says '{about[0]}'")]
+        fields = [field for field in _fields(source) if self._is_asked(field)]
+        if not fields:
+            return self._end(source, Draft(source, UNCHANGED, "code, numbers and names alone"))
+        completions = yield [self._request(job, source, field) for field in fields]
+        answers = dict(zip(fields, completions, strict=True))
+        return self._end(source, self._read(source, answers))
+
+    def _language(self, text: str) -> Language:
+        """What a text is to be written in: a polished one stays in its language."""
+        return self._settings.lang if self._command == "translate" else language_of(text) or "en"
+
+    def _is_asked(self, field: Field) -> bool:
+        if is_code(field.text) or language_of(field.text) is None:
+            return False
+        if self._command == "polish":
+            return field.name == "output"
+        return needs_translation(field.text, self._settings.lang)
+
+    def _request(self, job: Job, source: Task, field: Field) -> Request:
+        given = source.instances[field.instance].input if source.instances else ""
+        task = f"{source.instruction}\n{given}" if given else source.instruction
+        prompt = self._prompts[self._language(field.text)]
+        chat = self._settings.prompt_format == "chat"
+        sampling = Sampling(
+            temperature=0.0,
+            top_p=1.0,
+            max_tokens=SPARE_TOKENS + len(field.text.encode()),
+            stop=() if chat else (f"\n{prompt.first_heading}",),
+        )
+        if chat:
+            turns = prompt.turns(task=task, text=field.text)
+            return job.request(field.name, field.instance, "", sampling, turns)
+        return job.request(field.name, field.instance, prompt.text(task=task, text=field.text), sampling)
+
+    def _read(self, source: Task, answers: Mapping[Field, Completion]) -> Draft:
+        """The rewritten task, with what speaks against it."""
+        texts = {field: field.text for field in _fields(source)}
+        for field, completion in answers.items():
+            heading = self._prompts[self._language(field.text)].answer_heading
+            texts[field] = _unwrap(completion.text.strip().removeprefix(heading).strip(), field.text)
+        task = _rebuild(source, {field[:2]: text for field, text in texts.items()})
+        for field, completion in answers.items():
+            fault = _torn(completion, texts[field]) or self._damage(field.text, texts[field])
+            if fault:
+                rule, detail = fault
+                return Draft(task, rule, f"{field.name}: {detail}")
+        if task.instances == source.instances and task.instruction == source.instruction:
+            return Draft(task, UNCHANGED, "nothing was put in other words")
+        if self._command == "translate" and (label := _lost_label(source, task)):
+            return Draft(task, LABEL_CHANGED, label)
+        return self._screen(task)
+
+    def _damage(self, before: str, after: str) -> tuple[str, str] | None:
+        for rule, check in CHECKS:
+            detail = check(before, after)
+            if detail:
+                return rule, detail
+        detail = not_translated(before, after, self._language(before))
+        return (NOT_TRANSLATED, detail) if detail else None
+
+    def _screen(self, task: Task) -> Draft:
+        lang = self._language(task.instruction)
+        verdict = apply_rules(rule_set(self._settings.rules, lang, self._settings.limits()), task)
+        return Draft(task, verdict.rule, verdict.detail)
+
+    def _end(self, source: Task, draft: Draft) -> list[Draft]:
+        """A polished task takes the place of its original, which stays when it is turned away."""
+        return [draft, Draft(source)] if self._command == "polish" and draft.rule else [draft]
+
+
+class RewritePrompt:
+    """A prompt of rules and worked examples, as a text to go on from and as a conversation.
+
+    Its file holds the rules, then exchanges that begin with the same heading and end with the answer under the same
+    other one; in the last the answer is missing.
+    """
+
+    def __init__(self, template: str) -> None:
+        """Takes the prompt with `$text`, and perhaps `$task`, in its last exchange."""
+        self._template = Template(template)
+        headings = [line for line in template.splitlines() if line.startswith(_HEADING)]
+        self.first_heading, self.answer_heading = headings[0], headings[-1]
+        rules, *exchanges = template.split(f"{self.first_heading}\n")
+        self._turns = [Turn("system", rules.strip())]
+        for exchange in exchanges:
+            asked, _, answered = exchange.partition(f"\n\n{self.answer_heading}")
+            self._turns.append(Turn("user", f"{self.first_heading}\n{asked}"))
+            if answered:
+                self._turns.append(Turn("assistant", answered.strip()))
+
+    def text(self, **data: str) -> str:
+        """The prompt that a completion follows."""
+        return self._template.substitute(data)
+
+    def turns(self, **data: str) -> tuple[Turn, ...]:
+        """The rules, the examples as turns that went before, and what is to be rewritten."""
+        return tuple(turn._replace(content=Template(turn.content).substitute(data)) for turn in self._turns)
+
+
+def needs_translation(text: str, lang: Language) -> bool:
+    """Whether a text has words, most of them of another language than `lang`."""
+    share = language_share(text, lang)
+    return share is not None and share < MIN_LANGUAGE_SHARE
+
+
+def _fields(task: Task) -> Iterator[Field]:
+    """The texts of a task that are not empty."""
+    yield Field("instruction", 0, task.instruction)
+    for number, instance in enumerate(task.instances):
+        if instance.input.strip():
+            yield Field("input", number, instance.input)
+        yield Field("output", number, instance.output)
+
+
+def _rebuild(source: Task, texts: Mapping[tuple[str, int], str]) -> Task:
+    instances = tuple(
+        Instance(texts.get(("input", number), ""), texts["output", number]) for number in range(len(source.instances))
+    )
+    return Task(texts["instruction", 0], instances, source.is_classification)
+
+
+def _torn(completion: Completion, text: str) -> tuple[str, str] | None:
+    if completion.finish_reason is FinishReason.REFUSED:
+        return REFUSED_PROMPT, f"{completion.prompt_tokens} tokens leave no room in the context"
+    if cut_short(completion):
+        return UNFINISHED, f"cut short ({completion.finish_reason.value})"
+    return None if text else (UNFINISHED, "nothing was written")
+
+
+_QUOTES = {'"': '"', "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}"}
+
+
+def _unwrap(text: str, source: str) -> str:
+    """The text without quotation marks that were put around it."""
+    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and source.strip()[:1] not in _QUOTES:
+        return text[1:-1].strip()
+    return text
+
+
+def _lost_label(source: Task, task: Task) -> str | None:
+    """Tells of an answer that was quoted from its question and is not any more: each was translated on its own."""
+    for before, after in zip(source.instances, task.instances, strict=True):
+        label, new = _label(before.output), _label(after.output)
+        if len(label) > MAX_LABEL_CHARACTERS or language_of(label) is None:
+            continue
+        if label in f"{source.instruction}\n{before.input}".lower() and (
+            new not in f"{task.instruction}\n{after.input}".lower()
+        ):
+            return f"'{label}' stood in the question, '{new}' does not"
+    return None
+
+
+def _label(text: str) -> str:
+    return text.strip().rstrip(".!\N{IDEOGRAPHIC FULL STOP}").lower()
