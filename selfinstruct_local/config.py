@@ -25,6 +25,8 @@ PromptFormat = Literal["completion", "chat"]
 # Jobs a prompt may lag behind the pool, in multiples of the requests in flight: with less, one slow request
 # drains the engine while all others wait for its decision.
 WINDOW_FACTOR = 8
+# Of profile magpie, in multiples of the jobs that hold the requests in flight: its turns are short and much alike.
+TURNS_WINDOW_FACTOR = 3
 
 
 # What a profile takes for settings that are left out. The dated ones stand in the published programs: stanford_alpaca,
@@ -166,7 +168,10 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
     @model_validator(mode="after")
     def _resolve(self) -> Self:
         if self.window is None:
-            self.window = WINDOW_FACTOR * self.engine.in_flight
+            if self.profile == "magpie":
+                self.window = max(1, TURNS_WINDOW_FACTOR * self.engine.in_flight // self.tasks_per_prompt)
+            else:
+                self.window = WINDOW_FACTOR * self.engine.in_flight
         return self
 
     def deciding(self) -> dict[str, Any]:

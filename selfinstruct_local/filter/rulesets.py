@@ -9,7 +9,7 @@ from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetiti
 from selfinstruct_local.filter.rules import INSTANCE_RULES, UNSUITABLE, Rule, published_rules
 from selfinstruct_local.filter.rules_zh import chinese_repetition, chinese_rules
 from selfinstruct_local.filter.scripts import ForeignScript
-from selfinstruct_local.filter.unfinished import asks_back, cut_off, wrong_arithmetic
+from selfinstruct_local.filter.unfinished import asks_back, copied, cut_off, wrong_arithmetic
 from selfinstruct_local.language import LANGUAGES, Language
 
 # The published decisions and no more: an empty output passes. They know English alone.
@@ -18,6 +18,7 @@ RULE_SETS = (*UNSUITABLE, *PUBLISHED, "none")
 
 UNFINISHED_RULES = (
     Rule("cut_off", cut_off),
+    Rule("copied", copied),
     Rule("asks_back", asks_back),
     Rule("wrong_arithmetic", wrong_arithmetic),
 )

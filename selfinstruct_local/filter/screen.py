@@ -17,6 +17,7 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
 - refusal: the first word of letters of the output is one with which a refusal begins.
 - placeholder: a bracket or an angle bracket stands in the input or output, or `lorem` in the output.
 - cut_off: an output begins with a 1, ends with a colon, or has a backtick; or there is white space at either end.
+- copied: the output has hardly more words than the instruction or the input, and enough to be a sentence of them.
 - asks_back: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an equals sign.
 - foreign_script: an output has a letter beyond ASCII.
 - degenerate_repetition: where a phrase of up to 8 words follows itself over more than a share of a text, more than that
@@ -24,8 +25,8 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
   output, less than the rest of its words of letters are different.
 - unsure, judged_low: something was measured; these two rules are asked at once.
 
-The facts of missing_input, refusal, placeholder, cut_off, asks_back, wrong_arithmetic, and of pieces that stood before,
-hold of several tasks in a hundred. Where nothing else makes such a task suspicious, that check alone is asked.
+The facts of missing_input, refusal, placeholder, cut_off, copied, asks_back, wrong_arithmetic, and of pieces that stood
+before, hold of several tasks in a hundred. Where nothing else makes such a task suspicious, that check alone is asked.
 
 Words are compared by 64-bit hashes, and a character beyond ASCII stands as a question mark: words that then look alike
 and are not send a task to the rules, and no more. Inputs and outputs with white space, letters or digits beyond ASCII,
@@ -55,7 +56,7 @@ from selfinstruct_local.filter.rules import (
 )
 from selfinstruct_local.filter.rules import MIN_WORDS as MIN_INSTRUCTION_WORDS
 from selfinstruct_local.filter.scripts import ForeignScript
-from selfinstruct_local.filter.unfinished import OFFERING, asks_back, cut_off, wrong_arithmetic
+from selfinstruct_local.filter.unfinished import COPIED_WORDS, OFFERING, asks_back, copied, cut_off, wrong_arithmetic
 from selfinstruct_local.kernels.vocabulary import split
 from selfinstruct_local.tasks import Task
 
@@ -63,7 +64,7 @@ from selfinstruct_local.tasks import Task
 # another among them are asked one by one until it stands here too.
 COVERED = frozenset(
     {*(rule.refuses for rule in (*INSTRUCTION_RULES, *INSTANCE_RULES)), missing_input, refusal, placeholder}
-    | {cut_off, asks_back, wrong_arithmetic}
+    | {cut_off, copied, asks_back, wrong_arithmetic}
 )
 FEW = 32  # for so few tasks the rules are as fast, and need no compiled kernel
 
@@ -197,6 +198,8 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
         (refusal, opens),
         (placeholder, slots),
         (cut_off, breaks),
+        # A sentence may have a word that its text has only a part of, at either end.
+        (copied, (words_of_output >= COPIED_WORDS) & (words_of_output <= np.maximum(words, words_of_input) + 2)),
         (asks_back, _has_byte(data, bounds[2 * tasks :], b"?") | _has_any(letters, offsets, _hashes(OFFERING))),
         (wrong_arithmetic, _has_byte(data, bounds[2 * tasks :], b"=")),
         (facts.repetition.recurs, recurs),

@@ -23,9 +23,12 @@ _FENCE = "```"
 _PYTHON = re.compile(r"```(?:python|py)\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _CALLS_FOR_OPEN_END = re.compile(
     r"\b(?:template|forms?|headings?|titles?|begin\w*|introduc\w*|salutation|greeting|outline|format|survey|reports?"
-    r"|punctuat\w*|syntax|errors?|bugs?|fix|blanks?)\b|开头|标题|称呼|格式|模板|标点|语法|表格",
+    r"|punctuat\w*|blanks?)\b|开头|标题|称呼|格式|模板|标点|语法|表格",
     re.IGNORECASE,
 )
+# A line of code may end with a colon.
+_CALLS_FOR_A_LINE = re.compile(r"\b(?:code|syntax|errors?|bugs?|lines?)\b|代码|语法|错误", re.IGNORECASE)
+_LINE_WORDS = 7
 # One item is no list where several are asked for; where one of some is to be chosen, it may be the answer.
 _CALLS_FOR_SEVERAL = re.compile(
     r"\b(?:lists?|tips|ways|steps|examples|ideas|things|reasons|options|suggestions|checklist|guide|some|top \d+"
@@ -39,7 +42,11 @@ def cut_off(task: Task) -> str | None:
     """Tells of an output that announces something and ends there, or of code that does not end or is no Python."""
     for instance in task.instances:
         output = instance.output.strip()
-        if output.endswith((":", "：")) and not _CALLS_FOR_OPEN_END.search(task.instruction):
+        if (
+            output.endswith((":", "："))
+            and not _CALLS_FOR_OPEN_END.search(task.instruction)
+            and not (_CALLS_FOR_A_LINE.search(task.instruction) and len(output.split()) <= _LINE_WORDS)
+        ):
             return "an output ends with a colon"
         if (
             _FIRST_ITEM.match(output)
@@ -79,7 +86,8 @@ _QUESTION_BACK = re.compile(
 OFFERING = ("happy", "glad", "love", "delighted", "thrilled", "here")
 _OFFER = re.compile(
     r"(?<![\w\"“'])I(?:['’]d| would| will|['’]ll|['’]m| am)? (?:always |be |so |very |more than )*"
-    r"(?:happy|glad|love|delighted|thrilled|here)\b (?:to (?:help|assist|collaborate|guide)|I could|for you)|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
+    r"(?:happy|glad|love|delighted|thrilled|here)\b (?:to (?:help|assist|collaborate|guide)|I could|for you)"
+    r"|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
     re.IGNORECASE,
 )
 # With an offer and no more than another sentence, nothing was done yet.
@@ -100,8 +108,8 @@ _MAY_ASK = re.compile(rf"\b(?:{_TO_SOMEBODY})\b|{_TO_SOMEBODY_ZH}", re.IGNORECAS
 # What else may, where the instruction is an order and not somebody's request for help.
 _MAY_ASK_TOO = re.compile(
     r"\b(?:write|compose|posts?|blogs?|titles?|sentences?|quotes?|says?|tell|introduc\w*|greet\w*|hook|pitch\w*"
-    r"|announce\w*|copy|paragraphs?|summar\w*|essays?|articles?|customers?|small talk|edit|correct\w*|revise|transform|convert|change"
-    r"|turn|forms?|meetings?|guess|reverse|experiments?|tasks?|opening|ads?|act|start\w*)\b|句",
+    r"|announce\w*|copy|paragraphs?|summar\w*|essays?|articles?|customers?|small talk|edit|correct\w*|revise"
+    r"|transform|convert|change|turn|forms?|meetings?|guess|reverse|experiments?|tasks?|opening|ads?|act|start\w*)\b|句",
     re.IGNORECASE,
 )
 _REQUEST = re.compile(
@@ -143,6 +151,42 @@ def _could_offer(output: str) -> bool:
 
 def _shown(text: str) -> str:
     return f"'{' '.join(text.split())[:80]}'"
+
+
+# --- copying --------------------------------------------------------------------------------------------------------
+
+COPIED_WORDS = 6
+_CALLS_FOR_A_COPY = re.compile(
+    r"\b(?:repeat\w*|copy|copies|quot\w*|extract\w*|find|identif\w*|select\w*|choos\w*|chose|pick\w*|which|what|whose|who"
+    r"|where|when|highlight\w*|underlin\w*|locat\w*|spot|point out|pull|retriev\w*|options?|correct\w*|errors?"
+    r"|mistakes?|grammar\w*|proofread\w*|punctuat\w*|edit\w*|fix\w*|remov\w*|delet\w*|omit\w*|trim|shorten|condens\w*|cut"
+    r"|summar\w*|short\w*|answer\w*|classif\w*|categor\w*|detect\w*|determine\w*|decid\w*|sort\w*|order\w*|arrang\w*"
+    r"|if|best|most|example|title|sentence that|check|verify|output|lower|upper|capital\w*|format\w*|decod\w*"
+    r"|decrypt\w*|transcri\w*|list|name|rank|label|match\w*|filter|print|parse|convert|unscramble)\b"
+    r"|复述|抄|引用|摘|找|选|哪|什么|谁|标出|指出|改正|纠正|病句|错|删|缩|概括|判断|分类|排|按|提取|列",
+    re.IGNORECASE,
+)
+
+_BEFORE_SENTENCE = re.compile(r"(?:^|[\"“'‘`:.!?)\-]\s?)$")
+_AFTER_SENTENCE = re.compile(r"[.!?,]*(?:[\"”'’`]|\s|$)")
+
+
+def copied(task: Task) -> str | None:
+    """Tells of an output that is a whole sentence of the instruction, or of an input of which nobody wants one."""
+    for instance in task.instances:
+        output = " ".join(instance.output.split()).strip("\"'“”`. ")
+        if len(output.split()) < COPIED_WORDS:
+            continue
+        if _is_sentence_of(task.instruction, output) and not _CALLS_FOR_ONE.search(task.instruction):
+            return "an output stands word for word in the instruction"
+        if _is_sentence_of(instance.input, output) and not _CALLS_FOR_A_COPY.search(task.instruction):
+            return "an output stands word for word in its input"
+    return None
+
+
+def _is_sentence_of(text: str, sentence: str) -> bool:
+    before, found, after = " ".join(text.split()).partition(sentence)
+    return bool(found) and _BEFORE_SENTENCE.search(before) is not None and _AFTER_SENTENCE.match(after) is not None
 
 
 # --- sums -----------------------------------------------------------------------------------------------------------

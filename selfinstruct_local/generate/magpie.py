@@ -26,7 +26,7 @@ OPENING_CHARACTERS = 4  # the same for Chinese, which has no spaces
 # Share of the turns that are begun for the model, and of these the share that begin as a task of the pool does: what
 # was accepted once begins better tasks than a seed that is beyond the model.
 BEGUN = 0.5
-FROM_POOL = 0.7
+FROM_POOL = 0.8
 
 
 class MagpieProfile:
