@@ -26,7 +26,7 @@ PromptFormat = Literal["completion", "chat"]
 # drains the engine while all others wait for its decision.
 WINDOW_FACTOR = 8
 # Of profile magpie, in multiples of the jobs that hold the requests in flight: its turns are short and much alike.
-TURNS_WINDOW_FACTOR = 3
+TURNS_WINDOW_FACTOR = 4
 
 
 # What a profile takes for settings that are left out. The dated ones stand in the published programs: stanford_alpaca,
@@ -39,7 +39,9 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
     "magpie": {
         "prompt_format": "chat",
         "threshold": 0.5,
-        "min_confidence": -1.4,
+        "min_confidence": -1.3,
+        "min_output_confidence": -0.72,
+        "max_recurrence": 0.25,
         "top_p": 0.9,
         "max_tokens": 160,
         "tasks_per_prompt": 4,
@@ -82,6 +84,9 @@ class DecidingSettings(BaseModel):
     rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")
     max_repetition: float = Field(
         DEFAULT_LIMITS.max_repetition, ge=0, le=1, description="share of a text that may repeat what stood in it"
+    )
+    max_recurrence: float | None = Field(
+        DEFAULT_LIMITS.max_recurrence, ge=0, le=1, description="share of an output's trigrams that stood in it before"
     )
     max_echo: float = Field(
         DEFAULT_LIMITS.max_echo,

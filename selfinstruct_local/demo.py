@@ -23,7 +23,7 @@ from selfinstruct_local.taskfiles import read_tasks
 
 # Small enough for two cores and a few minutes: half the default requests in flight, and a short window so that
 # the pool is seen growing in the prompts.
-GENERATE_FLAGS = ("--in-flight", "16", "--window", "24", "--tasks-per-prompt", "4", "--max-tokens", "400")
+GENERATE_FLAGS = ("--in-flight", "16", "--window", "6")
 # A dozen tasks three times, gently: enough for the loss to fall, not enough to unlearn answering.
 TRAIN_FLAGS = ("--epochs", "3", "--max-length", "192", "--learning-rate", "0.0001")
 QUESTION = "List two colors of the rainbow."

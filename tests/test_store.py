@@ -1,5 +1,6 @@
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,91 @@ def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
 def test_a_missing_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(WrongUseError, match="no run there"):
         RunStore(tmp_path / "none", read_only=True)
+
+
+def make_schema_2(folder: Path) -> None:
+    """A run as the version before measured anything left it: one decided job, and a completion that waits."""
+    db = sqlite3.connect(folder / DATABASE)
+    for script in MIGRATIONS[:2]:
+        db.executescript(script)
+    seed = '{"id":"s1","instruction":"Name a river.","instances":[["","Nile"],["Africa","Congo"]],'
+    seed += '"is_classification":false}'
+    rows: dict[str, list[tuple[Any, ...]]] = {
+        "facts": [("profile", '"alpaca"'), ("threshold", "0.7")],
+        "seeds": [(0, seed)],
+        "sessions": [(1, "2024-01-01T00:00:00Z", "{}", '{"engine":"old"}', 1.5, "interrupted", None)],
+        "completions": [
+            (0, "tasks", 0, 1, "old", "stop", 5, 3, 2),
+            (1, "tasks", 0, 1, "waiting", "stop", 6, 4, None),
+        ],
+        "jobs": [(0, '["s1"]', 1, 1, 5, 3, 2)],
+        "candidates": [
+            (0, 0, "One task here", '[["in","out"]]', None, "", "", "s1", 0.5),
+            (0, 1, "Two", '[["in","out"]]', 0, "too_short", "1 word", None, None),
+        ],
+    }
+    for table, values in rows.items():
+        marks = ", ".join("?" * len(values[0]))
+        db.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608 - our own names
+    db.execute("PRAGMA user_version = 2")
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_run_of_schema_2_reads_as_before_and_goes_on(tmp_path: Path, read_only: bool) -> None:  # noqa: FBT001
+    make_schema_2(tmp_path)
+    with RunStore(tmp_path, read_only=read_only) as store:
+        assert store.facts() == {"profile": "alpaca", "threshold": 0.7}
+        assert store.seeds() == SEEDS
+        assert store.sessions()[0].outcome == "interrupted"
+        key = RequestKey(1, "tasks", 0)
+        waiting = Completion(key, "waiting", FinishReason.STOP, 6, 4)
+        assert store.undecided_completions() == {key: waiting}
+        (task,) = store.accepted()
+        assert task == Task("One task here", (Instance("in", "out"),), None, "gen-0-0", Lineage("alpaca", 0, ("s1",)))
+        assert store.pool()[0] == task
+        (job,) = store.ledger()
+        assert job.counts == (1, 5, 3, 2)
+        assert [each.task.measures for each in job.decided.candidates] == [None, None]
+        assert job.decided.candidates[1].verdict == Verdict(keep=False, rule="too_short", detail="1 word")
+        totals = store.totals()
+        assert (totals.jobs, totals.accepted, totals.completions, totals.cached_tokens) == (1, 1, 2, 2)
+    with RunStore(tmp_path) as store:
+        assert store._db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        measured = candidate("Three tasks here", keep=True)
+        measured = measured._replace(task=measured.task._replace(measures={"confidence": -0.25}))
+        store.commit_jobs([DecidedJob(1, ["s1"], [measured])])
+        assert [task.measures for task in store.accepted()] == [None, {"confidence": -0.25}]
+
+
+def test_what_was_measured_reads_back(tmp_path: Path) -> None:
+    measures = {"confidence": -0.123456789, "judge.clear": 4.0}
+    keys = [RequestKey(number, "question", 0) for number in (0, 1, 2)]
+    with RunStore(tmp_path) as store:
+        store.create({"profile": "magpie"}, SEEDS)
+        session = store.begin_session({}, {})
+        told = [
+            Completion(key, "x", FinishReason.STOP, 5, 3, 1, confidence)
+            for key, confidence in zip(keys, (-1.5, None, 0.0), strict=True)
+        ]
+        store.add_completions(session, told)
+        kept, turned_away, empty = (candidate("One task here", keep=keep) for keep in (True, False, True))
+        kept = kept._replace(task=kept.task._replace(measures=measures))
+        turned_away = turned_away._replace(task=turned_away.task._replace(measures={"judge.correct": 1.0}))
+        empty = empty._replace(task=empty.task._replace(measures={}))
+        assert store.undecided_completions() == {each.key: each for each in told}
+        store.commit_jobs([DecidedJob(0, ["s1"], [kept, turned_away, empty])])
+    with RunStore(tmp_path, read_only=True) as store:
+        assert [each.confidence for each in store.undecided_completions().values()] == [None, 0.0]
+        assert [task.measures for task in store.accepted()] == [measures, None]
+        assert [task.measures for task in store.pool()] == [measures, None]
+        (job,) = store.ledger()
+        assert [each.task.measures for each in job.decided.candidates] == [measures, {"judge.correct": 1.0}, None]
+    with RunStore(tmp_path / "copy") as copy:
+        copy.create({"profile": "magpie"}, SEEDS)
+        copy.copy_jobs([job])
+        assert list(copy.ledger()) == [job]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:

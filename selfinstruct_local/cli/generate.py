@@ -5,16 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfinstruct_local.cli.options import ConfigOption, find_or_prepare
+from selfinstruct_local.cli.options import ConfigOption
+from selfinstruct_local.cli.running import BUDGETS, choose_model, describe_rejected, report_run, run_on_display
 
 if TYPE_CHECKING:
     from selfinstruct_local.config import GenerateSettings
-    from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Outcome
     from selfinstruct_local.store import RunStore
-    from selfinstruct_local.tasks import Task
-
-BUDGETS = {"tokens": "--token-budget", "requests": "--request-budget", "minutes": "--minutes"}
 
 
 def generate(
@@ -131,14 +128,13 @@ def generate(
 
     flags = {**context.params, "topics": topic, "structured": _on_or_off("--structured", structured)}
     settings = load_settings(GenerateSettings, config, flags)
-    chosen = _choose_model(model, adapter, settings)
+    chosen = choose_model(model, adapter, settings)
     settings = fit_to_model(settings, chosen, config, flags)
     with RunStore(fork or run) as store:
         if fork:
             _fork(run, store)
         seed_tasks = open_run(store, settings, chosen.facts(), seeds or [seed_file(settings.lang)])
-        outcome = _run(store, settings, chosen, seed_tasks)
-        _report(store, settings, outcome)
+        run_on_display(store, settings, chosen, seed_tasks, lambda outcome: _report(store, settings, outcome))
 
 
 def _on_or_off(flag: str, value: str) -> bool | None:
@@ -151,23 +147,6 @@ def _on_or_off(flag: str, value: str) -> bool | None:
     return meanings[value]
 
 
-def _choose_model(model: str | None, adapter: Path | None, settings: "GenerateSettings") -> "ChosenModel":
-    from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.generate.launch import ChosenModel, choose_served_model
-    from selfinstruct_local.models.adapter import check_adapter
-
-    if settings.engine.endpoint:
-        if adapter:
-            message = "--adapter: servers load adapters themselves; name the one they serve with --model"
-            raise WrongUseError(message)
-        return choose_served_model(model, settings)
-    if adapter:
-        check_adapter(adapter)
-    folder = find_or_prepare(model)
-    folder.check_context(settings.max_model_len)
-    return ChosenModel(folder, adapter=adapter)
-
-
 def _fork(run: Path, store: "RunStore") -> None:
     from selfinstruct_local.generate.opening import fork
     from selfinstruct_local.progress import stderr_console
@@ -178,39 +157,16 @@ def _fork(run: Path, store: "RunStore") -> None:
     stderr_console().print(f"{store.folder}: starts from the {inherited} tasks of {run}")
 
 
-def _run(store: "RunStore", settings: "GenerateSettings", model: "ChosenModel", seed_tasks: "list[Task]") -> "Outcome":
-    from selfinstruct_local.generate.interrupt import interruptible
-    from selfinstruct_local.generate.launch import launch
-    from selfinstruct_local.generate.run import run
-    from selfinstruct_local.progress import RunDisplay, stderr_console
-
-    log = store.folder / "engine.log"
-    what = (
-        f"waiting for {', '.join(settings.engine.endpoint)}"
-        if settings.engine.endpoint
-        else f"starting vLLM on {model.folder.path.name if model.folder else ''} (its log: {log})"
-    )
-    display = RunDisplay(stderr_console(), store.totals(), settings.num, what)
-    with interruptible() as interrupt, display:
-        outcome = run(store, settings, seed_tasks, lambda: launch(model, settings, log), display, interrupt)
-    if interrupt.signum is not None and outcome.reason == "interrupted":
-        _report(store, settings, outcome)
-        raise typer.Exit(128 + interrupt.signum)
-    return outcome
-
-
 def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome") -> None:
     from selfinstruct_local.errors import PartlyDoneError
-    from selfinstruct_local.generate.run import EXPORT
-    from selfinstruct_local.progress import describe_session, stderr_console
 
     totals = store.totals()
-    rejected = ", ".join(f"{count} {rule}" for rule, count in totals.rejected.items()) or "none"
-    console = stderr_console()
-    if outcome.meter:
-        console.print(describe_session(outcome.accepted, outcome.meter))
-    console.print(f"run: {totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs; rejected: {rejected}")
-    typer.echo(store.folder / EXPORT)
+    rejected = describe_rejected(totals)
+    report_run(
+        store,
+        outcome,
+        f"run: {totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs; rejected: {rejected}",
+    )
     if outcome.reason in BUDGETS:
         message = (
             f"the budget of {outcome.reason} is spent at {totals.accepted} of {settings.num} tasks; the same command "

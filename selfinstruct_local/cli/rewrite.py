@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfinstruct_local.cli.generate import BUDGETS, _choose_model
 from selfinstruct_local.cli.options import ConfigOption, ModelOption
+from selfinstruct_local.cli.running import BUDGETS, choose_model, describe_rejected, report_run, run_on_display
 from selfinstruct_local.language import LANGUAGES
 
 if TYPE_CHECKING:
@@ -104,12 +104,18 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     settings = load_settings(GenerateSettings, options["config"], options)
     with ExitStack() as stack:
         source = stack.enter_context(RunStore(run, read_only=True))
-        model = _choose_model(options["model"], options["adapter"], settings)
+        model = choose_model(options["model"], options["adapter"], settings)
         settings = _with_prompt_format(settings, model)
         store = stack.enter_context(RunStore(into))
         rewriting = open_rewriting(store, source, command, settings, model.facts(), to=to, fraction=options["fraction"])
-        outcome = _run(store, rewriting, model)
-        _report(store, rewriting, outcome)
+        run_on_display(
+            store,
+            rewriting.settings,
+            model,
+            [],
+            lambda outcome: _report(store, rewriting, outcome),
+            rewriting.work,
+        )
 
 
 def _with_prompt_format(settings: "GenerateSettings", model: "ChosenModel") -> "GenerateSettings":
@@ -123,47 +129,17 @@ def _with_prompt_format(settings: "GenerateSettings", model: "ChosenModel") -> "
     return settings
 
 
-def _run(store: "RunStore", rewriting: "Rewriting", model: "ChosenModel") -> "Outcome":
-    from selfinstruct_local.generate.interrupt import interruptible
-    from selfinstruct_local.generate.launch import launch
-    from selfinstruct_local.generate.run import run
-    from selfinstruct_local.progress import RunDisplay, stderr_console
-
-    settings = rewriting.settings
-    log = store.folder / "engine.log"
-    what = (
-        f"waiting for {', '.join(settings.engine.endpoint)}"
-        if settings.engine.endpoint
-        else f"starting vLLM on {model.folder.path.name if model.folder else ''} (its log: {log})"
-    )
-    display = RunDisplay(stderr_console(), store.totals(), settings.num, what)
-    with interruptible() as interrupt, display:
-        outcome = run(
-            store, settings, [], lambda: launch(model, settings, log), display, interrupt, work=rewriting.work
-        )
-    if interrupt.signum is not None and outcome.reason == "interrupted":
-        _report(store, rewriting, outcome)
-        raise typer.Exit(128 + interrupt.signum)
-    return outcome
-
-
 def _report(store: "RunStore", rewriting: "Rewriting", outcome: "Outcome") -> None:
     from selfinstruct_local.errors import PartlyDoneError
-    from selfinstruct_local.generate.run import EXPORT
-    from selfinstruct_local.progress import describe_session, stderr_console
 
     totals = store.totals()
     jobs, refused = rewriting.work.jobs, sum(totals.rejected.values())
-    rejected = ", ".join(f"{count} {rule}" for rule, count in totals.rejected.items()) or "none"
-    console = stderr_console()
-    if outcome.meter:
-        console.print(describe_session(outcome.accepted, outcome.meter))
     done = "translated" if rewriting.work.profile.name == "translate" else "polished"
-    console.print(
+    line = (
         f"run: {totals.jobs - refused} of {jobs} chosen tasks {done}, {jobs - totals.jobs} to come; {totals.accepted} "
-        f"tasks in all; rejected: {rejected}"
+        f"tasks in all; rejected: {describe_rejected(totals)}"
     )
-    typer.echo(store.folder / EXPORT)
+    report_run(store, outcome, line)
     if outcome.reason in BUDGETS:
         message = (
             f"the budget of {outcome.reason} is spent at {totals.jobs} of {jobs} tasks; the same command with a larger "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from selfinstruct_local.engine.vllm_engine import cpu_arguments, lora_rank
+from selfinstruct_local.engine.vllm_engine import STRUCTURED_OUTPUTS, cpu_arguments, lora_rank
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.offline import SWITCHES
 
@@ -98,6 +98,7 @@ def server_command(
         "tensor-parallel-size": settings.tensor_parallel,
         "quantization": settings.quantization,
         "enable-prefix-caching": True,
+        "structured-outputs-config": orjson.dumps(STRUCTURED_OUTPUTS).decode(),
         # The folder's generation_config.json would change what requests leave open, top_k and the like.
         "generation-config": "vllm",
         **_device_options(settings, build),

@@ -40,6 +40,8 @@ _OUT_OF_MEMORY = re.compile(
 )
 _LOG_TAIL = 20_000
 NEVER = -100.0  # the least bias on a token that vLLM and the OpenAI API take
+# Between the parts of JSON a grammar may allow any white space, and a small model then writes nothing else to the end.
+STRUCTURED_OUTPUTS: dict[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.32, vllm/config/lora.py
 
 
@@ -243,11 +245,17 @@ def _start(arguments: dict[str, Any], settings: EngineSettings, log: _Log) -> "L
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(settings.memory_gb)))
     try:
         from vllm import EngineArgs
+        from vllm.config import StructuredOutputsConfig
         from vllm.v1.engine.llm_engine import LLMEngine
     except ImportError as error:
         message = f"vLLM cannot be imported ({error}); install this package with its extra 'cpu' or 'gpu'"
         raise WrongUseError(message) from error
-    common = {"disable_log_stats": True, "use_tqdm_on_load": False, "enable_prefix_caching": True}
+    common = {
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "enable_prefix_caching": True,
+        "structured_outputs_config": StructuredOutputsConfig(**STRUCTURED_OUTPUTS),
+    }
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments, **common))
     except Exception as error:

@@ -39,6 +39,8 @@ _REFUSAL = re.compile(
     r"|I )?apolog(?:ies|i[sz]e)"
     rf"|unfortunately)\b[^.!?\n]{{0,90}}?\b(?:(?:I|we) ?{_CANNOT} {_DOING}"
     rf"|(?:(?:this|the) task|an AI|(?:language|GPT|the) model)\b.{{0,100}}?{_CANNOT})"
+    # Sure, I'd be happy to help. However, I'm unable to provide ...
+    rf"|[^.!?\n]{{0,90}}[.!] However, (?:I|as an AI) ?.{{0,30}}?{_CANNOT} {_DOING}"
     # I cannot assist with that request.
     rf"|(?:I|we) ?(?:{_CANNOT}) {_DOING}"
     # I am just a language model ...

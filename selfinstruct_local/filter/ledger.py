@@ -32,8 +32,8 @@ DECIDED_HERE = frozenset(
         for lang in LANGUAGES
         for name in RULE_SETS
         if lang == "en" or name not in PUBLISHED
-        # With a limit of confidence, for without one that rule is left out.
-        for rule in rule_set(name, lang, DEFAULT_LIMITS._replace(min_confidence=0.0))
+        # With all limits, for without one its rule is left out.
+        for rule in rule_set(name, lang, DEFAULT_LIMITS._replace(min_confidence=0.0, max_recurrence=1.0))
     }
 )
 

@@ -20,7 +20,9 @@ from selfinstruct_local.tasks import Task
 _FIRST_ITEM = re.compile(r"\s*1[.)、](?=\D)")
 _SECOND_ITEM = re.compile(r"(?:^|\s)2[.)、](?=\D)")
 _FENCE = "```"
-_PYTHON = re.compile(r"```(?:python|py)\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+# White space that may be line breaks as well would be gone through anew for each of them: here and below it is bounded.
+_PYTHON = re.compile(r"```(?:python|py)[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_OLD_PRINT = re.compile(r"^[ \t]*print [^(\s=]", re.MULTILINE)
 _CALLS_FOR_OPEN_END = re.compile(
     r"\b(?:template|forms?|headings?|titles?|begin\w*|introduc\w*|salutation|greeting|outline|format|survey|reports?"
     r"|punctuat\w*|blanks?)\b|开头|标题|称呼|格式|模板|标点|语法|表格",
@@ -66,12 +68,14 @@ def _python_fault(output: str) -> str | None:
     for match in _PYTHON.finditer(output):
         code = textwrap.dedent(match[1])
         # A session of the interpreter, a part of a program and the Python of old are no faults.
-        if ">>>" in code or "..." in code or re.search(r"^\s*print [^(\s=]", code, re.MULTILINE):
+        if ">>>" in code or "..." in code or _OLD_PRINT.search(code):
             continue
         try:
             with warnings.catch_warnings(action="ignore"):
                 ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        except (RecursionError, MemoryError):
+            continue  # how deep is too deep depends on who calls
+        except (SyntaxError, ValueError) as error:
             return f"an output has Python that cannot be read ({str(error).split('(')[0].strip()[:60]})"
     return None
 
@@ -79,9 +83,9 @@ def _python_fault(output: str) -> str | None:
 # --- asking back ----------------------------------------------------------------------------------------------------
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*(?=\S)")
-_QUESTION_BACK = re.compile(
-    r"(?<![\w\"“'])(?:you|your|you['’](?:d|re|ve|ll))\b[^\"”]*\?\s*$|[你您][^”」]*[？?]\s*$", re.IGNORECASE
-)
+# Who asks is spoken to after the last quotation that ends in a sentence.
+_YOU = re.compile(r"(?<![\w\"“'])(?:you|your|you['’](?:d|re|ve|ll))\b", re.IGNORECASE)
+_YOU_ZH = re.compile(r"[你您]")
 # One of these stands in every offer; the screen looks for them.
 OFFERING = ("happy", "glad", "love", "delighted", "thrilled", "here")
 _OFFER = re.compile(
@@ -136,10 +140,12 @@ def asks_back(task: Task) -> str | None:
         if may_ask:
             return None
         sentences = _SENTENCE_END.split(instance.output.strip())
-        if offers and len(sentences) <= _OFFER_ALONE:
+        if offers and (len(sentences) <= _OFFER_ALONE or _OFFER.search(sentences[-1])):
             return f"an output only offers: {_shown(offers[0])}"
+        if offers and sentences[-1].endswith(("?", "？")):
+            return f"an output offers and asks: {_shown(sentences[-1])}"
         for sentence in sentences if requested or offers else sentences[-1:]:
-            if _QUESTION_BACK.search(sentence):
+            if _is_question_back(sentence):
                 return f"an output asks back: {_shown(sentence)}"
     return None
 
@@ -147,6 +153,16 @@ def asks_back(task: Task) -> str | None:
 def _could_offer(output: str) -> bool:
     lowered = output.lower()
     return any(word in lowered for word in OFFERING) or not output.isascii()
+
+
+def _is_question_back(sentence: str) -> bool:
+    """Whether a sentence asks, and says you outside of what it quotes."""
+    asked = sentence.rstrip()
+    if not asked.endswith(("?", "？")):
+        return False
+    if asked.endswith("?") and _YOU.search(asked, max(0, asked.rfind('"'), asked.rfind("”"))):
+        return True
+    return _YOU_ZH.search(asked, max(0, asked.rfind("”"), asked.rfind("」"))) is not None
 
 
 def _shown(text: str) -> str:
@@ -174,7 +190,8 @@ _AFTER_SENTENCE = re.compile(r"[.!?,]*(?:[\"”'’`]|\s|$)")
 def copied(task: Task) -> str | None:
     """Tells of an output that is a whole sentence of the instruction, or of an input of which nobody wants one."""
     for instance in task.instances:
-        output = " ".join(instance.output.split()).strip("\"'“”`. ")
+        # Not more than a mark that stands alone goes at either end: the screen counts on it.
+        output = " ".join(instance.output.split()).strip("\"'“”`.").strip()
         if len(output.split()) < COPIED_WORDS:
             continue
         if _is_sentence_of(task.instruction, output) and not _CALLS_FOR_ONE.search(task.instruction):
@@ -194,10 +211,11 @@ def _is_sentence_of(text: str, sentence: str) -> bool:
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _SIGN = r"(?:\s*[-+*/×÷]\s*|\sx\s)"
 # A chain of operations and what it is said to be. What follows must not belong to it: a power, a unit in brackets, the
-# remainder of a division.
+# remainder of a division. A chain without a result is matched too, so that it is not gone through again from each of
+# its numbers.
 _EQUATION = re.compile(
-    rf"(?<![\w.,])[$€£]?({_NUMBER}(?:{_SIGN}[$€£]?{_NUMBER})+)\s*=\s*[$€£]?(-?{_NUMBER})"
-    r"(?!\d|[.,]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…))",
+    rf"(?<![\w.,])[$€£]?({_NUMBER}(?:{_SIGN}[$€£]?{_NUMBER})+)(?:\s*=\s*[$€£]?(-?{_NUMBER})"
+    r"(?!\d|[.,]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…)))?",
     re.IGNORECASE,
 )
 _PART_OF_MORE = re.compile(r"(?:[-+*/×÷=^%)]|\dx|\d\sx)\s*$", re.IGNORECASE)
@@ -226,7 +244,7 @@ def wrong_arithmetic(task: Task) -> str | None:
         if "=" not in instance.output or _CALLS_FOR_WRONG.search(task.instruction):
             continue
         for match in _EQUATION.finditer(instance.output):
-            if _PART_OF_MORE.search(instance.output[max(0, match.start() - 4) : match.start()]):
+            if match[2] is None or _PART_OF_MORE.search(instance.output[max(0, match.start() - 4) : match.start()]):
                 continue
             value = _evaluate(match[1].lower())
             told = float(match[2].replace(",", ""))

@@ -46,6 +46,7 @@ class Acceptance:
         self.pool = pool
         self._seeds = seeds
         self._max_echo = max_echo
+        self._threshold = threshold
         self._tokenizer: TokenizerName = tokenizer
         index = NoveltyIndex(threshold=threshold, tokenizer=tokenizer)
         index.add([seed.instruction for seed in seeds])
@@ -76,6 +77,15 @@ class Acceptance:
             neighbor = None if verdict.neighbor is None else self._id(verdict.neighbor)
             candidates.append(Candidate(task, verdict, neighbor))
         return DecidedJob(job.number, tuple(task.id for task in job.shown), candidates)
+
+    def find_near_copies(self, instructions: Sequence[str], visible: int) -> list[str | None]:
+        """Of each, how near it comes to one of the seeds or of the first `visible` tasks of the pool, if too near."""
+        known = len(self._seeds) + visible
+        found: list[str | None] = []
+        for instruction in instructions:
+            score = float(self._decider.index.scores(instruction)[:known].max(initial=0.0))
+            found.append(f"ROUGE-L {score:.3f}" if score > self._threshold else None)
+        return found
 
     def score(self, store: RunStore, keep_on: Callable[[], bool]) -> None:
         """Gives accepted tasks that have none their nearest neighbour of those before them, and its score.

@@ -7,12 +7,13 @@ killed: stored completions are simply fed to the generator again.
 """
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from selfinstruct_local.engine.base import Completion, Request, RequestKey, Sampling, Turn
+from selfinstruct_local.filter.decide import NOT_NOVEL
 from selfinstruct_local.tasks import Task
 
 
@@ -27,6 +28,8 @@ class Draft(NamedTuple):
     detail: str = ""
 
 
+Draw: TypeAlias = Callable[[Random, Sequence[Task], int], Sequence[Task]]
+NearCopies: TypeAlias = Callable[[Sequence[str], int], list[str | None]]
 Steps: TypeAlias = Generator[list[Request], list[Completion], list[Draft]]
 
 
@@ -72,6 +75,8 @@ class Job:
         seeds: the hand-written tasks.
         generated: the pool of accepted tasks as this job may see it.
         shown: the tasks shown as demonstrations, filled by `demonstrate`.
+        find_near_copies: tells of instructions which are near copies of a seed or of `generated`, and why; see
+            `screen_copies`.
     """
 
     number: int
@@ -79,6 +84,7 @@ class Job:
     seeds: Sequence[Task]
     generated: Sequence[Task]
     shown: list[Task] = field(default_factory=list)
+    find_near_copies: NearCopies | None = None
 
     def random(self, stage: str, branch: int = 0) -> Random:
         """The random stream of a stage of this job."""
@@ -88,14 +94,38 @@ class Job:
         """The random stream of a stage that is the same for all jobs of the run."""
         return Random(stream_seed(self.run_seed, -1, stage, 0))  # noqa: S311
 
-    def demonstrate(self, count: int, *, machine_made: int, stage: str) -> list[Task]:
-        """Draws `count` different tasks to show, shuffled: `machine_made` of them from the pool if it has any."""
+    def demonstrate(self, count: int, *, machine_made: int, stage: str, draw: Draw = Random.sample) -> list[Task]:
+        """Draws `count` different tasks to show, shuffled: `machine_made` of them from the pool if it has any.
+
+        Args:
+            count: of tasks in all.
+            machine_made: of them from the pool, by `draw`; the others are seeds, all alike likely.
+            stage: names the random stream.
+            draw: takes a stream, the pool and a number, and gives so many of its tasks.
+        """
         stream = self.random(f"draw {stage}")
-        made = stream.sample(self.generated, min(machine_made, len(self.generated)))
+        made = list(draw(stream, self.generated, min(machine_made, len(self.generated))))
         chosen = made + stream.sample(self.seeds, count - len(made))
         stream.shuffle(chosen)
         self.shown.extend(chosen)
         return chosen
+
+    def screen_copies(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """The drafts, of which near copies of what the job may see are refused before more tokens are spent on them.
+
+        What joins the pool later is not seen here, so that the answer depends on the job alone; the decision on whole
+        tasks sees all of it.
+        """
+        if self.find_near_copies is None:
+            return list(drafts)
+        read = [draft.task.instruction for draft in drafts if not draft.rule]
+        details = iter(self.find_near_copies(read, len(self.generated)))
+        screened = []
+        for draft in drafts:
+            detail = None if draft.rule else next(details)
+            refused = Draft(draft.task._replace(instances=()), NOT_NOVEL, detail or "")
+            screened.append(draft if detail is None else refused)
+        return screened
 
     def request(
         self,

@@ -58,17 +58,22 @@ def fit_to_model(
         flags: the flags they come from.
 
     Raises:
-        WrongUseError: chat is asked for, and the model is known to have no template for it.
+        WrongUseError: chat is asked for, and the model is known to have no template for it; or magpie without chat.
     """
+    given = settings.model_fields_set
+    wants_completion = "prompt_format" in given and settings.prompt_format == "completion"
     left_open = {
         name: value
         for name, value in (
-            ("profile", "magpie" if model.chats else "alpaca"),
+            ("profile", "magpie" if model.chats and not wants_completion else "alpaca"),
             ("prompt_format", "chat" if model.chats else "completion"),
         )
-        if name not in settings.model_fields_set
+        if name not in given
     }
     fitted = load_settings(GenerateSettings, config, {**flags, **left_open}) if left_open else settings
+    if fitted.profile == "magpie" and fitted.prompt_format == "completion":
+        message = "--prompt-format completion: profile magpie is a conversation; leave it out, or use --profile alpaca"
+        raise WrongUseError(message)
     if fitted.prompt_format == "chat" and model.folder is not None and not model.chats:
         what = "--profile magpie" if fitted.profile == "magpie" else "--prompt-format chat"
         message = (

@@ -7,6 +7,7 @@ in a conversation of its own, in a sentence or two or in full. For chat models o
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from selfinstruct_local.config import DecidingSettings
@@ -25,8 +26,8 @@ OPENING_WORDS = 2
 OPENING_CHARACTERS = 4  # the same for Chinese, which has no spaces
 # Share of the turns that are begun for the model, and of these the share that begin as a task of the pool does: what
 # was accepted once begins better tasks than a seed that is beyond the model.
-BEGUN = 0.5
-FROM_POOL = 0.8
+BEGUN = 0.4
+FROM_POOL = 0.9
 
 
 class MagpieProfile:
@@ -67,7 +68,7 @@ class MagpieProfile:
         )
 
     def steps(self, job: Job) -> Steps:
-        """Two rounds of requests: the users' turns, and the answers to those that the rules let pass."""
+        """The users' turns, the answers to those that the rules let pass, and the rest of what was only announced."""
         openings = [self._opening(job, branch) for branch in range(self._turns_per_job)]
         topic = self._steering.topic(job)
         before = (Turn("system", f"{self._user}\n{self._words.about}{topic}" if topic else self._user),)
@@ -75,12 +76,18 @@ class MagpieProfile:
             job.request("question", branch, opening, self._question_sampling, before, "user")
             for branch, opening in enumerate(openings)
         ]
-        drafts = [self._screen(read_question(opening, each)) for opening, each in zip(openings, questions, strict=True)]
+        read = [self._screen(read_question(opening, each)) for opening, each in zip(openings, questions, strict=True)]
+        drafts = job.screen_copies(read)
         good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
         if not good:
             return drafts
         answers = yield [self._ask(job, branch, drafts[branch].task) for branch in good]
-        for branch, answer in zip(good, answers, strict=True):
+        told = dict(zip(good, answers, strict=True))
+        if announcing := [branch for branch in good if _announces(told[branch])]:
+            more = yield [self._ask(job, branch, drafts[branch].task, told[branch].text) for branch in announcing]
+            for branch, rest in zip(announcing, more, strict=True):
+                told[branch] = _joined(told[branch], rest)
+        for branch, answer in told.items():
             drafts[branch] = _with_answer(drafts[branch], answer)
         return drafts
 
@@ -90,7 +97,7 @@ class MagpieProfile:
         tasks = self._begin_like(job, stream)
         if not tasks:
             return ""
-        task = tasks[stream.randrange(len(tasks))]
+        (task,) = self._steering.draw(stream, tasks, 1)
         job.shown.append(task)
         if self._lang == "zh":
             return task.instruction[:OPENING_CHARACTERS]
@@ -111,12 +118,18 @@ class MagpieProfile:
         if draft.rule:
             return draft
         verdict = apply_rules(self._question_rules, draft.task)
-        return draft if verdict.keep else draft._replace(rule=verdict.rule, detail=verdict.detail)
+        if verdict.keep:
+            return draft
+        # Without an answer it is no whole task, and is not to be decided again as one.
+        return Draft(draft.task._replace(instances=()), verdict.rule, verdict.detail)
 
-    def _ask(self, job: Job, branch: int, task: Task) -> Request:
+    def _ask(self, job: Job, branch: int, task: Task, begun: str = "") -> Request:
+        """A request for the answer, or for more of one that a short answer's stop cut off after "as follows:"."""
         asked = f"{task.instruction}\n\n{task.input}" if task.input else task.instruction
         turns = (self._before_answer, Turn("user", asked))
-        return job.request("answer", branch, "", self._answer_sampling, turns)
+        if not begun:
+            return job.request("answer", branch, "", self._answer_sampling, turns)
+        return job.request("continuation", branch, f"{begun.strip()}\n\n", self._answer_sampling, turns)
 
 
 def read_question(opening: str, completion: Completion) -> Draft:
@@ -129,6 +142,17 @@ def read_question(opening: str, completion: Completion) -> Draft:
         return Draft(Task(""), MALFORMED, "the user's turn is empty")
     measures = None if completion.confidence is None else {"confidence": completion.confidence}
     return presentable(Draft(Task(instruction, (Instance(rest.strip(), ""),), measures=measures)))
+
+
+def _announces(answer: Completion) -> bool:
+    """Whether a paragraph ended where what it announces was to begin."""
+    return not cut_short(answer) and answer.text.rstrip().endswith((":", "\N{FULLWIDTH COLON}"))
+
+
+def _joined(answer: Completion, rest: Completion) -> Completion:
+    text = f"{answer.text.strip()}\n\n{rest.text.strip()}" if rest.text.strip() else answer.text
+    sure = [each.confidence for each in (answer, rest) if each.confidence is not None]
+    return replace(rest, text=text, confidence=min(sure, default=None))
 
 
 def _with_answer(draft: Draft, completion: Completion) -> Draft:

@@ -112,6 +112,8 @@ def run(
         # Done while the engine loads its model.
         acceptance = accept(pool)
         scheduler = make_scheduler(store, settings, seeds, pool, work)
+        if work is None:
+            scheduler.find_near_copies = acceptance.find_near_copies
         engine.wait_until_ready(lambda: interrupt.signum is None)
         watcher.started()
         meter = Meter(engine.capacity)
@@ -139,7 +141,11 @@ def run(
 
 
 def make_scheduler(
-    store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool, work: Work | None = None
+    store: RunStore,
+    settings: GenerateSettings,
+    seeds: Sequence[Task],
+    pool: StoredPool,
+    work: Work | None = None,
 ) -> Scheduler:
     """The scheduler of a run where its decisions ended, with the completions that wait for theirs."""
     return Scheduler(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from selfinstruct_local.engine.base import Completion, FinishReason, Request, RequestKey
-from selfinstruct_local.generate.job import Draft, Job, Profile, Steps
+from selfinstruct_local.generate.job import Draft, Job, NearCopies, Profile, Steps
 from selfinstruct_local.tasks import Task
 
 
@@ -55,6 +55,9 @@ MAX_TRIES = 3
 class Scheduler:
     """The source of requests for `Engine.generate`, and the keeper of the order of decisions.
 
+    Attributes:
+        find_near_copies: handed to every job, see `Job`; None leaves that to the decision.
+
     Iterating gives the next request, or None when the window is full or all jobs are open; it never ends by itself.
     """
 
@@ -90,6 +93,7 @@ class Scheduler:
         self._pool_sizes = array("q", pool_sizes)
         self._stored = dict(stored or {})
         self._jobs = sys.maxsize if jobs is None else jobs
+        self.find_near_copies: NearCopies | None = None
         self._next_job = self.decided
         self._open: dict[int, _OpenJob] = {}
         self._ready: deque[Request] = deque()
@@ -148,6 +152,7 @@ class Scheduler:
     def _open_job(self, number: int) -> None:
         visible = self._pool_sizes[max(0, number - self._window + 1)]
         job = Job(number, self._run_seed, self._seeds, _Prefix(self._pool, visible))
+        job.find_near_copies = self.find_near_copies
         opened = _OpenJob(job, self._profile.steps(job))
         self._open[number] = opened
         self._resume(opened, None)

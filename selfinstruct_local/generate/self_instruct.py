@@ -93,7 +93,7 @@ class SelfInstructProfile:
         prompt = self._list_prompt(shown, steering.requests(job, self._wording))
         opening = f"{self.demonstrations + 1}."
         (listing,) = yield [ask(job, "instructions", 0, prompt, opening, self._instruction_sampling, self._format)]
-        drafts = [self._screen(draft) for draft in parse_numbered_instructions(listing)]
+        drafts = job.screen_copies([self._screen(draft) for draft in parse_numbered_instructions(listing)])
         # Branches are positions in the list, so that a request keeps its key whatever its neighbours do.
         good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
         if not good:

@@ -4,23 +4,41 @@ The draws have random streams of their own, so a run without them draws all else
 """
 
 from collections.abc import Sequence
+from random import Random
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.wording import Wording
+from selfinstruct_local.kernels import rouge_l_matrix
+from selfinstruct_local.language import TOKENIZERS
 from selfinstruct_local.tasks import Task
+
+# Tasks of the pool beside those that are shown, among which the rarest are sought.
+RARE_AMONG = 16
 
 
 class Steering:
-    """The settings `topics` and `classification_share` at work."""
+    """The settings `topics`, `classification_share` and `favor_rare` at work."""
 
     def __init__(self, settings: DecidingSettings) -> None:
         self._topics = tuple(" ".join(topic.split()) for topic in settings.topics)
         self._share = settings.classification_share
+        self._favor_rare = settings.favor_rare
+        self._tokenizer = TOKENIZERS[settings.lang]
 
     def topic(self, job: Job) -> str:
         """What the tasks of a job are to be about; empty when that is left to the model."""
         return job.random("draw topic").choice(self._topics) if self._topics else ""
+
+    def draw(self, stream: Random, pool: Sequence[Task], count: int) -> Sequence[Task]:
+        """So many tasks of the pool: any, or with `favor_rare` of some that are drawn those least like the others."""
+        if not self._favor_rare or count < 1:
+            return stream.sample(pool, count)
+        drawn = stream.sample(pool, min(len(pool), count + RARE_AMONG))
+        instructions = [task.instruction for task in drawn]
+        alike = rouge_l_matrix(instructions, instructions, threads=1, tokenizer=self._tokenizer).sum(axis=1)
+        order = sorted(range(len(drawn)), key=lambda row: (float(alike[row]), row))
+        return [drawn[row] for row in order[:count]]
 
     def wants_classification(self, job: Job) -> bool | None:
         """Whether a job asks for classification tasks or for others; None when that is left to the model."""
@@ -40,7 +58,7 @@ class Steering:
         """
         wants = self.wants_classification(job)
         if wants is None:
-            return job.demonstrate(count, machine_made=machine_made, stage=stage)
+            return job.demonstrate(count, machine_made=machine_made, stage=stage, draw=self.draw)
         stream = job.random(f"draw {stage} of a kind")
         same: list[Task] = []
         others: list[Task] = []

@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from selfinstruct_local.filter.decide import Decider
@@ -57,15 +57,57 @@ refusing = st.builds(
     any_text,
 )
 looping = st.lists(st.sampled_from(["go on", "so we", "I do", "2", "a b c", "no"]), max_size=24).map("\n".join)
-output = st.one_of(any_text, any_text, refusing, looping)
+# What breaks off, offers, asks back or says what a sum is, and what only looks so.
+unfinished = st.builds(
+    lambda opening, rest, end: opening + rest + end,
+    st.sampled_from(
+        [
+            *(
+                "1.",
+                " 1) ",
+                "1. Go home. 2. ",
+                "```",
+                "```python\nif a:\n```",
+                "`a`",
+                "2+2=5, ",
+                "So 2 + 3 = 5 ",
+                "$1-1=",
+            ),
+            *("I'd be happy to help. ", "I am here to assist", "happy", "Who are you? ", "\u201cyou\u201d", ""),
+        ]
+    ),
+    st.one_of(any_text, st.just("")),
+    st.sampled_from([":", ": ", " =4", "=", "?", " you?", "```", " = 3 ", "your?\n", "I will love to help", "", "."]),
+)
+SENTENCE = "Give the words that she had written"
+# Copies of a sentence, with marks and spaces around them that are stripped before they are compared.
+mark = st.sampled_from(['"', "'", ".", " ", "`", "\u201c", "\u201d"])
+marks = st.one_of(st.lists(mark, max_size=4).map("".join), st.lists(mark, max_size=9).map(" ".join))
+copying = st.builds(
+    lambda before, end, after: before + SENTENCE + end + after,
+    marks,
+    st.sampled_from(["", ".", " again", ", so"]),
+    marks,
+)
+output = st.one_of(any_text, any_text, refusing, looping, unfinished, copying)
+copied_from = st.sampled_from(
+    [SENTENCE, f"{SENTENCE}.", f"Say: {SENTENCE}. Go on.", f'Repeat "{SENTENCE}"', "Give three"]
+)
+instruction = st.one_of(any_text, any_text, copied_from, st.just("Give three tips to somebody"))
 measures = st.one_of(
     st.none(),
     st.dictionaries(
         st.sampled_from(["confidence", "output_confidence", "judge.clear"]), st.sampled_from([-2.0, 2.0, 4.0])
     ),
 )
-instances = st.lists(st.builds(Instance, st.one_of(st.just(""), any_text), output), max_size=2).map(tuple)
-tasks = st.lists(st.builds(Task, any_text, instances, measures=measures), min_size=1, max_size=8)
+given_input = st.one_of(st.just(""), any_text, copied_from)
+instances = st.one_of(
+    st.lists(st.builds(Instance, given_input, output), max_size=2).map(tuple),
+    st.builds(lambda given, written: (Instance(given, written),), given_input, output),
+)
+tasks = st.lists(st.builds(Task, instruction, instances, measures=measures), min_size=1, max_size=8)
+copies = st.builds(Task.single, copied_from, given_input, copying)
+UNFINISHED = ("cut_off", "copied", "asks_back", "wrong_arithmetic")
 limits = st.builds(
     Limits,
     max_repetition=st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]),
@@ -96,6 +138,23 @@ def test_a_batch_is_decided_as_one_by_one(name: str, batch: list[Task]) -> None:
     batch = [*batch, *[GOOD] * FEW]
     verdicts = Decider(rule_set(name), NoveltyIndex())._screen(batch)
     assert verdicts == [apply_rules(rule_set(name), task) for task in batch]
+
+
+# With one of the rules alone none of the others can hide what it does.
+@pytest.mark.parametrize("name", UNFINISHED)
+@given(batch=st.lists(st.one_of(st.builds(Task, instruction, instances), copies), min_size=8, max_size=8))
+def test_what_is_sure_each_rule_alone_keeps(name: str, batch: list[Task]) -> None:
+    (rule,) = (each for each in rule_set("alpaca") if each.name == name)
+    for task, sure in zip(batch, screened((rule,), batch), strict=True):
+        if sure:
+            assert apply_rules((rule,), task).keep
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_the_texts_above_come_before_each_rule(name: str) -> None:
+    (rule,) = (each for each in rule_set("alpaca") if each.name == name)
+    one = st.builds(Task.single, instruction, given_input, output)
+    assert find(one, lambda task: not apply_rules((rule,), task).keep, settings=settings(max_examples=20_000))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -139,6 +198,13 @@ def test_no_unsuitable_word_is_sure(phrase: str, around: str) -> None:
         GOOD._replace(instances=(Instance("", "\u0414\u0430, \u044d\u0442\u043e \u041d\u0438\u043b."),)),
         GOOD._replace(instances=(Instance("", "The Nile.\nThe Niger.\nThe Volta.\nThe Congo.\n" * 4),)),
         GOOD._replace(measures={"judge.clear": 2.0}),
+        GOOD._replace(instances=(Instance("", "The Nile is the one I mean:"),)),
+        GOOD._replace(instances=(Instance("", "1. The Nile."),)),
+        GOOD._replace(instances=(Instance("", "The Nile.\n```\nThe Congo."),)),
+        GOOD._replace(instances=(Instance("", "The Nile. Is that what you want?"),)),
+        GOOD._replace(instances=(Instance("", "I would be glad to help!"),)),
+        GOOD._replace(instances=(Instance("", "The Nile, since 2 + 2 = 5."),)),
+        Task.single("Make it short: the Nile is a very long river.", "", '" the Nile is a very long river "'),
     ],
 )
 def test_what_a_rule_might_refuse_is_not_sure(task: Task) -> None:

@@ -1,0 +1,144 @@
+"""What the model decides of the settings, and what a person who says otherwise gets."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfinstruct_local.cli.generate import _on_or_off
+from selfinstruct_local.config import PROFILE_DEFAULTS, GenerateSettings, load_settings
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.generate.launch import ChosenModel, fit_to_model, launch
+from selfinstruct_local.generate.profiles import make_profile
+from selfinstruct_local.models import check_model_folder
+from tests.conftest import RunCli
+
+SERVED = ChosenModel(None, "qwen")
+
+
+@pytest.fixture
+def base(bare_model: Path) -> ChosenModel:
+    return ChosenModel(check_model_folder(bare_model))
+
+
+@pytest.fixture
+def chat(bare_model: Path) -> ChosenModel:
+    (bare_model / "chat_template.jinja").write_text("{{ messages }}")
+    return ChosenModel(check_model_folder(bare_model))
+
+
+def fit(model: ChosenModel, config: Path | None = None, **flags: Any) -> GenerateSettings:
+    return fit_to_model(load_settings(GenerateSettings, config, flags), model, config, flags)
+
+
+def chosen(settings: GenerateSettings) -> tuple[str, str]:
+    return settings.profile, settings.prompt_format
+
+
+def test_a_chat_model_plays_the_user(chat: ChosenModel) -> None:
+    settings = fit(chat)
+    assert chosen(settings) == ("magpie", "chat")
+    # What the profile brings comes with it.
+    assert {name: getattr(settings, name) for name in PROFILE_DEFAULTS["magpie"]} == PROFILE_DEFAULTS["magpie"]
+    assert settings.min_confidence is not None
+
+
+def test_a_base_model_goes_on_from_a_text(base: ChosenModel) -> None:
+    settings = fit(base)
+    assert chosen(settings) == ("alpaca", "completion")
+    assert (settings.threshold, settings.min_confidence) == (0.7, None)
+    assert chosen(fit(base, profile="self-instruct")) == ("self-instruct", "completion")
+
+
+def test_of_a_served_model_nothing_is_known() -> None:
+    assert chosen(fit(SERVED)) == ("alpaca", "completion")
+    assert chosen(fit(SERVED, profile="magpie")) == ("magpie", "chat")
+    assert chosen(fit(SERVED, prompt_format="chat")) == ("alpaca", "chat")
+
+
+def test_explicit_flags_win(chat: ChosenModel) -> None:
+    assert chosen(fit(chat, profile="alpaca")) == ("alpaca", "chat")
+    assert chosen(fit(chat, profile="self-instruct")) == ("self-instruct", "chat")
+    assert chosen(fit(chat, prompt_format="completion")) == ("alpaca", "completion")
+    assert chosen(fit(chat, profile="alpaca", prompt_format="completion")) == ("alpaca", "completion")
+    assert fit(chat, threshold=0.9, min_confidence=-3.0).limits().min_confidence == -3.0
+    assert fit(chat, threshold=0.9).threshold == 0.9
+
+
+def test_yaml_wins_over_the_model_and_flags_over_yaml(tmp_path: Path, chat: ChosenModel) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("profile: alpaca\nprompt_format: completion\nnum: 7\n")
+    settings = fit(chat, config)
+    assert (*chosen(settings), settings.num) == ("alpaca", "completion", 7)
+    assert chosen(fit(chat, config, prompt_format="chat")) == ("alpaca", "chat")
+    config.write_text("top_p: 0.5\n")
+    settings = fit(chat, config)
+    assert (*chosen(settings), settings.top_p) == ("magpie", "chat", 0.5)
+
+
+@pytest.mark.parametrize("profile", ["alpaca-2023", "self-instruct-2022"])
+def test_dated_profiles_stay_texts(chat: ChosenModel, profile: str) -> None:
+    assert chosen(fit(chat, profile=profile)) == (profile, "completion")
+
+
+@pytest.mark.parametrize(
+    ("flags", "what"),
+    [
+        ({"profile": "magpie"}, "--profile magpie: bare-model has no chat template; "),
+        ({"prompt_format": "chat"}, "--prompt-format chat: bare-model has no chat template; "),
+        ({"profile": "magpie", "prompt_format": "completion"}, "--prompt-format completion: profile magpie is a "),
+    ],
+)
+def test_what_a_base_model_cannot_do_is_refused(base: ChosenModel, flags: dict[str, Any], what: str) -> None:
+    with pytest.raises(WrongUseError) as caught:
+        fit(base, **flags)
+    assert str(caught.value).startswith(what)
+    assert "--profile alpaca" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_magpie_is_no_text_on_a_chat_model_either(chat: ChosenModel) -> None:
+    with pytest.raises(WrongUseError, match=r"^--prompt-format completion: profile magpie"):
+        fit(chat, profile="magpie", prompt_format="completion")
+
+
+@pytest.mark.parametrize("flags", [("--profile", "magpie"), ("--prompt-format", "chat")])
+def test_the_command_refuses_in_one_line(tmp_path: Path, bare_model: Path, cli: RunCli, flags: tuple[str, str]) -> None:
+    done = cli("generate", "--run", tmp_path / "run", "--model", bare_model, *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"selfinstruct: {' '.join(flags)}: bare-model has no chat template; ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_structured_is_on_off_or_auto(tmp_path: Path) -> None:
+    assert [_on_or_off("--structured", value) for value in ("on", "off", "auto")] == [True, False, None]
+    with pytest.raises(WrongUseError, match=r"^--structured maybe: on, off or auto$"):
+        _on_or_off("--structured", "maybe")
+    config = tmp_path / "c.yaml"
+    config.write_text("structured: true\n")
+    told = {
+        value: load_settings(GenerateSettings, config, {"structured": _on_or_off("--structured", value)}).structured
+        for value in ("on", "off", "auto")
+    }
+    assert told == {"on": True, "off": False, "auto": True}
+    assert not load_settings(GenerateSettings, None, {"structured": None}).structured
+
+
+@pytest.mark.parametrize("profile", ["alpaca", "self-instruct"])
+def test_structured_output_has_prompts_of_its_own(profile: str) -> None:
+    on, off = (
+        make_profile(load_settings(GenerateSettings, None, {"profile": profile, "structured": each})).prompts
+        for each in (True, False)
+    )
+    assert on != off
+
+
+def test_what_is_only_served_is_not_loaded_here(tmp_path: Path) -> None:
+    with pytest.raises(WrongUseError, match="only served"):
+        launch(SERVED, load_settings(GenerateSettings, None, {}), tmp_path / "engine.log")
+    assert SERVED.facts() == {
+        "model_path": "qwen",
+        "model_fingerprint": "served as qwen",
+        "adapter_fingerprint": None,
+    }

@@ -1,0 +1,356 @@
+"""Profile magpie in the real loop and store, against an engine that plays the user and answers."""
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from selfinstruct_local.config import GenerateSettings, load_settings
+from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
+from selfinstruct_local.errors import EngineDeadError
+from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.generate.job import Draft, Job
+from selfinstruct_local.generate.magpie import OPENING_CHARACTERS, OPENING_WORDS, MagpieProfile, read_question
+from selfinstruct_local.generate.opening import open_run
+from selfinstruct_local.generate.run import EXPORT, Outcome, run
+from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.store import RunStore
+from selfinstruct_local.taskfiles import read_tasks
+from selfinstruct_local.tasks import Task
+from tests.generate.test_run import MODEL
+from tests.scripted_engine import PLACES, THINGS, VERBS, ScriptedEngine
+
+ANSWER = "Of all there are, these come first."
+
+
+class TalkingEngine(ScriptedEngine):
+    """Writes turns of users, some with an input, some unfit, torn or unsure, and answers them."""
+
+    def _answer(self, request: Request) -> Completion:
+        self.answered += 1
+        return talk(request)
+
+
+def talk(request: Request) -> Completion:
+    stream = random.Random(f"{request.sampling.seed}|{request.prompt}|{request.turns}")
+    reason, confidence = FinishReason.STOP, stream.uniform(-1.2, -0.2)
+    if request.role == "user":
+        places = " and ".join(stream.sample(PLACES, 3))
+        text = f" {stream.choice(VERBS).lower()} the {stream.choice(THINGS)} of {places}"
+        kind = stream.random()
+        if kind < 0.1:
+            text += "\n\n3, 1, 2"
+        elif kind < 0.2:
+            confidence = -3.0
+        elif kind < 0.3:
+            text += " and draw a map"
+        elif kind < 0.35:
+            text += "\x00"
+        elif kind < 0.4:
+            reason = FinishReason.LENGTH
+    else:
+        text = f"{ANSWER} {stream.choice(PLACES)}, {stream.randrange(10_000)}."
+        kind = stream.random()
+        if kind < 0.05:
+            text += "\x1b"
+        elif kind < 0.15:
+            text = "They are as follows:"
+    return Completion(request.key, text, reason, 5, 7, None, confidence)
+
+
+def settings(**flags: object) -> GenerateSettings:
+    limits = {"min_confidence": -1.4, "min_output_confidence": -1.4, "threshold": 0.8}
+    flags = {"profile": "magpie", "num": 40, "window": 6, "patience": 60, **limits, **flags}
+    return load_settings(GenerateSettings, None, flags)
+
+
+def generate(folder: Path, chosen: GenerateSettings, engine: ScriptedEngine) -> Outcome:
+    with RunStore(folder) as store:
+        seeds = open_run(store, chosen, MODEL, [seed_file(chosen.lang)])
+        display = RunDisplay(stderr_console(), store.totals(), chosen.num)
+        return run(store, chosen, seeds, lambda: engine, display, Interrupt())
+
+
+def work_through(
+    job: Job, chosen: GenerateSettings, questions: Iterable[str], answers: dict[int, Completion] | None = None
+) -> tuple[list[list[Request]], list[Draft]]:
+    """One job without a run: the rounds of requests, and the drafts."""
+    steps = MagpieProfile(chosen).steps(job)
+    rounds = [next(steps)]
+    completions = [done(request.key, text) for request, text in zip(rounds[0], questions, strict=True)]
+    while True:
+        try:
+            rounds.append(steps.send(completions))
+        except StopIteration as finished:
+            return rounds, finished.value
+        completions = [(answers or {}).get(each.key.branch) or done(each.key, ANSWER) for each in rounds[-1]]
+
+
+def done(
+    key: RequestKey, text: str, confidence: float | None = None, reason: FinishReason = FinishReason.STOP
+) -> Completion:
+    return Completion(key, text, reason, 3, 4, None, confidence)
+
+
+def seeds(lang: str = "en") -> list[Task]:
+    return read_tasks(seed_file(lang))
+
+
+GOOD = [
+    " name the longest river of Africa",
+    " tell why the sky is blue",
+    " say who wrote Faust",
+    " list long words here",
+]
+
+
+# --- openings -------------------------------------------------------------------------------------------------------
+
+
+def test_turns_begin_as_seeds_and_pool_tasks_do(tmp_path: Path) -> None:
+    engine = TalkingEngine()
+    generate(tmp_path, settings(num=80), engine)
+    openings = [request.prompt for request in engine.asked if request.role == "user"]
+    begun = [opening for opening in openings if opening]
+    assert 0.2 < len(begun) / len(openings) < 0.8
+    assert all(len(opening.split()) <= OPENING_WORDS and opening == opening.strip() for opening in begun)
+    with RunStore(tmp_path, read_only=True) as store:
+        of_seeds = {" ".join(task.instruction.split()[:OPENING_WORDS]) for task in store.seeds()}
+        of_pool = {" ".join(task.instruction.split()[:OPENING_WORDS]) for task in store.accepted()}
+    assert set(begun) <= of_seeds | of_pool
+    assert set(begun) & of_seeds
+    assert set(begun) & (of_pool - of_seeds)
+    # What was begun is a part of the task.
+    question = next(request for request in engine.asked if request.prompt and request.role == "user")
+    assert read_question(question.prompt, talk(question)).task.instruction.startswith(question.prompt)
+
+
+def test_who_lent_the_first_words_stands_in_the_lineage(tmp_path: Path) -> None:
+    engine = TalkingEngine()
+    generate(tmp_path, settings(), engine)
+    openings: dict[int, list[str]] = {}
+    for request in sorted(engine.asked, key=lambda request: request.key):
+        if request.role == "user":
+            openings.setdefault(request.key.job, []).append(request.prompt)
+    with RunStore(tmp_path, read_only=True) as store:
+        accepted = list(store.accepted())
+        known = {task.id: task for task in [*store.seeds(), *accepted]}
+    shown = 0
+    for task in accepted:
+        assert task.lineage is not None
+        assert task.lineage.profile == "magpie"
+        lenders = [known[name].instruction.split() for name in task.lineage.demonstrations]
+        assert [" ".join(words[:OPENING_WORDS]) for words in lenders] == list(filter(None, openings[task.lineage.job]))
+        shown += len(lenders)
+    assert shown
+
+
+def test_chinese_turns_begin_with_characters() -> None:
+    job = Job(3, 0, seeds("zh"), ())
+    rounds, drafts = work_through(job, settings(lang="zh", tasks_per_prompt=8), ["介绍长江的三个支流"] * 8)
+    openings = [request.prompt for request in rounds[0] if request.prompt]
+    assert openings == [task.instruction[:OPENING_CHARACTERS] for task in job.shown]
+    assert openings
+    assert "人工智能" in rounds[0][0].turns[0].content
+    assert drafts[0].task.instruction.endswith("介绍长江的三个支流")
+
+
+# --- turns ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_topic_stands_in_the_system_turn() -> None:
+    job = Job(0, 0, seeds(), ())
+    (questions, answers), _ = work_through(job, settings(topics=["deep  sea fish"]), GOOD)
+    assert all(request.role == "user" for request in questions)
+    assert all([turn.role for turn in request.turns] == ["system"] for request in questions)
+    assert all(request.turns[0].content.endswith("topic: deep sea fish") for request in questions)
+    assert not any("deep sea" in turn.content for request in answers for turn in request.turns)
+    (questions, _), _ = work_through(Job(0, 0, seeds(), ()), settings(), GOOD)
+    assert not any("topic" in request.turns[0].content for request in questions)
+
+
+def test_a_turn_is_read_into_instruction_and_input() -> None:
+    key = RequestKey(0, "question", 0)
+    draft = read_question("Sort the", done(key, " numbers from low to high:\n\n3, 1, 2\n5\n", confidence=-0.5))
+    assert draft == Draft(
+        Task.single("Sort the numbers from low to high", "3, 1, 2\n5", "")._replace(measures={"confidence": -0.5})
+    )
+    assert read_question("", done(key, "Hello  there")).task == Task.single("Hello there")
+    assert read_question("", done(key, " \n ")).rule == "malformed"
+    assert read_question("", done(key, ":\nwhat then")).rule == "malformed"
+    torn = read_question("Sort the", done(key, " numbers", reason=FinishReason.LENGTH))
+    assert (torn.rule, torn.task.instances) == ("unfinished", ())
+    unfit = read_question("", done(key, "Sort \ud800 numbers\n\x07"))
+    assert unfit.rule == "malformed"
+    assert unfit.task == Task.single("Sort \ufffd numbers", "\ufffd")
+
+
+def test_the_answer_is_asked_for_with_instruction_and_input() -> None:
+    job = Job(0, 0, seeds(), ())
+    asked = [*GOOD[:3], " sort the numbers in rising order\n\n3, 1, 2"]
+    (questions, answers), drafts = work_through(job, settings(), asked)
+    assert [request.role for request in answers] == ["assistant"] * 4
+    assert [request.key.branch for request in answers] == [0, 1, 2, 3]
+    assert all([turn.role for turn in request.turns] == ["system", "user"] for request in answers)
+    assert all(request.prompt == "" for request in answers)
+    whole = f"{questions[3].prompt}{asked[3]}".strip()
+    assert answers[3].turns[1].content == whole
+    assert drafts[3].task.instances[0] == ("3, 1, 2", ANSWER)
+    assert all(not draft.rule for draft in drafts)
+
+
+@pytest.mark.parametrize(("answers", "stop"), [("short", ("\n\n",)), ("full", ())])
+def test_short_and_full_answers(answers: str, stop: tuple[str, ...]) -> None:
+    chosen = settings(answers=answers)
+    (questions, asked), _ = work_through(Job(0, 0, seeds(), ()), chosen, GOOD)
+    assert {request.sampling.stop for request in asked} == {stop}
+    assert {request.sampling.temperature for request in asked} == {0.0}
+    assert {request.sampling.max_tokens for request in asked} == {chosen.max_tokens}
+    assert {request.sampling.max_tokens for request in questions} == {chosen.max_tokens // 2}
+    assert {request.sampling.temperature for request in questions} == {chosen.temperature}
+    assert ("one or two sentences" in asked[0].turns[0].content) == (answers == "short")
+    assert f"magpie{'_short' if answers == 'short' else ''}_answer" in MagpieProfile(chosen).prompts
+
+
+# --- rules ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_rules_refuse_is_not_answered() -> None:
+    job = Job(1, 0, seeds(), ())
+    asked = [GOOD[0], " draw a map of the island", "\x00 say it with words", " " + "why " * 200]
+    (_, answers), drafts = work_through(job, settings(), asked)
+    assert [request.key.branch for request in answers] == [0]
+    assert [draft.rule for draft in drafts] == ["", "unsuitable_word", "malformed", "too_long"]
+    rounds, drafts = work_through(Job(1, 0, seeds(), ()), settings(), [" draw a map of it"] * 4)
+    assert len(rounds) == 1
+    assert {draft.rule for draft in drafts} == {"unsuitable_word"}
+
+
+def test_an_answer_that_will_not_do_is_refused_and_not_raised() -> None:
+    key = RequestKey(0, "answer", 0)
+    bad = {
+        0: done(key, "Yes.\x00"),
+        1: done(key, "A long ans", reason=FinishReason.LENGTH),
+        2: done(key, "\ud800"),
+        3: done(key, "", reason=FinishReason.REFUSED),
+    }
+    _, drafts = work_through(Job(0, 0, seeds(), ()), settings(), GOOD, bad)
+    assert [draft.rule for draft in drafts] == ["malformed", "unfinished", "malformed", "unfinished"]
+    assert drafts[0].task.output == "Yes.\ufffd"
+
+
+def test_what_was_only_announced_goes_on() -> None:
+    key = RequestKey(0, "answer", 0)
+    announced = done(key, "There are two:\n", confidence=-0.4)
+    told = {1: done(key, "The first.", confidence=-0.2), 2: announced}
+    steps = MagpieProfile(settings()).steps(Job(0, 0, seeds(), ()))
+    questions = next(steps)
+    answers = steps.send([done(each.key, text) for each, text in zip(questions, GOOD, strict=True)])
+    (more,) = steps.send([told.get(each.key.branch) or done(each.key, ANSWER) for each in answers])
+    assert (more.key, more.prompt) == ((0, "continuation", 2), "There are two:\n\n")
+    assert more.turns == answers[2].turns
+    with pytest.raises(StopIteration) as finished:
+        steps.send([done(more.key, "1. The sun\n2. The moon", confidence=-0.9)])
+    drafts = finished.value.value
+    assert [draft.task.output for draft in drafts] == [
+        ANSWER,
+        "The first.",
+        "There are two:\n\n1. The sun\n2. The moon",
+        ANSWER,
+    ]
+    assert drafts[1].task.measures == {"output_confidence": -0.2}
+    assert drafts[2].task.measures == {"output_confidence": -0.9}  # of the less sure part
+
+
+def test_the_stages_of_a_run(tmp_path: Path) -> None:
+    engine = TalkingEngine()
+    assert generate(tmp_path, settings(num=80), engine).reason == "done"
+    asked = {request.key: request for request in engine.asked}
+    with RunStore(tmp_path, read_only=True) as store:
+        rejected = store.totals().rejected
+        decided = [each.decided for each in store.ledger()]
+    assert {"unsuitable_word", "unsure", "malformed", "unfinished"} <= set(rejected)
+    for job in decided:
+        for branch, candidate in enumerate(job.candidates):
+            answered = (job.number, "answer", branch) in asked
+            rule = candidate.verdict.rule
+            if candidate.verdict.keep:
+                assert answered
+            if rule in {"unsuitable_word", "unsure"}:
+                assert not answered
+            # The ledger tells how sure the engine was of the turn it wrote, and of its answer.
+            measures = candidate.task.measures or {}
+            if rule not in {"malformed", "unfinished"}:
+                completion = talk(asked[RequestKey(job.number, "question", branch)])
+                assert measures["confidence"] == completion.confidence
+                assert (measures["confidence"] < -2) == (rule == "unsure")
+            if candidate.verdict.keep:
+                assert {"confidence", "output_confidence"} <= set(measures)
+    announced = {key for key in asked if key.stage == "answer" and talk(asked[key]).text.endswith(":")}
+    assert {key[::2] for key in asked if key.stage == "continuation"} == {key[::2] for key in announced} != set()
+
+
+def test_without_a_floor_nothing_is_unsure(tmp_path: Path) -> None:
+    generate(tmp_path, settings(min_confidence=-9.0), TalkingEngine())
+    with RunStore(tmp_path, read_only=True) as store:
+        assert "unsure" not in store.totals().rejected
+        assert any((task.measures or {})["confidence"] == -3.0 for task in store.accepted())
+
+
+def test_an_engine_that_does_not_tell_how_sure_it_was(tmp_path: Path) -> None:
+    class Silent(TalkingEngine):
+        def _answer(self, request: Request) -> Completion:
+            told = super()._answer(request)
+            return done(told.key, told.text, reason=told.finish_reason)
+
+    generate(tmp_path, settings(), Silent())
+    with RunStore(tmp_path, read_only=True) as store:
+        assert {task.measures for task in store.accepted()} == {None}
+
+
+# --- classification -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_classification_draws_from_such_seeds(share: float) -> None:
+    for number in range(20):
+        job = Job(number, 0, seeds(), [Task.single("Never show this one", "", "No.")])
+        (questions, _), _ = work_through(job, settings(classification_share=share), GOOD)
+        assert all(request.prompt for request in questions)
+        assert len(job.shown) == len(questions)
+        assert {bool(task.is_classification) for task in job.shown} == {share == 1}
+
+
+# --- the same pool --------------------------------------------------------------------------------------------------
+
+
+def test_the_pool_does_not_depend_on_the_order_of_completions(tmp_path: Path) -> None:
+    pools = set()
+    for order in range(6):
+        folder = tmp_path / str(order)
+        assert generate(folder, settings(), TalkingEngine(in_flight=1 + 2 * order, order=order)).reason == "done"
+        pools.add((folder / EXPORT).read_bytes())
+    (pool,) = pools
+    assert len(orjson.loads(pool)) >= 40
+
+
+def test_a_run_that_dies_again_and_again_ends_with_the_same_pool(tmp_path: Path) -> None:
+    generate(tmp_path / "straight", settings(), TalkingEngine())
+    deaths = 0
+    for attempt in range(300):
+        engine = TalkingEngine(in_flight=1 + attempt % 5, order=attempt, die_after=7)
+        try:
+            generate(tmp_path / "killed", settings(), engine)
+            break
+        except EngineDeadError:
+            deaths += 1
+    assert deaths > 10
+    assert (tmp_path / "killed" / EXPORT).read_bytes() == (tmp_path / "straight" / EXPORT).read_bytes()
+    ledgers = []
+    for name in ("straight", "killed"):
+        with RunStore(tmp_path / name, read_only=True) as store:
+            ledgers.append([each.decided for each in store.ledger()])
+    assert ledgers[0] == ledgers[1]

@@ -1,0 +1,111 @@
+"""Every profile on the real engine, small: in both formats, free and held to a schema, in English and Chinese."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import orjson
+import pytest
+
+from selfinstruct_local.config import GenerateSettings, load_settings
+from selfinstruct_local.engine import Completion, Engine, FinishReason, Request
+from selfinstruct_local.engine.process import EngineProcess
+from selfinstruct_local.engine.settings import EngineSettings
+from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.generate.launch import ChosenModel
+from selfinstruct_local.generate.opening import open_run
+from selfinstruct_local.generate.run import run
+from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.store import RunStore
+
+pytestmark = pytest.mark.engine
+CONTEXT = 2048
+REQUESTS = 5
+# Enough for a task or two and no more.
+TOKENS = 100
+
+
+class KeptEngine:
+    """An engine that outlives the runs it serves."""
+
+    def __init__(self, engine: EngineProcess) -> None:
+        self._engine = engine
+        self.description = engine.description
+        self.capacity = engine.capacity
+
+    def wait_until_ready(self, keep_waiting: Callable[[], bool]) -> None:
+        self._engine.wait_until_ready(keep_waiting)
+
+    def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
+        return self._engine.generate(requests)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def engine(embedded_model: ModelFolder) -> Iterator[Engine]:
+    settings = EngineSettings(in_flight=8, memory_gb=1)
+    make_engine = partial(VllmEngine, embedded_model, settings, max_model_len=CONTEXT)
+    with EngineProcess(make_engine, settings, describe_vllm(embedded_model)) as started:
+        yield KeptEngine(started)
+
+
+def completions(store: RunStore, settings: GenerateSettings, engine: Engine, model: ModelFolder) -> list[Completion]:
+    """What the engine wrote in a run of a few requests, all of it stored."""
+    seeds = open_run(store, settings, ChosenModel(model).facts(), [seed_file(settings.lang)])
+    display = RunDisplay(stderr_console(), store.totals(), settings.num)
+    written: list[Completion] = []
+    display.received = written.extend  # type: ignore[method-assign]
+    outcome = run(store, settings, seeds, lambda: engine, display, Interrupt())
+    assert outcome.reason in {"requests", "done"}
+    assert store.totals().completions == len(written) >= min(REQUESTS, settings.num)
+    return written
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"profile": "alpaca"},
+        {"profile": "alpaca", "prompt_format": "chat", "structured": True, "tasks_per_prompt": 1},
+        {"profile": "alpaca", "lang": "zh"},
+        {"profile": "self-instruct", "structured": True},
+        {"profile": "self-instruct", "prompt_format": "chat", "lang": "zh", "instances_per_task": 2},
+        {"profile": "magpie", "topics": ["cooking"], "judge": True, "min_confidence": -9, "min_output_confidence": -9},
+        {"profile": "magpie", "lang": "zh", "answers": "full"},
+        {"profile": "alpaca-2023"},
+        {"profile": "self-instruct-2022"},
+    ],
+    ids=lambda flags: "-".join(f"{name}={value}" for name, value in flags.items()).replace("profile=", ""),
+)
+def test_a_profile_runs_on_the_real_engine(
+    tmp_path: Path, engine: Engine, embedded_model: ModelFolder, flags: dict[str, object]
+) -> None:
+    chosen = load_settings(
+        GenerateSettings,
+        None,
+        {"max_tokens": TOKENS, "in_flight": 8, "window": 4, "num": 50, "request_budget": REQUESTS, **flags},
+    )
+    with RunStore(tmp_path) as store:
+        written = completions(store, chosen, engine, embedded_model)
+        candidates = [each for job in store.ledger() for each in job.decided.candidates]
+    assert all(
+        each.text or each.finish_reason is not FinishReason.STOP for each in written if each.key.stage == "tasks"
+    )
+    assert all(each.confidence is not None and each.confidence <= 0 for each in written if each.completion_tokens)
+    for each in candidates:
+        assert each.verdict.keep or each.verdict.rule, each
+    if chosen.structured and chosen.profile == "alpaca":
+        whole = [each for each in written if each.finish_reason is FinishReason.STOP]
+        assert all(orjson.loads(each.text) for each in whole)
+    if chosen.structured and chosen.profile == "self-instruct":
+        answers = {each.text.strip() for each in written if each.key.stage == "classification"}
+        assert answers <= {"Yes", "No"}
+    if chosen.profile == "alpaca-2023":  # it may not end by itself
+        assert {each.finish_reason for each in written} <= {FinishReason.LENGTH, FinishReason.STOP}
+    if chosen.judge:
+        judged = [each for each in written if each.key.stage == "judge"]
+        assert {each.text.strip() for each in judged} <= set("12345")
