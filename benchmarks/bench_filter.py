@@ -321,7 +321,12 @@ def main() -> None:
     """Measures the generated corpus, and the file that was named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", type=Path, nargs="?", help="a file of tasks to measure on too")
-    file: Path | None = parser.parse_args().tasks
+    parser.add_argument("--process", action="store_true", help="the whole process alone, on that file")
+    arguments = parser.parse_args()
+    file: Path | None = arguments.tasks
+    if file and arguments.process:
+        write_section("Whole process", f"{machine()}.\n\n{whole_process(file)}")
+        return
     raw = instructions(52_002, near_copies=0.25)
     write_section("Filter: a generated raw corpus, a quarter near copies", f"{machine()}.\n\n{filters(raw)}")
     texts = raw

@@ -1,8 +1,9 @@
 """Every profile on the real engine, small: in both formats, free and held to a schema, in English and Chinese."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 import pytest
@@ -17,9 +18,8 @@ from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
 from selfinstruct_local.models import ModelFolder
-from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
+from selfinstruct_local.store import DecidedJob, RunStore
 
 pytestmark = pytest.mark.engine
 CONTEXT = 2048
@@ -46,6 +46,24 @@ class KeptEngine:
         pass
 
 
+class Seen(NamedTuple):
+    """A watcher that keeps the completions."""
+
+    completions: list[Completion]
+
+    def starting(self) -> None:
+        pass
+
+    def started(self) -> None:
+        pass
+
+    def received(self, completions: Sequence[Completion]) -> None:
+        self.completions.extend(completions)
+
+    def decided(self, jobs: Sequence[DecidedJob]) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def engine(embedded_model: ModelFolder) -> Iterator[Engine]:
     settings = EngineSettings(in_flight=8, memory_gb=1)
@@ -57,13 +75,11 @@ def engine(embedded_model: ModelFolder) -> Iterator[Engine]:
 def completions(store: RunStore, settings: GenerateSettings, engine: Engine, model: ModelFolder) -> list[Completion]:
     """What the engine wrote in a run of a few requests, all of it stored."""
     seeds = open_run(store, settings, ChosenModel(model).facts(), [seed_file(settings.lang)])
-    display = RunDisplay(stderr_console(), store.totals(), settings.num)
-    written: list[Completion] = []
-    display.received = written.extend  # type: ignore[method-assign]
-    outcome = run(store, settings, seeds, lambda: engine, display, Interrupt())
+    seen = Seen([])
+    outcome = run(store, settings, seeds, lambda: engine, seen, Interrupt())
     assert outcome.reason in {"requests", "done"}
-    assert store.totals().completions == len(written) >= min(REQUESTS, settings.num)
-    return written
+    assert store.totals().completions == len(seen.completions) >= min(REQUESTS, settings.num)
+    return seen.completions
 
 
 @pytest.mark.parametrize(
