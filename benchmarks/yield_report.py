@@ -22,9 +22,9 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.filter.decide import NOT_NOVEL
 from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.generate.parse import MALFORMED, REFUSED_PROMPT, UNFINISHED
-from selfinstruct_local.generate.parse_cases import CONTRADICTION
-from selfinstruct_local.generate.profiles import PROFILES
+from selfinstruct_local.generate.parsing.cases import CONTRADICTION
+from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, UNFINISHED
+from selfinstruct_local.generate.profiles.registry import PROFILES
 from selfinstruct_local.store import DATABASE, Candidate, RunStore
 from selfinstruct_local.tasks import Task
 

@@ -11,7 +11,7 @@ from selfinstruct_local.cli.seeds import app
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.generate.opening import read_seeds
-from selfinstruct_local.generate.profiles import make_profile
+from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.seedfiles.check import check_seeds
 from selfinstruct_local.seedfiles.text import PLACEHOLDER, cleaned, text_faults
 from selfinstruct_local.seeds import seed_file

@@ -15,7 +15,7 @@ def profiles(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON
     """List the profiles, which are the ways of asking for tasks, and what differs between them."""
     import orjson
 
-    from selfinstruct_local.generate.profiles import PROFILES, describe_profile
+    from selfinstruct_local.generate.profiles.registry import PROFILES, describe_profile
 
     for number, name in enumerate(PROFILES):
         facts = describe_profile(name)

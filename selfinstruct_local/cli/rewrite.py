@@ -14,9 +14,9 @@ from selfinstruct_local.language import LANGUAGES
 if TYPE_CHECKING:
     from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.generate.launch import ChosenModel
-    from selfinstruct_local.generate.rewrite import Command
+    from selfinstruct_local.generate.rewriting.profile import Command
+    from selfinstruct_local.generate.rewriting.sources import Rewriting
     from selfinstruct_local.generate.run import Outcome
-    from selfinstruct_local.generate.sources import Rewriting
     from selfinstruct_local.language import Language
     from selfinstruct_local.store import RunStore
 
@@ -93,7 +93,7 @@ def polish(
 def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     from selfinstruct_local.config import GenerateSettings, load_settings
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.generate.sources import open_rewriting
+    from selfinstruct_local.generate.rewriting.sources import open_rewriting
     from selfinstruct_local.store import RunStore
 
     run, into = options["run"], options["into"]

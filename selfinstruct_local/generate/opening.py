@@ -7,7 +7,7 @@ from typing import Any
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
-from selfinstruct_local.generate.profiles import make_profile, prompts_fingerprint
+from selfinstruct_local.generate.profiles.registry import make_profile, prompts_fingerprint
 from selfinstruct_local.store import InheritedTask, RunStore
 from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
 from selfinstruct_local.tasks import Task

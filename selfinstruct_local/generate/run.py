@@ -15,7 +15,7 @@ from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.interrupt import Interrupt
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.meter import Meter
-from selfinstruct_local.generate.profiles import make_profile
+from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.scheduler import Scheduler
 from selfinstruct_local.language import TOKENIZERS
 from selfinstruct_local.recordio import open_writer

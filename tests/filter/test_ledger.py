@@ -120,9 +120,9 @@ def test_bad_use_is_one_line(run: Path, tmp_path: Path, cli: RunCli) -> None:
 
 def test_rule_names_and_parser_names_do_not_meet() -> None:
     from selfinstruct_local.filter.ledger import DECIDED_HERE
-    from selfinstruct_local.generate import parse
+    from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, UNFINISHED
 
-    names = {parse.MALFORMED, parse.UNFINISHED, parse.REFUSED_PROMPT}
+    names = {MALFORMED, UNFINISHED, REFUSED_PROMPT}
     assert not names & DECIDED_HERE
     assert {rule.name for name in RULE_SETS for rule in rule_set(name)} < DECIDED_HERE
     assert "unsure" in DECIDED_HERE

@@ -12,10 +12,10 @@ import pytest
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.generate.parse_cases import parse_case_objects
-from selfinstruct_local.generate.parse_json import parse_task_objects
-from selfinstruct_local.generate.profiles import make_profile
-from selfinstruct_local.generate.steering import Steering
+from selfinstruct_local.generate.parsing.cases import parse_case_objects
+from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
+from selfinstruct_local.generate.profiles.registry import make_profile
+from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.language import Language
 from selfinstruct_local.seeds import seed_file

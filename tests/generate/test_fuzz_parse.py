@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parse import (
+from selfinstruct_local.generate.parsing.cases import with_case, with_cases
+from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
+from selfinstruct_local.generate.parsing.tasks import (
     clean_input,
     clean_instruction,
     parse_numbered_instructions,
     parse_task_blocks,
 )
-from selfinstruct_local.generate.parse_cases import with_case, with_cases
-from selfinstruct_local.generate.parse_json import parse_task_objects
 from selfinstruct_local.generate.wording import WORDINGS, Wording
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.taskfiles import read_tasks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from selfinstruct_local.generate.integrity import (
+from selfinstruct_local.generate.rewriting.integrity import (
     code_changed,
     is_code,
     language_of,

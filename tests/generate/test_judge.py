@@ -11,8 +11,8 @@ from selfinstruct_local.engine import Completion, FinishReason, Request, Request
 from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps
-from selfinstruct_local.generate.judge import CRITERIA, JudgedProfile, read_points
-from selfinstruct_local.generate.profiles import make_profile
+from selfinstruct_local.generate.profiles.judge import CRITERIA, JudgedProfile, read_points
+from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.run import EXPORT
 from selfinstruct_local.language import Language
 from selfinstruct_local.store import RunStore

@@ -9,7 +9,7 @@ from selfinstruct_local.cli.generate import _on_or_off
 from selfinstruct_local.config import PROFILE_DEFAULTS, GenerateSettings, load_settings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.launch import ChosenModel, fit_to_model, launch
-from selfinstruct_local.generate.profiles import make_profile
+from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.models import check_model_folder
 from tests.conftest import RunCli
 

@@ -12,8 +12,8 @@ from selfinstruct_local.engine import Completion, FinishReason, Request, Request
 from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.generate.interrupt import Interrupt
 from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.generate.magpie import OPENING_CHARACTERS, OPENING_WORDS, MagpieProfile, read_question
 from selfinstruct_local.generate.opening import open_run
+from selfinstruct_local.generate.profiles.magpie import OPENING_CHARACTERS, OPENING_WORDS, MagpieProfile, read_question
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file

@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
 from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.generate.parse import (
-    clean_input,
-    clean_instruction,
-    parse_numbered_instructions,
-    parse_task_blocks,
-    parse_yes_no,
-)
-from selfinstruct_local.generate.parse_cases import (
+from selfinstruct_local.generate.parsing.cases import (
     parse_case_objects,
     parse_worked_case,
     parse_worked_cases,
     with_case,
     with_cases,
 )
-from selfinstruct_local.generate.parse_json import parse_task_objects
-from selfinstruct_local.generate.profiles import make_profile
+from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
+from selfinstruct_local.generate.parsing.tasks import (
+    clean_input,
+    clean_instruction,
+    parse_numbered_instructions,
+    parse_task_blocks,
+    parse_yes_no,
+)
+from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.language import Language
 from selfinstruct_local.seeds import seed_file

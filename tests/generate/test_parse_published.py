@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
-from selfinstruct_local.generate.parse_published import (
+from selfinstruct_local.generate.parsing.published import (
     parse_published_blocks,
     parse_published_instances,
     parse_published_list,

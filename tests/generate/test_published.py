@@ -15,9 +15,9 @@ from selfinstruct_local.export.write import export_run
 from selfinstruct_local.generate.interrupt import Interrupt
 from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.opening import open_run
-from selfinstruct_local.generate.parse_published import parse_published_blocks
-from selfinstruct_local.generate.profiles import PROFILES, make_profile
-from selfinstruct_local.generate.published import SelfInstruct2022Profile
+from selfinstruct_local.generate.parsing.published import parse_published_blocks
+from selfinstruct_local.generate.profiles.published import SelfInstruct2022Profile
+from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile
 from selfinstruct_local.generate.run import run
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file

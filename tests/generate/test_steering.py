@@ -5,7 +5,7 @@ from random import Random
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.generate.steering import RARE_AMONG, Steering
+from selfinstruct_local.generate.profiles.steering import RARE_AMONG, Steering
 from selfinstruct_local.tasks import Task
 
 ALIKE = [Task(f"I plan a trip to town number {number} with my dog") for number in range(RARE_AMONG - 1)]

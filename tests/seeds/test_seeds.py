@@ -10,7 +10,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import RULE_SETS, rule_set
-from selfinstruct_local.generate.parse import parse_task_blocks
+from selfinstruct_local.generate.parsing.tasks import parse_task_blocks
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.taskfiles import read_rows, read_tasks
 from tests.generate.test_parse import completion

@@ -15,7 +15,7 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps
-from selfinstruct_local.generate.parse_published import (
+from selfinstruct_local.generate.parsing.published import (
     BLOCK_MARK,
     LABEL_MARK,
     NO_INPUT,

@@ -4,12 +4,12 @@ import hashlib
 from typing import Any
 
 from selfinstruct_local.config import DecidingSettings, GenerateSettings, ProfileName
-from selfinstruct_local.generate.alpaca import AlpacaProfile
 from selfinstruct_local.generate.job import Profile
-from selfinstruct_local.generate.judge import JudgedProfile
-from selfinstruct_local.generate.magpie import MagpieProfile
-from selfinstruct_local.generate.published import Alpaca2023Profile, SelfInstruct2022Profile
-from selfinstruct_local.generate.self_instruct import SelfInstructProfile
+from selfinstruct_local.generate.profiles.alpaca import AlpacaProfile
+from selfinstruct_local.generate.profiles.judge import JudgedProfile
+from selfinstruct_local.generate.profiles.magpie import MagpieProfile
+from selfinstruct_local.generate.profiles.published import Alpaca2023Profile, SelfInstruct2022Profile
+from selfinstruct_local.generate.profiles.self_instruct import SelfInstructProfile
 from selfinstruct_local.prompts import load_prompt
 
 PROFILES: dict[

@@ -15,8 +15,8 @@ from selfinstruct_local.engine.base import Completion, Request, Sampling, Turn
 from selfinstruct_local.filter.rules import EMPTY_OUTPUT, apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps
-from selfinstruct_local.generate.parse import MALFORMED, UNFINISHED, clean_instruction, cut_short, presentable
-from selfinstruct_local.generate.steering import Steering
+from selfinstruct_local.generate.parsing.tasks import MALFORMED, UNFINISHED, clean_instruction, cut_short, presentable
+from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Instance, Task

@@ -1,15 +1,15 @@
 """Reads tasks out of what a model wrote. Whatever it wrote, the answer is drafts, never an exception.
 
 The text is taken as it comes: headings may be missing or misnumbered, fields may be missing, and `###`, numbers
-or field names in the middle of a line are text. See parse_fields.py for what a field is, parse_cases.py for the worked
-cases of tasks that are known, parse_json.py for completions that are JSON.
+or field names in the middle of a line are text. See fields.py for what a field is, cases.py for the worked
+cases of tasks that are known, json_tasks.py for completions that are JSON.
 """
 
 import re
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parse_fields import Block, heading_pattern, read_blocks, without_rule
+from selfinstruct_local.generate.parsing.fields import Block, heading_pattern, read_blocks, without_rule
 from selfinstruct_local.generate.wording import COLON, WORDINGS, any_of
 from selfinstruct_local.tasks import Instance, Task
 

@@ -8,9 +8,16 @@ import re
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parse import MALFORMED, clean_input, cut_short, presentable, unix_lines, with_instances
-from selfinstruct_local.generate.parse_fields import Block, field_pattern, field_value, heading_pattern, read_blocks
-from selfinstruct_local.generate.parse_json import read_objects, texts_of
+from selfinstruct_local.generate.parsing.fields import Block, field_pattern, field_value, heading_pattern, read_blocks
+from selfinstruct_local.generate.parsing.json_tasks import read_objects, texts_of
+from selfinstruct_local.generate.parsing.tasks import (
+    MALFORMED,
+    clean_input,
+    cut_short,
+    presentable,
+    unix_lines,
+    with_instances,
+)
 from selfinstruct_local.generate.wording import COLON, any_of
 from selfinstruct_local.tasks import Instance
 

@@ -16,11 +16,11 @@ from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, Request, Sampling
 from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.generate.asking import array_schema, ask, object_schema, schema_text
 from selfinstruct_local.generate.job import Draft, Job, Steps
-from selfinstruct_local.generate.parse import parse_numbered_instructions, parse_yes_no
-from selfinstruct_local.generate.parse_cases import with_case, with_cases
-from selfinstruct_local.generate.steering import Steering
+from selfinstruct_local.generate.parsing.cases import with_case, with_cases
+from selfinstruct_local.generate.parsing.tasks import parse_numbered_instructions, parse_yes_no
+from selfinstruct_local.generate.profiles.asking import array_schema, ask, object_schema, schema_text
+from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task

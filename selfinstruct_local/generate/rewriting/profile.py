@@ -15,7 +15,9 @@ from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, FinishReason, Request, Sampling, Turn
 from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.generate.integrity import (
+from selfinstruct_local.generate.job import Draft, Job, Steps
+from selfinstruct_local.generate.parsing.tasks import REFUSED_PROMPT, UNFINISHED, cut_short
+from selfinstruct_local.generate.rewriting.integrity import (
     CHECKS,
     MIN_LANGUAGE_SHARE,
     NOT_TRANSLATED,
@@ -24,8 +26,6 @@ from selfinstruct_local.generate.integrity import (
     language_share,
     not_translated,
 )
-from selfinstruct_local.generate.job import Draft, Job, Steps
-from selfinstruct_local.generate.parse import REFUSED_PROMPT, UNFINISHED, cut_short
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.language import Language
 from selfinstruct_local.prompts import load_prompt

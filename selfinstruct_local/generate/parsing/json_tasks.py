@@ -13,7 +13,7 @@ import orjson
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parse import (
+from selfinstruct_local.generate.parsing.tasks import (
     FIELDS,
     MALFORMED,
     UNFINISHED,

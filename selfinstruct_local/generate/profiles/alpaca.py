@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Sampling
-from selfinstruct_local.generate.asking import array_schema, ask, object_schema, schema_text
 from selfinstruct_local.generate.job import Job, Steps
-from selfinstruct_local.generate.parse import FIELDS, parse_task_blocks
-from selfinstruct_local.generate.parse_json import parse_task_objects
-from selfinstruct_local.generate.steering import Steering
+from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
+from selfinstruct_local.generate.parsing.tasks import FIELDS, parse_task_blocks
+from selfinstruct_local.generate.profiles.asking import array_schema, ask, object_schema, schema_text
+from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task

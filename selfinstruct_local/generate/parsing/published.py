@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parse import MALFORMED, REFUSED_PROMPT, UNFINISHED, cut_short
+from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, UNFINISHED, cut_short
 from selfinstruct_local.tasks import Instance, Task
 
 BLOCK_MARK = "###"

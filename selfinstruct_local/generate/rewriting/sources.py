@@ -16,11 +16,11 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rulesets import PUBLISHED
 from selfinstruct_local.generate.acceptance import Acceptance
-from selfinstruct_local.generate.integrity import language_of
 from selfinstruct_local.generate.job import stream_seed
 from selfinstruct_local.generate.opening import PLACES
-from selfinstruct_local.generate.profiles import prompts_fingerprint
-from selfinstruct_local.generate.rewrite import Command, RewriteProfile, needs_translation
+from selfinstruct_local.generate.profiles.registry import prompts_fingerprint
+from selfinstruct_local.generate.rewriting.integrity import language_of
+from selfinstruct_local.generate.rewriting.profile import Command, RewriteProfile, needs_translation
 from selfinstruct_local.generate.run import Work
 from selfinstruct_local.language import Language
 from selfinstruct_local.store import InheritedTask, RunStore, StoredPool
