@@ -29,7 +29,7 @@ TOKENS = 100
 
 
 class KeptEngine:
-    """An engine that outlives the runs it serves."""
+    """An engine that outlives the runs it serves: what they leave in flight is finished and thrown away."""
 
     def __init__(self, engine: EngineProcess) -> None:
         self._engine = engine
@@ -40,7 +40,22 @@ class KeptEngine:
         self._engine.wait_until_ready(keep_waiting)
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
-        return self._engine.generate(requests)
+        ended = False
+
+        def until_the_end() -> Iterator[Request | None]:
+            for request in requests:
+                if ended:
+                    return
+                yield request
+
+        batches = self._engine.generate(until_the_end())
+        try:
+            for batch in batches:  # noqa: UP028 - `yield from` would close them with us
+                yield batch
+        finally:
+            ended = True
+            for _ in batches:
+                pass
 
     def close(self) -> None:
         pass
