@@ -16,7 +16,8 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
   words, so the sums of their words' hashes are equal.
 - refusal: the first word of letters of the output is one with which a refusal begins.
 - placeholder: a bracket or an angle bracket stands in the input or output, or `lorem` in the output.
-- cut_off: an output begins with a 1, ends with a colon, or has a backtick; or there is white space at either end.
+- cut_off: an output begins with a 1 or has a first item of a list, ends with a colon, has a backtick or a word that
+  announces something; or there is white space at either end.
 - copied: the output has hardly more words than the instruction or the input, and enough to be a sentence of them.
 - asks_back: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an equals sign.
 - foreign_script: an output has a letter beyond ASCII.
@@ -56,7 +57,16 @@ from selfinstruct_local.filter.rules import (
 )
 from selfinstruct_local.filter.rules import MIN_WORDS as MIN_INSTRUCTION_WORDS
 from selfinstruct_local.filter.scripts import ForeignScript
-from selfinstruct_local.filter.unfinished import COPIED_WORDS, OFFERING, asks_back, copied, cut_off, wrong_arithmetic
+from selfinstruct_local.filter.unfinished import (
+    ANNOUNCING,
+    COPIED_WORDS,
+    FIRST_ITEM,
+    OFFERING,
+    asks_back,
+    copied,
+    cut_off,
+    wrong_arithmetic,
+)
 from selfinstruct_local.kernels.vocabulary import split
 from selfinstruct_local.tasks import Task
 
@@ -191,8 +201,12 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
     brackets = bounds[tasks] + np.flatnonzero(_SLOT_BRACKETS[data[bounds[tasks] :]])
     slots[(np.searchsorted(bounds[tasks:], brackets, "right") - 1) % tasks] = True
     outputs = texts[2 * tasks :]
-    breaks = np.fromiter((text[:1] in _FIRST or text[-1:] in _LAST for text in outputs), np.bool_, tasks)
-    breaks |= _has_byte(data, bounds[2 * tasks :], b"`")
+    breaks = np.fromiter(
+        (text[:1] in _FIRST or text[-1:] in _LAST or ("\n" in text and FIRST_ITEM.search(text)) for text in outputs),
+        np.bool_,
+        tasks,
+    )
+    breaks |= _has_byte(data, bounds[2 * tasks :], b"`") | _has_any(letters, offsets, _hashes(ANNOUNCING))
     return suspect, (
         (missing_input, points),
         (refusal, opens),

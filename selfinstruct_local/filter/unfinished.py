@@ -17,8 +17,19 @@ from selfinstruct_local.tasks import Task
 
 # --- breaking off ---------------------------------------------------------------------------------------------------
 
-_FIRST_ITEM = re.compile(r"\s*1[.)、](?=\D)")
+# On a line of its own, at the beginning or below what announces the list; the screen looks for this too.
+FIRST_ITEM = re.compile(r"(?:\A|\n)[ \t]{0,8}1[.)、](?=\D)")
 _SECOND_ITEM = re.compile(r"(?:^|\s)2[.)、](?=\D)")
+# "Here's a simple guide to help you pack." and nothing after it: one of these words begins the last sentence.
+ANNOUNCING = ("here", "below")
+_LAST_SENTENCE = 200
+_ANNOUNCES = re.compile(
+    r"(?:\A|[.!?\n]\s?)(?:here(?:['’]s| is| are)|below (?:is|are)) (?:an?|some|the|my|our|your|\d+|two|three|four|five"
+    r"|ten)\b"
+    r"[^.!?:\n]*(?:guide|steps?|tips|list|ideas|plan|checklist|outline|examples?|suggestions|options|recommendations|ways"
+    r"|recipe|overview|version|breakdown|explanation|summary)\b[^.!?:\n]*[.!]?\Z",
+    re.IGNORECASE,
+)
 _FENCE = "```"
 # White space that may be line breaks as well would be gone through anew for each of them: here and below it is bounded.
 _PYTHON = re.compile(r"```(?:python|py)[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
@@ -51,17 +62,28 @@ def cut_off(task: Task) -> str | None:
         ):
             return "an output ends with a colon"
         if (
-            _FIRST_ITEM.match(output)
+            FIRST_ITEM.search(output)
             and not _SECOND_ITEM.search(output)
             and _CALLS_FOR_SEVERAL.search(task.instruction)
             and not _CALLS_FOR_ONE.search(task.instruction)
         ):
             return "an output is a list that ends after its first item"
+        if not output.endswith((":", "：")) and announces(output) and not _CALLS_FOR_OPEN_END.search(task.instruction):
+            return f"an output ends with what it announces: {_shown(output[-80:])}"
         if output.count(_FENCE) % 2:
             return "an output has a block of code that does not end"
         if fault := _python_fault(output):
             return fault
     return None
+
+
+def announces(output: str) -> bool:
+    """Whether a text says at its end that something follows, in its last sentence or by a colon."""
+    last = output[-_LAST_SENTENCE:].rstrip()
+    if last.endswith((":", "：")):
+        return True
+    lowered = last.lower()
+    return any(word in lowered for word in ANNOUNCING) and _ANNOUNCES.search(last) is not None
 
 
 def _python_fault(output: str) -> str | None:
@@ -90,7 +112,8 @@ _YOU_ZH = re.compile(r"[你您]")
 OFFERING = ("happy", "glad", "love", "delighted", "thrilled", "here")
 _OFFER = re.compile(
     r"(?<![\w\"“'])I(?:['’]d| would| will|['’]ll|['’]m| am)? (?:always |be |so |very |more than )*"
-    r"(?:happy|glad|love|delighted|thrilled|here)\b (?:to (?:help|assist|collaborate|guide)|I could|for you)"
+    r"(?:happy|glad|love|delighted|thrilled|here)\b "
+    r"(?:to (?:help|assist|collaborate|guide|recommend|suggest)|I could|for you)"
     r"|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
     re.IGNORECASE,
 )

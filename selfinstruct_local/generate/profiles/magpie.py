@@ -14,6 +14,7 @@ from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, Request, Sampling, Turn
 from selfinstruct_local.filter.rules import EMPTY_OUTPUT, apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.filter.unfinished import announces
 from selfinstruct_local.generate.job import Draft, Job, Steps
 from selfinstruct_local.generate.parsing.tasks import MALFORMED, UNFINISHED, clean_instruction, cut_short, presentable
 from selfinstruct_local.generate.profiles.steering import Steering
@@ -146,7 +147,7 @@ def read_question(opening: str, completion: Completion) -> Draft:
 
 def _announces(answer: Completion) -> bool:
     """Whether a paragraph ended where what it announces was to begin."""
-    return not cut_short(answer) and answer.text.rstrip().endswith((":", "\N{FULLWIDTH COLON}"))
+    return not cut_short(answer) and announces(answer.text)
 
 
 def _joined(answer: Completion, rest: Completion) -> Completion:
