@@ -35,7 +35,7 @@ def generate(
         list[Path] | None, typer.Option(help="File of seed tasks; may be repeated. Left out: ours.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="ROUGE-L F above which an instruction is a near copy. [default: 0.7]")
+        float | None, typer.Option(help="ROUGE-L F above which an instruction is a near copy. [default: the profile's]")
     ] = None,
     rules: Annotated[str | None, typer.Option(help="Rule set. [default: the profile's]")] = None,
     min_confidence: Annotated[
@@ -79,7 +79,7 @@ def generate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random choices. [default: 0]")] = None,
     window: Annotated[
-        int | None, typer.Option(help="Jobs a prompt may lag behind the pool. [default: 8 x in flight]")
+        int | None, typer.Option(help="Jobs a prompt may lag behind the pool. [default: the profile's]")
     ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Jobs in a row without an accepted task before giving up. [default: 200]")

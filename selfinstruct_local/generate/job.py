@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from selfinstruct_local.engine.base import Completion, Request, RequestKey, Sampling, Turn
 from selfinstruct_local.filter.decide import NOT_NOVEL
+from selfinstruct_local.filter.rules import Rule, apply_rules
 from selfinstruct_local.tasks import Task
 
 
@@ -31,6 +32,17 @@ class Draft(NamedTuple):
 Draw: TypeAlias = Callable[[Random, Sequence[Task], int], Sequence[Task]]
 NearCopies: TypeAlias = Callable[[Sequence[str], int], list[str | None]]
 Steps: TypeAlias = Generator[list[Request], list[Completion], list[Draft]]
+
+
+def screen(rules: Sequence[Rule], draft: Draft) -> Draft:
+    """The draft, refused if a rule refuses what there is of it, before more tokens are spent on its kind or answer.
+
+    What is refused so is no whole task, keeps no instance, and is not decided again as one.
+    """
+    if draft.rule:
+        return draft
+    verdict = apply_rules(rules, draft.task)
+    return draft if verdict.keep else Draft(draft.task._replace(instances=()), verdict.rule, verdict.detail)
 
 
 class Profile(Protocol):

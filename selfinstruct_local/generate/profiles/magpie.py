@@ -12,10 +12,10 @@ from random import Random
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, Request, Sampling, Turn
-from selfinstruct_local.filter.rules import EMPTY_OUTPUT, apply_rules
+from selfinstruct_local.filter.rules import EMPTY_OUTPUT
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.filter.unfinished import announces
-from selfinstruct_local.generate.job import Draft, Job, Steps
+from selfinstruct_local.generate.job import Draft, Job, Steps, screen
 from selfinstruct_local.generate.parsing.tasks import MALFORMED, UNFINISHED, clean_instruction, cut_short, presentable
 from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
@@ -77,7 +77,10 @@ class MagpieProfile:
             job.request("question", branch, opening, self._question_sampling, before, "user")
             for branch, opening in enumerate(openings)
         ]
-        read = [self._screen(read_question(opening, each)) for opening, each in zip(openings, questions, strict=True)]
+        read = [
+            screen(self._question_rules, read_question(opening, each))
+            for opening, each in zip(openings, questions, strict=True)
+        ]
         drafts = job.screen_copies(read)
         good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
         if not good:
@@ -113,16 +116,6 @@ class MagpieProfile:
         if stream.random() >= BEGUN:
             return ()
         return job.generated if job.generated and stream.random() < FROM_POOL else job.seeds
-
-    def _screen(self, draft: Draft) -> Draft:
-        """Applies the rules to the bare instruction, before tokens are spent on its answer."""
-        if draft.rule:
-            return draft
-        verdict = apply_rules(self._question_rules, draft.task)
-        if verdict.keep:
-            return draft
-        # Without an answer it is no whole task, and is not to be decided again as one.
-        return Draft(draft.task._replace(instances=()), verdict.rule, verdict.detail)
 
     def _ask(self, job: Job, branch: int, task: Task, begun: str = "") -> Request:
         """A request for the answer, or for more of one that a short answer's stop cut off after "as follows:"."""

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from selfinstruct_local.config import PROFILE_DEFAULTS, DecidingSettings, ProfileName
 from selfinstruct_local.engine.base import Request, Sampling
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Steps
+from selfinstruct_local.generate.job import Draft, Job, Steps, screen
 from selfinstruct_local.generate.parsing.published import (
     BLOCK_MARK,
     LABEL_MARK,
@@ -148,7 +147,7 @@ class SelfInstruct2022Profile:
         """Three rounds of requests: the list, the kind of each instruction that passes the rules, its cases."""
         shown = job.demonstrate(self.demonstrations, machine_made=self.machine_made, stage="instructions")
         (listing,) = yield [job.request("instructions", 0, self._list_prompt(shown), self._instruction_sampling)]
-        drafts = [self._screen(draft) for draft in parse_published_list(listing)]
+        drafts = [screen(self._rules, draft) for draft in parse_published_list(listing)]
         good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
         if not good:
             return drafts
@@ -162,13 +161,6 @@ class SelfInstruct2022Profile:
             cases = parse_published_instances(completion, is_classification=kind, most=self._most_cases)
             drafts[branch] = Draft(drafts[branch].task._replace(instances=cases, is_classification=kind))
         return drafts
-
-    def _screen(self, draft: Draft) -> Draft:
-        """Applies the rules to the bare instruction, before tokens are spent on its kind and cases."""
-        if draft.rule:
-            return draft
-        verdict = apply_rules(self._rules, draft.task)
-        return draft if verdict.keep else draft._replace(rule=verdict.rule, detail=verdict.detail)
 
     def _list_prompt(self, shown: Sequence[Task]) -> str:
         lines = [f"{number}. {_as_shown(task)}" for number, task in enumerate(shown, start=1)]

@@ -14,9 +14,8 @@ from dataclasses import replace
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, Request, Sampling
-from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Steps
+from selfinstruct_local.generate.job import Draft, Job, Steps, screen
 from selfinstruct_local.generate.parsing.cases import with_case, with_cases
 from selfinstruct_local.generate.parsing.tasks import parse_numbered_instructions, parse_yes_no
 from selfinstruct_local.generate.profiles.asking import array_schema, ask, object_schema, schema_text
@@ -93,7 +92,7 @@ class SelfInstructProfile:
         prompt = self._list_prompt(shown, steering.requests(job, self._wording))
         opening = f"{self.demonstrations + 1}."
         (listing,) = yield [ask(job, "instructions", 0, prompt, opening, self._instruction_sampling, self._format)]
-        drafts = job.screen_copies([self._screen(draft) for draft in parse_numbered_instructions(listing)])
+        drafts = job.screen_copies([screen(self._rules, draft) for draft in parse_numbered_instructions(listing)])
         # Branches are positions in the list, so that a request keeps its key whatever its neighbours do.
         good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
         if not good:
@@ -107,13 +106,6 @@ class SelfInstructProfile:
         for branch, kind, case in zip(good, kinds, cases, strict=True):
             drafts[branch] = self._with_cases(drafts[branch], case, is_classification=kind)
         return drafts
-
-    def _screen(self, draft: Draft) -> Draft:
-        """Applies the rules to the bare instruction, before tokens are spent on its worked case."""
-        if draft.rule:
-            return draft
-        verdict = apply_rules(self._rules, draft.task)
-        return draft if verdict.keep else draft._replace(rule=verdict.rule, detail=verdict.detail)
 
     def _with_cases(self, draft: Draft, completion: Completion, *, is_classification: bool) -> Draft:
         how = {"is_classification": is_classification, "structured": self._structured}
