@@ -33,7 +33,7 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine import Completion, FinishReason, Request
 from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
-from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import Session, make_acceptance, make_scheduler

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, FinishReason, Request
-from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.launch import ChosenModel, fit_to_model, launch
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.opening import open_run

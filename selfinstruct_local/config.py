@@ -38,12 +38,12 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
     # that it plays from asking the same things or talking at random. Chosen on the embedded model by reading.
     "magpie": {
         "prompt_format": "chat",
-        "threshold": 0.5,
-        "min_confidence": -1.3,
+        "threshold": 0.6,
+        "min_confidence": -1.6,
         "min_output_confidence": -0.72,
-        "max_recurrence": 0.25,
+        "max_recurrence": 0.15,
         "top_p": 0.9,
-        "max_tokens": 160,
+        "max_tokens": 192,
         "tasks_per_prompt": 4,
     },
     "alpaca-2023": {
@@ -78,7 +78,7 @@ class DecidingSettings(BaseModel):
         "completion", description="completion, for base models, or chat, in the model's own chat template"
     )
     answers: Literal["short", "full"] = Field(
-        "short", description="of profile magpie: a sentence or two, up to the first empty line, or as long as it takes"
+        "short", description="of profile magpie: one paragraph, or as long as it takes"
     )
     structured: bool = Field(default=False, description="hold the model to a JSON schema or to the allowed answers")
     rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")

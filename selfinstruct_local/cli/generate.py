@@ -50,7 +50,7 @@ def generate(
         str, typer.Option(help="on, off or auto: hold the model to a JSON schema and to allowed answers.")
     ] = "auto",
     answers: Annotated[
-        str | None, typer.Option(help="Of profile magpie: short (a sentence or two) or full. [default: short]")
+        str | None, typer.Option(help="Of profile magpie: short (one paragraph) or full. [default: short]")
     ] = None,
     instances_per_task: Annotated[
         int | None, typer.Option(help="Most worked cases of a task, by profile self-instruct. [default: 1]")

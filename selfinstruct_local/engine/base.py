@@ -30,6 +30,7 @@ class Sampling:
         seed: of this request's own random stream; None leaves it to the engine.
         choice: the completion is one of these texts (constrained decoding); empty for free text.
         json_schema: the completion is JSON that obeys this JSON schema (constrained decoding); empty for free text.
+        regex: the completion is a text that it matches as a whole (constrained decoding); empty for free text.
         forbid_end: the end-of-text token is never drawn.
     """
 
@@ -41,6 +42,7 @@ class Sampling:
     seed: int | None = None
     choice: tuple[str, ...] = ()
     json_schema: str = ""
+    regex: str = ""
     forbid_end: bool = False
 
 

@@ -102,6 +102,8 @@ class Question:
             body["structured_outputs"] = {"choice": list(sampling.choice)}
         elif sampling.json_schema:
             body["structured_outputs"] = {"json": orjson.Fragment(sampling.json_schema)}
+        elif sampling.regex:
+            body["structured_outputs"] = {"regex": sampling.regex}
         if sampling.forbid_end:
             body["logit_bias"] = {str(token_id): NEVER for token_id in self.end_tokens}
         if with_logprobs:  # of the drawn tokens alone

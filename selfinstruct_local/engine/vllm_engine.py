@@ -291,6 +291,8 @@ def _sampling_params(sampling: Sampling, room: int, end_tokens: Iterable[int]) -
         structured = StructuredOutputsParams(choice=list(sampling.choice))
     elif sampling.json_schema:
         structured = StructuredOutputsParams(json=sampling.json_schema)
+    elif sampling.regex:
+        structured = StructuredOutputsParams(regex=sampling.regex)
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,

@@ -12,7 +12,7 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Completion, Engine
 from selfinstruct_local.filter.rulesets import refuses_echoes, rule_set
 from selfinstruct_local.generate.acceptance import Acceptance
-from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.profiles.registry import make_profile

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.store import Candidate
 from selfinstruct_local.tasks import Instance, Task, Verdict
 from tests.scripted_engine import ScriptedEngine

@@ -386,16 +386,18 @@ def test_constraints_are_sent_in_the_words_of_vllm(embedded_model: ModelFolder) 
     (schema,) = requests(1, json_schema='{"type": "integer"}')
     (choice,) = requests(1, choice=("yes", "no"))
     (endless,) = requests(1, forbid_end=True)
+    (pattern,) = requests(1, regex="[a-z]+")
     with ScriptedServer() as server:
-        for request in (schema, choice, endless):
+        for request in (schema, choice, endless, pattern):
             answers(engine_over(server, folder=embedded_model.path), [request])  # reads no more than JSON files
-        first, second, third = server.asked
+        first, second, third, fourth = server.asked
         with pytest.raises(WrongUseError, match="name the served folder with --model"):
             answers(engine_over(server), [endless])
-        assert len(server.asked) == 3
+        assert len(server.asked) == 4
     assert first["structured_outputs"] == {"json": {"type": "integer"}}
     assert second["structured_outputs"] == {"choice": ["yes", "no"]}
     assert third["logit_bias"] == {"2": -100}
+    assert fourth["structured_outputs"] == {"regex": "[a-z]+"}
     assert "logit_bias" not in first
     assert "structured_outputs" not in third
 

@@ -5,6 +5,7 @@ One test of two starts, since each takes more than a minute on two cores.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -134,6 +135,7 @@ def assert_talks_and_obeys(url: str, name: str, model: ModelFolder) -> None:
         replace(request(1, "The capital of"), turns=turns),
         request(2, "The sky is", choice=("blue", "green"), temperature=2.0),
         request(3, "A number:", json_schema='{"type": "boolean"}', temperature=1.0),
+        request(7, "A word:", regex="[a-z]{3}", temperature=1.0),
     ]
     with_folder = [
         replace(request(4, "", max_tokens=40), role="user"),
@@ -153,6 +155,7 @@ def assert_talks_and_obeys(url: str, name: str, model: ModelFolder) -> None:
     for found in (there, here):
         assert found[2].text in {"blue", "green"}
         assert isinstance(orjson.loads(found[3].text), bool)
+        assert re.fullmatch("[a-z]{3}", found[7].text)
         assert all(each.confidence is not None and each.confidence < 0 for each in found.values() if each.text)
     for job in (0, 1):
         assert there[job].text == here[job].text

@@ -5,6 +5,7 @@ It stands in a process of its own, as it does in a run: vLLM 0.32 cannot start w
 
 import math
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.errors import OutOfMemoryError
+from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH
 from selfinstruct_local.models import ModelFolder
 from tests.kernels.oracles import SOAK
 
@@ -125,6 +127,14 @@ def test_json_obeys_its_schema(engine: Engine) -> None:
         assert set(told) == {"river", "old"}
         assert isinstance(told["river"], str)
         assert isinstance(told["old"], bool)
+
+
+def test_a_regex_is_matched_as_a_whole(engine: Engine) -> None:
+    about = Turn("user", "Write a Python function that adds two numbers, and a list of three birds.")
+    asked = [conversation(job, about, regex=PARAGRAPH, temperature=1.0, seed=job, max_tokens=400) for job in range(3)]
+    for completion in answers(engine, asked).values():
+        assert completion.finish_reason is FinishReason.STOP
+        assert re.fullmatch(PARAGRAPH, completion.text)
 
 
 def test_a_forbidden_end_is_never_reached(engine: Engine) -> None:

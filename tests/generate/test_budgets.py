@@ -7,7 +7,7 @@ import pytest
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, Request
-from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run, spent_budget

@@ -1,6 +1,7 @@
 """Profile magpie in the real loop and store, against an engine that plays the user and answers."""
 
 import random
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import EngineDeadError
-from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.profiles.magpie import OPENING_CHARACTERS, OPENING_WORDS, MagpieProfile, read_question
+from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, SENTENCES, needs_lines
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore
 from selfinstruct_local.taskfiles import read_tasks
@@ -103,19 +106,32 @@ GOOD = [
     " name the longest river of Africa",
     " tell why the sky is blue",
     " say who wrote Faust",
-    " list long words here",
+    " find a long word for a short one",
 ]
 
 
 # --- openings -------------------------------------------------------------------------------------------------------
 
 
-def test_turns_begin_as_seeds_and_pool_tasks_do(tmp_path: Path) -> None:
+OPENINGS = frozenset(load_prompt("magpie_openings").substitute().splitlines())
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_openings_are_many_and_no_whole_question(lang: str) -> None:
+    lines = load_prompt("magpie_openings" if lang == "en" else "magpie_openings_zh").substitute().splitlines()
+    assert len(set(lines)) == len(lines) >= 30
+    assert all(line == line.strip() and line and line[-1] not in ".?!。？！" for line in lines)
+    assert not any(needs_lines(line) for line in lines)
+
+
+def test_turns_begin_as_many_questions_pool_tasks_and_seeds_do(tmp_path: Path) -> None:
     engine = TalkingEngine()
     generate(tmp_path, settings(num=80), engine)
     openings = [request.prompt for request in engine.asked if request.role == "user"]
     begun = [opening for opening in openings if opening]
-    assert 0.2 < len(begun) / len(openings) < 0.8
+    assert 0.6 < len(begun) / len(openings) < 0.95
+    assert len(OPENINGS & set(begun)) > 20
+    begun = [opening for opening in begun if opening not in OPENINGS]
     assert all(len(opening.split()) <= OPENING_WORDS and opening == opening.strip() for opening in begun)
     with RunStore(tmp_path, read_only=True) as store:
         of_seeds = {" ".join(task.instruction.split()[:OPENING_WORDS]) for task in store.seeds()}
@@ -142,16 +158,20 @@ def test_who_lent_the_first_words_stands_in_the_lineage(tmp_path: Path) -> None:
     for task in accepted:
         assert task.lineage is not None
         assert task.lineage.profile == "magpie"
-        lenders = [known[name].instruction.split() for name in task.lineage.demonstrations]
-        assert [" ".join(words[:OPENING_WORDS]) for words in lenders] == list(filter(None, openings[task.lineage.job]))
-        shown += len(lenders)
+        lent = [" ".join(known[name].instruction.split()[:OPENING_WORDS]) for name in task.lineage.demonstrations]
+        begun = [opening for opening in openings[task.lineage.job] if opening]
+        # A pool task may begin as a line of the template does.
+        assert [opening for opening in begun if opening not in OPENINGS or opening in lent] == lent
+        shown += len(lent)
     assert shown
 
 
 def test_chinese_turns_begin_with_characters() -> None:
-    job = Job(3, 0, seeds("zh"), ())
+    pool = tuple(seeds("zh")[:20])
+    job = Job(3, 0, seeds("zh"), pool)
     rounds, drafts = work_through(job, settings(lang="zh", tasks_per_prompt=8), ["介绍长江的三个支流"] * 8)
-    openings = [request.prompt for request in rounds[0] if request.prompt]
+    template = load_prompt("magpie_openings_zh").substitute().splitlines()
+    openings = [request.prompt for request in rounds[0] if request.prompt and request.prompt not in template]
     assert openings == [task.instruction[:OPENING_CHARACTERS] for task in job.shown]
     assert openings
     assert "人工智能" in rounds[0][0].turns[0].content
@@ -202,14 +222,15 @@ def test_the_answer_is_asked_for_with_instruction_and_input() -> None:
     assert all(not draft.rule for draft in drafts)
 
 
-@pytest.mark.parametrize(("answers", "stop"), [("short", ("\n\n",)), ("full", ())])
-def test_short_and_full_answers(answers: str, stop: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("answers", "regex"), [("short", PARAGRAPH), ("full", "")])
+def test_short_and_full_answers(answers: str, regex: str) -> None:
     chosen = settings(answers=answers)
     (questions, asked), _ = work_through(Job(0, 0, seeds(), ()), chosen, GOOD)
-    assert {request.sampling.stop for request in asked} == {stop}
+    assert {request.sampling.regex for request in asked} == {regex}
+    assert {request.sampling.stop for request in [*questions, *asked]} == {()}
     assert {request.sampling.temperature for request in asked} == {0.0}
     assert {request.sampling.max_tokens for request in asked} == {chosen.max_tokens}
-    assert {request.sampling.max_tokens for request in questions} == {chosen.max_tokens // 2}
+    assert {request.sampling.max_tokens for request in questions} == {chosen.max_tokens // 4}
     assert {request.sampling.temperature for request in questions} == {chosen.temperature}
     assert ("one or two sentences" in asked[0].turns[0].content) == (answers == "short")
     assert f"magpie{'_short' if answers == 'short' else ''}_answer" in MagpieProfile(chosen).prompts
@@ -242,27 +263,33 @@ def test_an_answer_that_will_not_do_is_refused_and_not_raised() -> None:
     assert drafts[0].task.output == "Yes.\ufffd"
 
 
-def test_what_was_only_announced_goes_on() -> None:
-    key = RequestKey(0, "answer", 0)
-    announced = done(key, "There are two:\n", confidence=-0.4)
-    told = {1: done(key, "The first.", confidence=-0.2), 2: announced}
-    steps = MagpieProfile(settings()).steps(Job(0, 0, seeds(), ()))
-    questions = next(steps)
-    answers = steps.send([done(each.key, text) for each, text in zip(questions, GOOD, strict=True)])
-    (more,) = steps.send([told.get(each.key.branch) or done(each.key, ANSWER) for each in answers])
-    assert (more.key, more.prompt) == ((0, "continuation", 2), "There are two:\n\n")
-    assert more.turns == answers[2].turns
-    with pytest.raises(StopIteration) as finished:
-        steps.send([done(more.key, "1. The sun\n2. The moon", confidence=-0.9)])
-    drafts = finished.value.value
-    assert [draft.task.output for draft in drafts] == [
-        ANSWER,
-        "The first.",
-        "There are two:\n\n1. The sun\n2. The moon",
-        ANSWER,
-    ]
-    assert drafts[1].task.measures == {"output_confidence": -0.2}
-    assert drafts[2].task.measures == {"output_confidence": -0.9}  # of the less sure part
+def test_a_short_answer_is_one_paragraph_that_ends_with_a_sentence() -> None:
+    fits = re.compile(PARAGRAPH)
+    for text in (
+        "Paris",
+        "It is 3.5 km.",
+        'She said "Go!" and left. He stayed.',
+        "天黑了。我们回家吧！",
+        "No. " * 5 + "No.",
+    ):
+        assert fits.fullmatch(text), text
+    for text in ("", "Two\nlines.", "It is done. And so", "No. " * SENTENCES + "No."):
+        assert not fits.fullmatch(text), text
+
+
+@pytest.mark.parametrize("answers", ["short", "full"])
+def test_what_no_paragraph_holds_is_asked_for_in_full_alone(answers: str) -> None:
+    turns = [" write a Python function.", " give me a list of three birds.", *GOOD[2:]]
+    numbered = {2: done(RequestKey(0, "answer", 2), "You need these: 1. A map. 2. A lamp.")}
+    (_, asked), drafts = work_through(Job(0, 0, seeds(), ()), settings(answers=answers), turns, numbered)
+    if answers == "full":
+        assert [request.key.branch for request in asked] == [0, 1, 2, 3]
+        assert [draft.rule for draft in drafts] == [""] * 4
+    else:
+        assert [request.key.branch for request in asked] == [2, 3]
+        assert [draft.rule for draft in drafts] == ["needs_lines", "needs_lines", "needs_lines", ""]
+        assert "'Python'" in drafts[0].detail
+        assert "numbered list" in drafts[2].detail
 
 
 def test_the_stages_of_a_run(tmp_path: Path) -> None:
@@ -272,7 +299,7 @@ def test_the_stages_of_a_run(tmp_path: Path) -> None:
     with RunStore(tmp_path, read_only=True) as store:
         rejected = store.totals().rejected
         decided = [each.decided for each in store.ledger()]
-    assert {"unsuitable_word", "unsure", "malformed", "unfinished"} <= set(rejected)
+    assert {"unsuitable_word", "unsure", "malformed", "unfinished", "cut_off"} <= set(rejected)
     for job in decided:
         for branch, candidate in enumerate(job.candidates):
             answered = (job.number, "answer", branch) in asked
@@ -289,8 +316,6 @@ def test_the_stages_of_a_run(tmp_path: Path) -> None:
                 assert (measures["confidence"] < -2) == (rule == "unsure")
             if candidate.verdict.keep:
                 assert {"confidence", "output_confidence"} <= set(measures)
-    announced = {key for key in asked if key.stage == "answer" and talk(asked[key]).text.endswith(":")}
-    assert {key[::2] for key in asked if key.stage == "continuation"} == {key[::2] for key in announced} != set()
 
 
 def test_without_a_floor_nothing_is_unsure(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.export.write import export_run
-from selfinstruct_local.generate.interrupt import Interrupt
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.parsing.published import parse_published_blocks

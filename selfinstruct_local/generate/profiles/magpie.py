@@ -1,41 +1,47 @@
 """Profile `magpie`: the model writes the user's turn of a conversation, then answers it.
 
 After Magpie (Xu et al. 2024): a chat model that is handed the beginning of a user's turn goes on with something that a
-user may ask, since its training held such turns. Half of the turns are left to it; the others begin as a seed or a task
-of the pool begins, which spreads what is asked and lets what was accepted lead to more. Each turn is answered greedily
-in a conversation of its own, in a sentence or two or in full. For chat models only.
+user may ask, since its training held such turns. Left alone, a small model asks the same few things; so most turns are
+begun for it: with the first words of many a question, or as a task of the pool or a seed begins, which lets what was
+accepted lead to more. Each is answered greedily, in a conversation of its own, in one paragraph or in full. For chat
+models only.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, Request, Sampling, Turn
 from selfinstruct_local.filter.rules import EMPTY_OUTPUT
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.filter.unfinished import announces
 from selfinstruct_local.generate.job import Draft, Job, Steps, screen
 from selfinstruct_local.generate.parsing.tasks import MALFORMED, UNFINISHED, clean_instruction, cut_short, presentable
+from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, has_items, needs_lines
 from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Instance, Task
 
-# Words of a task that a turn begins with: one leaves a small model astray, more would make it copy the rest.
+NEEDS_LINES = "needs_lines"
+
+# Of a turn that is begun as a task begins, the words: one leaves a small model astray, more would copy the rest.
 OPENING_WORDS = 2
 OPENING_CHARACTERS = 4  # the same for Chinese, which has no spaces
-# Share of the turns that are begun for the model, and of these the share that begin as a task of the pool does: what
-# was accepted once begins better tasks than a seed that is beyond the model.
-BEGUN = 0.4
+# Share of the turns that are begun; of these the share that begin as a task does, and of those as one of the pool: what
+# was accepted once begins better tasks than a seed that is beyond the model. The rest have an opening of the template.
+BEGUN = 0.8
+AS_A_TASK = 0.25
 FROM_POOL = 0.9
+QUESTION_SHARE = 4  # of the tokens of an answer, a question may have one in so many
 
 
 class MagpieProfile:
     """See the module."""
 
     name = "magpie"
-    summary = "the model plays the user, then answers; turns begin as seeds and pool tasks do (chat models)"
+    summary = (
+        "the model plays the user, then answers; turns begin as many questions, pool tasks and seeds do (chat models)"
+    )
     defects_kept: tuple[str, ...] = ()
     demonstrations = 1
     shows_whole_tasks = False
@@ -43,10 +49,12 @@ class MagpieProfile:
 
     def __init__(self, settings: DecidingSettings) -> None:
         words = WORDINGS[settings.lang]
-        answer = "magpie_short_answer" if settings.answers == "short" else "magpie_answer"
-        self.prompts = (f"magpie_user{words.suffix}", f"{answer}{words.suffix}")
-        user, assistant = (load_prompt(name).substitute() for name in self.prompts)
+        self._in_one_paragraph = settings.answers == "short"
+        answer = "magpie_short_answer" if self._in_one_paragraph else "magpie_answer"
+        self.prompts = tuple(f"{name}{words.suffix}" for name in ("magpie_user", "magpie_openings", answer))
+        user, openings, assistant = (load_prompt(name).substitute() for name in self.prompts)
         self._user = user
+        self._openings = openings.splitlines()
         self._words = words
         self._steering = Steering(settings)
         self._before_answer = Turn("system", assistant)
@@ -59,17 +67,17 @@ class MagpieProfile:
             temperature=settings.temperature,
             top_p=settings.top_p,
             # A user writes less than is answered; a longer turn is mostly a text that goes astray.
-            max_tokens=max(1, settings.max_tokens // 2),
+            max_tokens=max(1, settings.max_tokens // QUESTION_SHARE),
         )
         self._answer_sampling = Sampling(
             temperature=0.0,
             top_p=1.0,
             max_tokens=settings.max_tokens,
-            stop=("\n\n",) if settings.answers == "short" else (),
+            regex=PARAGRAPH if self._in_one_paragraph else "",
         )
 
     def steps(self, job: Job) -> Steps:
-        """The users' turns, the answers to those that the rules let pass, and the rest of what was only announced."""
+        """The users' turns, and the answers to those that the rules let pass."""
         openings = [self._opening(job, branch) for branch in range(self._turns_per_job)]
         topic = self._steering.topic(job)
         before = (Turn("system", f"{self._user}\n{self._words.about}{topic}" if topic else self._user),)
@@ -78,7 +86,7 @@ class MagpieProfile:
             for branch, opening in enumerate(openings)
         ]
         read = [
-            screen(self._question_rules, read_question(opening, each))
+            self._fit(screen(self._question_rules, read_question(opening, each)))
             for opening, each in zip(openings, questions, strict=True)
         ]
         drafts = job.screen_copies(read)
@@ -86,19 +94,26 @@ class MagpieProfile:
         if not good:
             return drafts
         answers = yield [self._ask(job, branch, drafts[branch].task) for branch in good]
-        told = dict(zip(good, answers, strict=True))
-        if announcing := [branch for branch in good if _announces(told[branch])]:
-            more = yield [self._ask(job, branch, drafts[branch].task, told[branch].text) for branch in announcing]
-            for branch, rest in zip(announcing, more, strict=True):
-                told[branch] = _joined(told[branch], rest)
-        for branch, answer in told.items():
-            drafts[branch] = _with_answer(drafts[branch], answer)
+        for branch, answer in zip(good, answers, strict=True):
+            drafts[branch] = self._fit(_with_answer(drafts[branch], answer))
         return drafts
 
     def _opening(self, job: Job, branch: int) -> str:
         """What the turn begins with; empty where the model begins it."""
         stream = job.random("opening", branch)
-        tasks = self._begin_like(job, stream)
+        wants = self._steering.wants_classification(job)
+        if wants is not None:
+            # Of what kind a machine-made task is, only the model has said.
+            of_kind = [seed for seed in job.seeds if bool(seed.is_classification) == wants]
+            return self._first_words(job, stream, of_kind or job.seeds)
+        if stream.random() >= BEGUN:
+            return ""
+        if stream.random() >= AS_A_TASK:
+            return stream.choice(self._openings)
+        return self._first_words(job, stream, job.generated if stream.random() < FROM_POOL else job.seeds)
+
+    def _first_words(self, job: Job, stream: Random, tasks: Sequence[Task]) -> str:
+        """Those of one of the tasks, which is shown thereby; empty where there are none."""
         if not tasks:
             return ""
         (task,) = self._steering.draw(stream, tasks, 1)
@@ -107,23 +122,19 @@ class MagpieProfile:
             return task.instruction[:OPENING_CHARACTERS]
         return " ".join(task.instruction.split()[:OPENING_WORDS])
 
-    def _begin_like(self, job: Job, stream: Random) -> Sequence[Task]:
-        """The tasks of which one lends its first words; empty where the model is to begin."""
-        wants = self._steering.wants_classification(job)
-        if wants is not None:
-            # Of what kind a machine-made task is, only the model has said.
-            return [seed for seed in job.seeds if bool(seed.is_classification) == wants] or job.seeds
-        if stream.random() >= BEGUN:
-            return ()
-        return job.generated if job.generated and stream.random() < FROM_POOL else job.seeds
+    def _fit(self, draft: Draft) -> Draft:
+        """The draft, turned away if its answer has to be one paragraph and cannot, or is none."""
+        if not self._in_one_paragraph or draft.rule:
+            return draft
+        if word := needs_lines(draft.task.instruction):
+            return draft._replace(rule=NEEDS_LINES, detail=f"one paragraph does not hold what is asked for: '{word}'")
+        if any(has_items(each.output) for each in draft.task.instances):
+            return draft._replace(rule=NEEDS_LINES, detail="the answer is a numbered list, pressed into one paragraph")
+        return draft
 
-    def _ask(self, job: Job, branch: int, task: Task, begun: str = "") -> Request:
-        """A request for the answer, or for more of one that a short answer's stop cut off after "as follows:"."""
+    def _ask(self, job: Job, branch: int, task: Task) -> Request:
         asked = f"{task.instruction}\n\n{task.input}" if task.input else task.instruction
-        turns = (self._before_answer, Turn("user", asked))
-        if not begun:
-            return job.request("answer", branch, "", self._answer_sampling, turns)
-        return job.request("continuation", branch, f"{begun.strip()}\n\n", self._answer_sampling, turns)
+        return job.request("answer", branch, "", self._answer_sampling, (self._before_answer, Turn("user", asked)))
 
 
 def read_question(opening: str, completion: Completion) -> Draft:
@@ -136,17 +147,6 @@ def read_question(opening: str, completion: Completion) -> Draft:
         return Draft(Task(""), MALFORMED, "the user's turn is empty")
     measures = None if completion.confidence is None else {"confidence": completion.confidence}
     return presentable(Draft(Task(instruction, (Instance(rest.strip(), ""),), measures=measures)))
-
-
-def _announces(answer: Completion) -> bool:
-    """Whether a paragraph ended where what it announces was to begin."""
-    return not cut_short(answer) and announces(answer.text)
-
-
-def _joined(answer: Completion, rest: Completion) -> Completion:
-    text = f"{answer.text.strip()}\n\n{rest.text.strip()}" if rest.text.strip() else answer.text
-    sure = [each.confidence for each in (answer, rest) if each.confidence is not None]
-    return replace(rest, text=text, confidence=min(sure, default=None))
 
 
 def _with_answer(draft: Draft, completion: Completion) -> Draft:
