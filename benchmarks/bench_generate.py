@@ -33,10 +33,10 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine import Completion, FinishReason, Request
 from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import Session, make_acceptance, make_scheduler
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder, prepare_embedded
 from selfinstruct_local.offline import go_offline
 from selfinstruct_local.progress import RunDisplay, stderr_console

@@ -22,8 +22,8 @@ from tokenizers import Tokenizer
 from yield_arms import BASELINE, OURS, Arm, KeptEngine, make_arms, run_arm
 from yield_report import make_report, measure
 
-from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
 from selfinstruct_local.generate.launch import ChosenModel
+from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
 from selfinstruct_local.models import prepare_embedded
 from selfinstruct_local.offline import go_offline
 

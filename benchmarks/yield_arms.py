@@ -13,12 +13,12 @@ from typing import Any, Self
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, FinishReason, Request
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.launch import ChosenModel, fit_to_model, launch
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import Session, export, make_acceptance, make_scheduler
 from selfinstruct_local.generate.scheduler import Scheduler
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import DecidedJob, RunStore
 

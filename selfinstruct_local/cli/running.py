@@ -56,9 +56,9 @@ def run_on_display(
     Raises:
         Exit: a signal ended it, 130 or 143.
     """
-    from selfinstruct_local.interrupt import interruptible
     from selfinstruct_local.generate.launch import launch
     from selfinstruct_local.generate.run import run
+    from selfinstruct_local.interrupt import interruptible
     from selfinstruct_local.progress import RunDisplay, stderr_console
 
     log = store.folder / "engine.log"

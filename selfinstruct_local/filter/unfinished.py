@@ -160,9 +160,12 @@ def asks_back(task: Task) -> str | None:
             may_ask = bool(
                 _MAY_ASK.search(task.instruction) or (not requested and _MAY_ASK_TOO.search(task.instruction))
             )
+        sentences = _SENTENCE_END.split(instance.output.strip())
+        # Who is asked for help with a story and begins with an offer writes none, whatever stories may ask.
+        if requested and offers and not offers.start() and any(map(_is_question_back, sentences)):
+            return f"an output offers and asks: {_shown(offers[0])}"
         if may_ask:
             return None
-        sentences = _SENTENCE_END.split(instance.output.strip())
         if offers and (len(sentences) <= _OFFER_ALONE or _OFFER.search(sentences[-1])):
             return f"an output only offers: {_shown(offers[0])}"
         if offers and sentences[-1].endswith(("?", "？")):

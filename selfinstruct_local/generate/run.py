@@ -12,11 +12,11 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Completion, Engine
 from selfinstruct_local.filter.rulesets import refuses_echoes, rule_set
 from selfinstruct_local.generate.acceptance import Acceptance
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.scheduler import Scheduler
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.language import TOKENIZERS
 from selfinstruct_local.recordio import open_writer
 from selfinstruct_local.store import DecidedJob, RunStore, StoredPool

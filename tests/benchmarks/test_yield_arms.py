@@ -7,8 +7,8 @@ import pytest
 
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine import Completion, Engine, Request
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.launch import ChosenModel
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.store import RunStore
 from tests.scripted_engine import ScriptedEngine
 

@@ -13,9 +13,9 @@ from typing import Any
 from selfinstruct_local import files
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Request
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore

@@ -7,10 +7,10 @@ import pytest
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, Request
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run, spent_budget
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import check_model_folder
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file

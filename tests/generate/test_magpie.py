@@ -11,12 +11,12 @@ import pytest
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import EngineDeadError
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.profiles.magpie import OPENING_CHARACTERS, OPENING_WORDS, MagpieProfile, read_question
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, SENTENCES, needs_lines
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.seeds import seed_file

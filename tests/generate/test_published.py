@@ -12,13 +12,13 @@ from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.export.write import export_run
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.parsing.published import parse_published_blocks
 from selfinstruct_local.generate.profiles.published import SelfInstruct2022Profile
 from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile
 from selfinstruct_local.generate.run import run
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore

@@ -13,10 +13,10 @@ from selfinstruct_local.engine import Completion, Engine, FinishReason, Request
 from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import DecidedJob, RunStore

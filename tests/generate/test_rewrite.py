@@ -10,11 +10,11 @@ import pytest
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, Request
 from selfinstruct_local.errors import EngineDeadError, WrongUseError
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.opening import import_tasks
 from selfinstruct_local.generate.rewriting.profile import Command, RewritePrompt
 from selfinstruct_local.generate.rewriting.sources import open_rewriting
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.language import Language
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.progress import RunDisplay, stderr_console

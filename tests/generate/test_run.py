@@ -10,9 +10,9 @@ from rouge_score.rouge_scorer import RougeScorer
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, Request
 from selfinstruct_local.errors import EngineDeadError, WrongUseError
-from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
+from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore
