@@ -60,6 +60,7 @@ bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=F
 	$(BIN)/python benchmarks/bench_ledger.py --write
 	@# spaCy, which counts its verbs, is in the lock already.
 	$(BIN)/python benchmarks/bench_yield.py --write
+	$(BIN)/python benchmarks/bench_train.py $(if $(CORPUS),--data $(CORPUS)) --write
 	$(BIN)/python benchmarks/simulate_gpu.py
 
 # uv resolves for one platform and one Python at a time; the versions hold for 3.11 to 3.13.

@@ -23,6 +23,11 @@ def check_adapter(folder: Path) -> dict[str, Any]:
         WrongUseError: no adapter lies there.
     """
     adapters.check_adapter(folder)
+    return read_manifest(folder)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `selfinstruct train` wrote beside the adapter or model in a folder, or {} for one made elsewhere."""
     manifest = folder / TRAINING_MANIFEST
     return dict(orjson.loads(manifest.read_bytes())) if manifest.is_file() else {}
 
@@ -36,8 +41,8 @@ class Chat:
         Args:
             model: the base.
             adapter: a LoRA folder.
-            template: how to ask; left out, an adapter is asked as it was trained, and a base model by its
-                chat template if it has one.
+            template: how to ask; left out, what was tuned here is asked as it was trained, an adapter made elsewhere
+                by Alpaca's template, and a model by its chat template if it has one.
 
         Raises:
             WrongUseError: the template is not there, or the libraries are missing.
@@ -55,7 +60,10 @@ class Chat:
         if template == "chat" and not has_chat_template:
             message = f"--template chat: {model.path} has no chat template; use --template alpaca"
             raise WrongUseError(message)
-        self.template: TemplateName = template or ("chat" if has_chat_template and adapter is None else "alpaca")
+        trained = read_manifest(adapter or model.path).get("template")
+        self.template: TemplateName = (
+            template or trained or ("chat" if has_chat_template and adapter is None else "alpaca")
+        )
         network: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
         if adapter is not None:
             network = PeftModel.from_pretrained(network, str(adapter))

@@ -188,25 +188,9 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
         return self.model_dump(mode="json", include=set(ExecutingSettings.model_fields))
 
 
-class TrainSettings(BaseModel):
-    """All settings of `selfinstruct train`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    epochs: float = Field(3.0, gt=0, description="passes over the data")
-    max_steps: int = Field(-1, ge=-1, description="optimizer steps to stop at; -1 goes by epochs")
-    batch_size: int = Field(4, ge=1, description="examples in a forward pass")
-    gradient_accumulation: int = Field(1, ge=1, description="forward passes in an optimizer step")
-    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate")
-    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up")
-    max_length: int = Field(512, ge=16, description="tokens of an example; longer ones are dropped and counted")
-    lora_r: int = Field(8, ge=1, description="rank of the LoRA matrices")
-    lora_alpha: int = Field(16, ge=1, description="scale of the LoRA update, over the rank")
-    lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the LoRA path")
-    seed: int = Field(0, ge=0, description="of initialisation, shuffling and dropout")
-
-
-def load_settings(model: type[SettingsT], config_file: Path | None, flags: Mapping[str, Any]) -> SettingsT:
+def load_settings(
+    model: type[SettingsT], config_file: Path | None, flags: Mapping[str, Any], base: Mapping[str, Any] | None = None
+) -> SettingsT:
     """Merges defaults, the YAML file and the flags that were given.
 
     Args:
@@ -214,11 +198,12 @@ def load_settings(model: type[SettingsT], config_file: Path | None, flags: Mappi
         config_file: YAML with the names of the settings; nested ones stand below the name of their group.
         flags: values by the name of the setting, nested or not. None was not given; names that are no setting of
             `model` are other options of the command.
+        base: values that stand in place of the defaults.
 
     Raises:
         WrongUseError: the file cannot be read, or a key or value will not do; the message names it.
     """
-    values: dict[str, Any] = read_yaml(config_file) if config_file else {}
+    values: dict[str, Any] = {**(base or {}), **(read_yaml(config_file) if config_file else {})}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             group = {leaf: flags[leaf] for leaf in field.annotation.model_fields if flags.get(leaf) is not None}

@@ -69,11 +69,11 @@ def read_rows(path: Path, *, skipped: list[str] | None = None) -> Iterator[Row]:
         BadRecordError: a record is broken and `skipped` was not given.
     """
     found = False
-    for number, value in _read_values(path, skipped):
+    for number, value in read_values(path, skipped):
         try:
             task = task_from_record(value)
         except ValueError as error:
-            _refuse(f"{_place(path, number)}: {error}", skipped)
+            _refuse(f"{place(path, number)}: {error}", skipped)
             continue
         found = True
         yield Row(number, value, task)
@@ -87,7 +87,7 @@ def read_tasks(path: Path) -> list[Task]:
     return [row.task for row in read_rows(path)]
 
 
-def _place(path: Path, number: int) -> str:
+def place(path: Path, number: int) -> str:
     """How a message names a record: by its line, or in an array or table by its position."""
     return f"{path}: record {number}" if path.suffix in {".json", PARQUET} else f"{path}:{number}"
 
@@ -98,7 +98,8 @@ def _refuse(message: str, skipped: list[str] | None) -> None:
     skipped.append(message)
 
 
-def _read_values(path: Path, skipped: list[str] | None) -> Iterator[tuple[int, Any]]:
+def read_values(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[int, Any]]:
+    """The parsed records of a file, whatever they hold, numbered as in `Row`. Takes and raises as `read_rows`."""
     if not path.exists():
         message = f"{path}: no such file"
         raise WrongUseError(message)
@@ -133,7 +134,7 @@ def _read_lines(path: Path, stream: Iterable[bytes], skipped: list[str] | None) 
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            _refuse(f"{_place(path, number)}: {_why_not_json(line, error)}", skipped)
+            _refuse(f"{place(path, number)}: {_why_not_json(line, error)}", skipped)
             continue
         yield number, value
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, TrainSettings, load_settings
+from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.limits import Limits
 
@@ -66,7 +66,7 @@ def test_a_bad_flag_is_named(flags: dict[str, object], wanted: str) -> None:
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(WrongUseError, match="no such file"):
-        load_settings(TrainSettings, tmp_path / "none.yaml", {})
+        load_settings(GenerateSettings, tmp_path / "none.yaml", {})
 
 
 @pytest.mark.parametrize("flags", [{"profile": "alpaca-2023"}, {"rules": "self-instruct-2022"}])

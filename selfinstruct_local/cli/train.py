@@ -1,60 +1,181 @@
 """`selfinstruct train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfinstruct_local.cli.options import ConfigOption, find_or_prepare
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from selfinstruct_local.models import ModelFolder
+    from selfinstruct_local.train.data import TrainingData
+    from selfinstruct_local.train.settings import TrainSettings
+    from selfinstruct_local.train.sources import Sample
+
 
 def train(
     context: typer.Context,
     *,
-    data: Annotated[list[Path], typer.Option(help="File of tasks (alpaca or seed format); may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="File of tasks or conversations, or a run folder; PATH:WEIGHT takes a share of it. May be repeated."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for the adapter or the model.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
             help="Local Hugging Face folder, or the name of a prepared model. Left out: the embedded small one."
         ),
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to begin with: alpaca-7b, lora-7b, qlora-7b or demo-cpu.")
+    ] = None,
     config: ConfigOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the audit and the plan, and train nothing.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that the plan of a dry run is made for.")] = 1,
+    method: Annotated[str | None, typer.Option(help="lora, qlora or full. [default: lora]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data. [default: 3]")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps to stop at. [default: by epochs]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in a forward pass. [default: 4]")] = None,
     gradient_accumulation: Annotated[int | None, typer.Option(help="Forward passes in a step. [default: 1]")] = None,
+    global_batch_size: Annotated[
+        int | None, typer.Option(help="Examples in a step over all devices. [default: by the two before]")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate. [default: 0.0003]")] = None,
     warmup_ratio: Annotated[float | None, typer.Option(help="Share of warm-up steps. [default: 0.03]")] = None,
-    max_length: Annotated[
-        int | None, typer.Option(help="Tokens of an example; longer ones are dropped. [default: 512]")
+    template: Annotated[str | None, typer.Option(help="alpaca, or chat for the model's own. [default: alpaca]")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of an example. [default: 512]")] = None,
+    overlong: Annotated[
+        str | None, typer.Option(help="Longer examples: drop, or truncate the response. [default: drop]")
+    ] = None,
+    train_on_prompt: Annotated[
+        bool | None, typer.Option("--train-on-prompt", help="Put the loss on the prompt too.")
+    ] = None,
+    batching: Annotated[
+        str | None, typer.Option(help="padding-free, padded or packed. [default: padding-free]")
+    ] = None,
+    validation: Annotated[float | None, typer.Option(help="Share held out for the loss. [default: 0]")] = None,
+    pad_vocab_to: Annotated[
+        int | None, typer.Option(help="Enlarge the embeddings to a multiple of this. [default: as they are]")
     ] = None,
     lora_r: Annotated[int | None, typer.Option(help="LoRA rank. [default: 8]")] = None,
     lora_alpha: Annotated[int | None, typer.Option(help="LoRA scale. [default: 16]")] = None,
     lora_dropout: Annotated[float | None, typer.Option(help="LoRA dropout. [default: 0.05]")] = None,
+    max_dropped: Annotated[
+        float | None, typer.Option(help="Share of samples that may drop out. [default: 0.2]")
+    ] = None,
+    save_steps: Annotated[int | None, typer.Option(help="Steps between checkpoints. [default: an epoch]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random choices. [default: 0]")] = None,
 ) -> None:
-    """Fine-tune a model with LoRA on files of tasks; the loss is on the response only."""
-    from selfinstruct_local.config import TrainSettings, load_settings
+    """Fine-tune a model on tasks: the data is audited first, and the same command resumes what was broken off."""
+    from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.files import check_writable_folder
-    from selfinstruct_local.progress import format_seconds, stderr_console, waiting
-    from selfinstruct_local.taskfiles import read_tasks
+    from selfinstruct_local.progress import stderr_console, waiting
+    from selfinstruct_local.train.settings import load_train_settings
+    from selfinstruct_local.train.sources import Source, read_sources
 
-    settings = load_settings(TrainSettings, config, context.params)
-    tasks = [task for path in data for task in read_tasks(path)]
-    folder = find_or_prepare(model)
-    check_writable_folder(out, "--out")
-
+    settings = load_train_settings(preset, config, context.params)
+    if out is None and not dry_run:
+        message = "--out: name a folder for what is trained; --dry-run needs none"
+        raise WrongUseError(message)
     console = stderr_console()
+    samples = read_sources([Source.parse(each) for each in data], settings.seed)
+    # A plan for 7B can be made where its weights are not.
+    folder = None if dry_run and model is None else find_or_prepare(model)
+    audited = None
+    if folder is not None:
+        if out is not None:
+            check_writable_folder(out, "--out")
+        with waiting(console, f"reading {folder.path.name}"):
+            audited = _audit(samples, folder, settings, console, verbose=dry_run)
+    else:
+        console.print("audit skipped: without --model there is no tokenizer to count with")
+    if dry_run:
+        _show_plan(folder, settings, samples, audited, devices, console)
+    elif folder is not None and out is not None and audited is not None:
+        _train(audited, folder, out, settings, console)
+        typer.echo(out)
+
+
+def _audit(
+    samples: "list[Sample]", folder: "ModelFolder", settings: "TrainSettings", console: "Console", *, verbose: bool
+) -> "TrainingData":
+    """The examples, when the audit has nothing against them; raises as `Audit.check` does."""
+    from selfinstruct_local.seedfiles.text import printable
+    from selfinstruct_local.train.audit import make_audit
+    from selfinstruct_local.train.data import build_examples
+    from selfinstruct_local.train.trainer import load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    data = build_examples(samples, tokenizer, settings)
+    audit = make_audit(data, tokenizer)
+    for line in [*audit.describe(), *(audit.describe_samples() if verbose else ())]:
+        console.print(printable(line), markup=False, highlight=False)
+    audit.check(settings)
+    return data
+
+
+def _show_plan(
+    folder: "ModelFolder | None",
+    settings: "TrainSettings",
+    samples: "list[Sample]",
+    data: "TrainingData | None",
+    devices: int,
+    console: "Console",
+) -> None:
+    from selfinstruct_local.train.plan import describe, llama_7b, make_plan, read_config
+
+    config = llama_7b() if folder is None else read_config(folder.path)
+    plan = make_plan(
+        config,
+        settings,
+        tokens_per_example=[len(each.input_ids) for each in data.examples] if data else None,
+        supervised_tokens=[each.supervised for each in data.examples] if data else None,
+        examples=len(data.examples) if data else len(samples),
+        devices=devices,
+    )
+    for line in describe(plan):
+        console.print(line, markup=False, highlight=False)
+
+
+def _train(
+    data: "TrainingData", folder: "ModelFolder", out: Path, settings: "TrainSettings", console: "Console"
+) -> None:
+    """Trains on display and reports.
+
+    Raises:
+        Exit: a signal ended it, 130 or 143.
+    """
+    from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
+    from selfinstruct_local.progress import format_seconds, waiting
+
     with waiting(console, f"loading {folder.path.name}"):
         from selfinstruct_local.train.display import TrainingDisplay
-        from selfinstruct_local.train.lora import train_lora
-    result = train_lora(tasks, folder, out, settings, callbacks=[TrainingDisplay(console)])
-    dropped = "".join(f", {count} dropped ({reason})" for reason, count in result.data.dropped.items())
+        from selfinstruct_local.train.trainer import facts_of, find_start, is_done, train
+    found = find_start(out, facts_of(data, folder, settings))
+    if is_done(out):
+        console.print("done already; name another folder to train anew")
+        return
+    for checkpoint in found:
+        if checkpoint.fault:
+            console.print(f"passed over {checkpoint.folder.name}: {checkpoint.fault}", markup=False)
+        else:
+            console.print(f"going on after step {checkpoint.step}")
+    with interruptible() as interrupt:
+        result = train(data, folder, out, settings, interrupt=interrupt, callbacks=[TrainingDisplay(console)])
     console.print(
-        f"{len(result.data.examples)} examples, {result.data.supervised_tokens} supervised tokens{dropped}; "
-        f"{len(result.losses)} steps in {format_seconds(result.seconds)}"
+        f"{len(data.examples)} examples, {data.supervised_tokens} supervised tokens; "
+        f"{len(result.losses)} steps, {format_seconds(result.seconds)} in this start"
     )
     losses = " -> ".join(f"{loss:.3f}" for loss in result.epoch_losses)
     console.print(f"mean loss by epoch: {losses}")
-    typer.echo(out)
+    if result.validation:
+        console.print(f"held-out loss: {' -> '.join(f'{loss:.3f}' for _, loss in result.validation)}")
+    if not result.finished:
+        console.print("ended by a signal, with a checkpoint; the same command goes on")
+        raise typer.Exit(SIGNAL_EXIT + (interrupt.signum or 0))

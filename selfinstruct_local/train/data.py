@@ -1,82 +1,208 @@
-"""Turns tasks into training examples, and counts what does not become one.
+"""Turns samples into training examples, and counts what does not become one.
 
-An example is the Alpaca prompt with the response behind it, tokenised as one text, as published; the labels of
-the prompt are -100 so that the loss is on the response alone, and the end-of-sequence token is always there
-and always a label. Nothing is truncated: a cut example teaches the model never to stop.
+With the Alpaca template an example is the prompt with the response behind it, tokenised as one text, as published; with
+the chat template it is what the model's own template makes of the conversation. The labels of what others say are -100,
+so the loss is on the responses alone; the end-of-sequence token is there once after each response and always a label.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
 
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
+from selfinstruct_local.engine.conversation import PromptEncoder
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.train.settings import Overlong, TrainSettings
+from selfinstruct_local.train.sources import Sample
 from selfinstruct_local.train.template import alpaca_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
+EMPTY = "empty response"
+_CHUNK = 1_000  # texts in one call of the tokenizer, which then works on all cores
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """Token ids and labels of one case, of the same length."""
+class Example(NamedTuple):
+    """Token ids and labels of one sample, of the same length."""
 
     input_ids: list[int]
     labels: list[int]
+    truncated: bool = False
+
+    @property
+    def supervised(self) -> int:
+        """Tokens that carry loss; the first token never does, since nothing predicts it."""
+        return sum(label != IGNORED for label in self.labels[1:])
 
 
 @dataclass(slots=True)
 class TrainingData:
-    """The examples, and how many cases did not become one and why.
+    """The examples, and how many samples did not become one and why.
 
     Attributes:
-        examples: in the order of the tasks.
+        examples: to learn from, in the order of the samples.
+        held_out: for the validation loss.
         dropped: count by reason.
     """
 
     examples: list[Example] = field(default_factory=list)
+    held_out: list[Example] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
 
     @property
+    def samples(self) -> int:
+        """How many there were."""
+        return len(self.examples) + len(self.held_out) + sum(self.dropped.values())
+
+    @property
+    def tokens(self) -> int:
+        """Of all examples to learn from."""
+        return sum(len(example.input_ids) for example in self.examples)
+
+    @property
     def supervised_tokens(self) -> int:
-        """Tokens that carry loss, over all examples."""
-        return sum(label != IGNORED for example in self.examples for label in example.labels)
+        """Tokens that carry loss, over all examples to learn from."""
+        return sum(example.supervised for example in self.examples)
 
     def drop(self, reason: str) -> None:
-        """Counts a case that does not become an example."""
+        """Counts a sample that does not become an example."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
 
-def build_examples(tasks: Iterable[Task], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> TrainingData:
-    """Builds one example for each instance of each task.
+def build_examples(
+    samples: Iterable[Sample], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+) -> TrainingData:
+    """Builds one example for each sample.
 
     Args:
-        tasks: what to learn.
-        tokenizer: of the base model; must have an end-of-sequence token.
-        max_length: the most tokens an example may have; longer ones are dropped.
+        samples: what to learn.
+        tokenizer: of the base model.
+        settings: template, length, what is held out.
+
+    Raises:
+        WrongUseError: the tokenizer has no end-of-sequence token, or no chat template where one is asked for.
     """
+    if tokenizer.eos_token_id is None:
+        message = (
+            f"{tokenizer.name_or_path}: its tokenizer names no end-of-sequence token; a model could not learn to stop"
+        )
+        raise WrongUseError(message)
     data = TrainingData()
-    for task in tasks:
-        for instance in task.instances:
-            if not instance.output.strip():
-                data.drop("empty output")
-                continue
-            example = build_example(task.instruction, instance.input, instance.output, tokenizer)
-            if len(example.input_ids) > max_length:
-                data.drop(f"longer than {max_length} tokens")
+    fit = _Fit(settings.max_length, settings.overlong, tokenizer.eos_token_id)
+    encode = _encode_chats if settings.template == "chat" else _encode_alpaca
+    rows = iter(samples)
+    while chunk := list(islice(rows, _CHUNK)):
+        full = []
+        for sample in chunk:
+            if all(turn.content.strip() for turn in sample.turns if turn.role == "assistant"):
+                full.append(sample)
             else:
-                data.examples.append(example)
+                data.drop(EMPTY)
+        for spans in encode(full, tokenizer):
+            example = spans if isinstance(spans, str) else fit.example(spans)
+            if isinstance(example, str):
+                data.drop(example)
+            else:
+                data.examples.append(_on_prompt(example) if settings.train_on_prompt else example)
+    if settings.validation:
+        _hold_out(data, settings.validation, settings.seed)
     return data
 
 
-def build_example(instruction: str, task_input: str, output: str, tokenizer: "PreTrainedTokenizerBase") -> Example:
-    """The example of one case: `prompt + output + EOS`, with the prompt's labels ignored."""
-    prompt = alpaca_prompt(instruction, task_input)
-    prompt_length = len(tokenizer(prompt)["input_ids"])
-    input_ids = list(tokenizer(prompt + output)["input_ids"])
-    # Some tokenizers add the end token by themselves; it must stand there exactly once.
-    if input_ids[-1] != tokenizer.eos_token_id:
-        input_ids.append(tokenizer.eos_token_id)
-    labels = [IGNORED] * prompt_length + input_ids[prompt_length:]
-    return Example(input_ids, labels)
+# What is said and who learns from it: token ids, and whether they carry loss.
+_Spans = list[tuple[list[int], bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Makes spans of tokens one example that has room and ends."""
+
+    max_length: int
+    overlong: Overlong
+    end: int
+
+    def example(self, spans: _Spans) -> Example | str:
+        """The example, or why there is none."""
+        length = sum(len(ids) for ids, _ in spans)
+        if length > self.max_length and self.overlong == "drop":
+            return f"longer than {self.max_length} tokens"
+        input_ids: list[int] = []
+        labels: list[int] = []
+        for ids, learnt in spans:
+            room = self.max_length - len(input_ids)
+            # Of a response that is cut something must be left beside its end.
+            if len(ids) > room and (not learnt or room < 2):  # noqa: PLR2004
+                break
+            kept = ids if len(ids) <= room else [*ids[: room - 1], self.end]
+            input_ids += kept
+            labels += kept if learnt else [IGNORED] * len(kept)
+        while labels and labels[-1] == IGNORED:  # a question without its answer
+            labels.pop()
+            input_ids.pop()
+        if not labels:
+            return f"its prompt alone has more than {self.max_length} tokens"
+        return Example(input_ids, labels, truncated=length > self.max_length)
+
+
+def _encode_alpaca(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerBase") -> Iterator[_Spans | str]:
+    single: list[tuple[str, str]] = []
+    for sample in samples:
+        if len(sample.turns) == 2:  # noqa: PLR2004 - a question and its answer
+            question, answer = (turn.content for turn in sample.turns)
+            single.append((question if sample.verbatim else alpaca_prompt(question, sample.input), answer))
+        else:
+            yield "a conversation of several turns, which the Alpaca template has no place for"
+    if not single:
+        return
+    # Text that reads like a control token is text here: a task may speak of </s>.
+    options = {"split_special_tokens": True}
+    prompts = tokenizer([prompt for prompt, _ in single], **options)["input_ids"]
+    whole = tokenizer([prompt + answer for prompt, answer in single], **options)["input_ids"]
+    for prompt, ids in zip(prompts, whole, strict=True):
+        # Some tokenizers add the end token by themselves; it must stand there exactly once.
+        end = [] if ids[-1] == tokenizer.eos_token_id else [tokenizer.eos_token_id]
+        yield [(list(ids[: len(prompt)]), False), ([*ids[len(prompt) :], *end], True)]
+
+
+def _encode_chats(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerBase") -> Iterator[_Spans | str]:
+    encoder = PromptEncoder(tokenizer, str(tokenizer.name_or_path))
+    for sample in samples:
+        yield "a text prompt, which is no conversation" if sample.verbatim else _encode_chat(sample, encoder, tokenizer)
+
+
+def _encode_chat(sample: Sample, encoder: PromptEncoder, tokenizer: "PreTrainedTokenizerBase") -> _Spans | str:
+    turns = list(sample.turns)
+    if sample.input:
+        turns[0] = Turn("user", f"{turns[0].content}\n\n{sample.input}")
+    spans: _Spans = []
+    done: list[int] = []
+    for number, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        before = encoder.encode(_request(turns[:number]))
+        whole = encoder.encode(_request(turns[:number], turn.content))
+        if before[: len(done)] != done or whole[: len(before)] != before:
+            return "the chat template writes earlier turns anew, so what is learnt cannot be told apart"
+        spans.append((before[len(done) :], False))
+        spans.append(([*whole[len(before) :], tokenizer.eos_token_id], True))
+        done = [*whole, tokenizer.eos_token_id]
+    return spans
+
+
+def _request(turns: Sequence[Turn], begun: str = "") -> Request:
+    return Request(RequestKey(0, "train", 0), begun, Sampling(0.0, 1.0, 1), tuple(turns))
+
+
+def _on_prompt(example: Example) -> Example:
+    return example._replace(labels=list(example.input_ids))
+
+
+def _hold_out(data: TrainingData, share: float, seed: int) -> None:
+    count = round(share * len(data.examples))
+    chosen = set(Random(f"hold out {seed}").sample(range(len(data.examples)), count))  # noqa: S311 - a draw of data
+    data.held_out = [example for index, example in enumerate(data.examples) if index in chosen]
+    data.examples = [example for index, example in enumerate(data.examples) if index not in chosen]

@@ -1,0 +1,83 @@
+"""Checkpoints that are whole or not taken: a manifest with the checksum of each file is written last.
+
+A kill while one is written leaves a folder without a manifest, a failing disk one that its checksums do not fit; both
+are seen and passed over. Leans on nothing of the project but `files.py`.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from selfinstruct_local.files import replace_atomically
+
+MANIFEST = "checkpoint.json"
+PREFIX = "checkpoint-"
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint folder.
+
+    Attributes:
+        folder: where it lies.
+        step: optimizer steps done.
+        fault: why it cannot be used; empty for a whole one.
+    """
+
+    folder: Path
+    step: int
+    fault: str
+
+
+def seal(folder: Path) -> None:
+    """Writes the manifest of a checkpoint whose files are all there."""
+    files = {str(path.relative_to(folder)): checksum(path) for path in _files(folder)}
+    with replace_atomically(folder / MANIFEST) as stream:
+        stream.write(orjson.dumps(files, option=orjson.OPT_INDENT_2))
+
+
+def find_checkpoints(out: Path) -> list[Checkpoint]:
+    """The checkpoints in a training's folder, the latest first, down to the first whole one."""
+    found = []
+    steps = {path: path.name.removeprefix(PREFIX) for path in out.glob(f"{PREFIX}*") if path.is_dir()}
+    numbered = sorted(((int(step), path) for path, step in steps.items() if step.isdecimal()), reverse=True)
+    for step, path in numbered:
+        found.append(Checkpoint(path, step, inspect(path)))
+        if not found[-1].fault:
+            break
+    return found
+
+
+def inspect(folder: Path) -> str:
+    """Why a checkpoint cannot be used; empty for a whole one."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return "was not written to its end"
+    try:
+        told = orjson.loads(manifest.read_bytes())
+    except orjson.JSONDecodeError:
+        return f"its {MANIFEST} cannot be read"
+    for name, wanted in told.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if checksum(path) != wanted:
+            return f"{name} is not as it was written"
+    return ""
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)

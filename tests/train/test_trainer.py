@@ -1,0 +1,311 @@
+"""Trainings for real, on a tiny LLaMA and on the embedded model."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+from selfinstruct_local.chat import Chat, check_adapter
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.models import ModelFolder, find_model
+from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
+from selfinstruct_local.train.checkpoints import find_checkpoints
+from selfinstruct_local.train.data import Example, TrainingData, build_examples
+from selfinstruct_local.train.settings import TrainSettings
+from selfinstruct_local.train.sources import Source, read_sources
+from selfinstruct_local.train.trainer import TrainingResult, train
+
+pytestmark = pytest.mark.training
+FAST = {"learning_rate": 1e-3, "warmup_ratio": 0.1, "batch_size": 4, "save_steps": 2}
+
+
+def examples_of(file: Path, model: ModelFolder, settings: TrainSettings) -> TrainingData:
+    tokenizer = AutoTokenizer.from_pretrained(model.path)
+    return build_examples(read_sources([Source(file)], 0), tokenizer, settings)
+
+
+class StopAfter(TrainerCallback):
+    """A signal in the middle of a step."""
+
+    def __init__(self, step: int, interrupt: Interrupt) -> None:
+        self._step = step
+        self._interrupt = interrupt
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if state.global_step + 1 == self._step:
+            self._interrupt.handle(signal.SIGTERM, None)
+
+
+def run(model: ModelFolder, file: Path, out: Path, settings: TrainSettings, stop: int | None = None) -> TrainingResult:
+    out.mkdir(exist_ok=True)
+    interrupt = Interrupt()
+    callbacks = [StopAfter(stop, interrupt)] if stop else []
+    return train(examples_of(file, model, settings), model, out, settings, interrupt=interrupt, callbacks=callbacks)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+def test_no_example_sees_another(tiny_model: ModelFolder, tasks_file: Path) -> None:
+    """The logits of examples that share a row are those of each alone."""
+    # Without a cache, as in training: with one, transformers does not look where positions start anew.
+    network: Any = AutoModelForCausalLM.from_pretrained(tiny_model.path, use_cache=False).eval()
+    examples = examples_of(tasks_file, tiny_model, TrainSettings()).examples[:5]
+    row = PaddingFreeCollator()([{"examples": examples[:2]}, {"examples": examples[2:]}])
+    alone = []
+    with torch.no_grad():
+        together = network(
+            input_ids=row["input_ids"], position_ids=row["position_ids"], logits_to_keep=row["logits_to_keep"]
+        ).logits[0]
+        for example in examples:
+            logits = network(input_ids=torch.tensor([example.input_ids])).logits[0]
+            alone.append(logits[[index for index, label in enumerate(example.labels[1:]) if label != -100]])
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert row["shift_labels"].shape == (1, sum(example.supervised for example in examples))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_padding_left_out_changes_no_loss(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path, accumulation: int
+) -> None:
+    losses = {}
+    for batching in ("padded", "padding-free"):
+        settings = TrainSettings(method="full", batching=batching, gradient_accumulation=accumulation, epochs=2, **FAST)
+        losses[batching] = [loss for *_, loss in run(tiny_model, tasks_file, tmp_path / batching, settings).losses]
+    assert len(losses["padded"]) == 16 // accumulation
+    assert losses["padding-free"] == pytest.approx(losses["padded"], abs=1e-4)
+
+
+def test_packing_leaves_no_example_out(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
+    examples = examples_of(tasks_file, tiny_model, TrainSettings()).examples
+    rows = pack(examples, 200)
+    assert sorted(map(id, (each for row in rows for each in row))) == sorted(map(id, examples))
+    assert all(sum(len(each.input_ids) for each in row) <= 200 for row in rows)
+    assert len(rows) < len(examples) / 2
+    settings = TrainSettings(method="full", batching="packed", max_length=200, epochs=1, **{**FAST, "batch_size": 1})
+    assert len(run(tiny_model, tasks_file, tmp_path / "packed", settings).losses) == len(rows)
+
+
+def test_the_end_is_learnt_though_it_is_the_padding() -> None:
+    """FAULTS 40."""
+    end = 2
+    batch = PaddedCollator(end)(
+        [
+            {"examples": [Example([5, 6, end], [-100, 6, end])]},
+            {"examples": [Example([7, 8, 9, 10, end], [-100] * 4 + [end])]},
+        ]
+    )
+    assert batch["labels"].tolist() == [[-100, 6, end, -100, -100], [-100, -100, -100, -100, end]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+
+
+# --- resuming -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_resumed_training_has_the_losses_of_a_straight_one(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path, method: str
+) -> None:
+    """FAULTS 42: exactly, in float32; LoRA's dropout included."""
+    settings = TrainSettings(method=method, max_steps=4, **FAST)
+    straight = run(tiny_model, tasks_file, tmp_path / "straight", settings)
+    halted = run(tiny_model, tasks_file, tmp_path / "halted", settings, stop=2)
+    assert (straight.finished, halted.finished) == (True, False)
+    assert [step for step, *_ in halted.losses] == [1, 2]
+    resumed = run(tiny_model, tasks_file, tmp_path / "halted", settings)
+    assert resumed.finished
+    assert resumed.losses == straight.losses
+    ours, wanted = weights(tmp_path / "halted"), weights(tmp_path / "straight")
+    assert ours.keys() == wanted.keys() != set()
+    assert all(torch.equal(ours[name], wanted[name]) for name in wanted)
+    with (tmp_path / "halted" / "loss.csv").open(newline="") as stream:
+        assert [float(row["loss"]) for row in csv.DictReader(stream)] == [loss for *_, loss in straight.losses]
+
+
+@pytest.mark.parametrize("damage", ["no manifest", "cut weights"])
+def test_a_torn_checkpoint_is_passed_over(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path, damage: str
+) -> None:
+    """FAULTS 41."""
+    settings = TrainSettings(method="full", max_steps=6, **FAST)
+    straight = run(tiny_model, tasks_file, tmp_path / "straight", settings)
+    out = tmp_path / "torn"
+    run(tiny_model, tasks_file, out, settings, stop=4)
+    last = out / "checkpoint-4"
+    if damage == "no manifest":
+        (last / "checkpoint.json").unlink()
+    else:
+        file = last / "optimizer.pt"
+        file.write_bytes(file.read_bytes()[:-100])
+    torn, whole = find_checkpoints(out)
+    assert (torn.step, whole.step, whole.fault) == (4, 2, "")
+    assert ("written to its end" if damage == "no manifest" else "optimizer.pt is not as it was written") in torn.fault
+    assert run(tiny_model, tasks_file, out, settings).losses == straight.losses
+
+
+def test_another_training_is_not_gone_on_with(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(method="full", max_steps=2, **FAST)
+    run(tiny_model, tasks_file, tmp_path / "out", settings, stop=1)
+    with pytest.raises(WrongUseError, match="differs in learning_rate; name another folder"):
+        run(tiny_model, tasks_file, tmp_path / "out", settings.model_copy(update={"learning_rate": 1e-4}))
+    tasks_file.write_text('{"instruction": "New.", "output": "Yes."}', encoding="utf-8")
+    with pytest.raises(WrongUseError, match="differs in data; name another folder"):
+        run(tiny_model, tasks_file, tmp_path / "out", settings)
+
+
+def command(*options: object) -> list[str]:
+    return [sys.executable, "-m", "selfinstruct_local", "train", *map(str, options)]
+
+
+def test_a_real_sigterm_exits_143_and_the_same_command_goes_on(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path
+) -> None:
+    options = ["--data", tasks_file, "--model", tiny_model.path, "--method", "full", "--save-steps", 20]
+    options += ["--learning-rate", 0.001, "--epochs", 10]
+    straight = tmp_path / "straight"
+    subprocess.run(command(*options, "--out", straight), check=True, capture_output=True)
+    out = tmp_path / "killed"
+    process = subprocess.Popen(command(*options, "--out", out), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint-20" / "checkpoint.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "the same command goes on" in told
+    again = subprocess.run(command(*options, "--out", out), check=True, capture_output=True, text=True)
+    assert "going on after step" in again.stderr
+    assert (out / "loss.csv").read_text() == (straight / "loss.csv").read_text()
+
+
+def test_a_done_training_is_not_done_again(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--data", tasks_file, "--model", tiny_model.path, "--method", "full", "--max-steps", 2, "--out", out]
+    subprocess.run(command(*options), check=True, capture_output=True)
+    before = (out / "model.safetensors").stat().st_mtime_ns
+    again = subprocess.run(command(*options), check=True, capture_output=True, text=True)
+    assert "done already" in again.stderr
+    assert again.stdout.strip() == str(out)
+    assert (out / "model.safetensors").stat().st_mtime_ns == before
+
+
+# --- what is left ---------------------------------------------------------------------------------------------------
+
+
+def test_two_lora_steps_and_an_answer(tmp_path: Path, embedded_model: ModelFolder) -> None:
+    file = tmp_path / "tasks.json"
+    rows = [
+        {"instruction": "Name the capital of France.", "output": "Paris"},
+        {"instruction": "Reverse the word.", "input": "abc", "output": "cba"},
+    ]
+    file.write_bytes(orjson.dumps(rows))
+    settings = TrainSettings(max_steps=2, batch_size=2, learning_rate=1e-3, warmup_ratio=0, lora_dropout=0)
+    out = tmp_path / "out"
+    result = run(embedded_model, file, out, settings)
+    assert [step for step, _, _ in result.losses] == [1, 2]
+    # Both steps see the same two examples, so the fall is learning.
+    assert result.losses[1][2] < result.losses[0][2]
+    assert len(result.epoch_losses) == 2
+    assert (out / "adapter_model.safetensors").is_file()
+    manifest = orjson.loads((out / "training.json").read_bytes())
+    assert (manifest["examples"], manifest["template"]) == (2, "alpaca")
+    assert manifest["base_model_fingerprint"] == embedded_model.fingerprint
+    assert manifest["settings"]["learning_rate"] == 1e-3
+    assert check_adapter(out) == manifest
+    chat = Chat(embedded_model, out)
+    assert chat.template == "alpaca"
+    assert chat.answer("Name the capital of France.", max_tokens=4)
+
+
+def test_a_tuned_model_is_asked_as_it_was_trained(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
+    for template in ("alpaca", "chat"):
+        out = tmp_path / template
+        run(tiny_model, tasks_file, out, TrainSettings(method="full", template=template, max_steps=1, **FAST))
+        assert Chat(find_model(str(out))).template == template
+
+
+def test_the_held_out_loss_is_told_each_epoch(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(method="full", epochs=2, validation=0.25, **FAST)
+    result = run(tiny_model, tasks_file, tmp_path / "out", settings)
+    assert [step for step, _ in result.validation] == [6, 12]
+    assert result.validation[1][1] < result.validation[0][1]
+
+
+def test_the_vocabulary_grows_only_when_it_is_asked_to(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path
+) -> None:
+    for multiple, size in ((0, 49152), (10_000, 50_000)):
+        out = tmp_path / str(multiple)
+        run(tiny_model, tasks_file, out, TrainSettings(method="full", max_steps=1, pad_vocab_to=multiple, **FAST))
+        assert orjson.loads((out / "config.json").read_bytes())["vocab_size"] == size
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU is told")
+def test_qlora_without_a_gpu_is_refused(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongUseError, match="needs an NVIDIA GPU"):
+        run(tiny_model, tasks_file, tmp_path / "out", TrainSettings(method="qlora"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--data", "none.json", "--out", "x"], "none.json: no such file"),
+        (["--data", "tasks.jsonl"], "--out: name a folder for what is trained"),
+        (["--data", "tasks.jsonl", "--out", "x", "--preset", "llama-3"], "--preset llama-3: no such preset; there are"),
+        (["--data", "tasks.jsonl", "--out", "x", "--batching", "tight"], "--batching tight: input should be"),
+        (["--data", "tasks.jsonl", "--out", "x", "--max-length", "16"], "no example is left to train on"),
+        (
+            ["--data", "tasks.jsonl", "--out", "x", "--global-batch-size", "6"],
+            "global_batch_size 6 is no multiple of batch_size 4",
+        ),
+    ],
+)
+def test_bad_use_is_one_clear_line(tiny_model: ModelFolder, tasks_file: Path, options: list[str], said: str) -> None:
+    done = subprocess.run(
+        command(*options, "--model", tiny_model.path),
+        cwd=tasks_file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_audits_and_plans_and_writes_nothing(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ["--data", tasks_file, "--out", out, "--model", tiny_model.path, "--dry-run"]
+    told = subprocess.run(command(*options), check=True, capture_output=True, text=True).stderr
+    assert "samples 32: 32 to learn from" in told
+    assert "⟦ it" in told
+    assert "steps" in told
+    assert not list(out.iterdir()) if out.exists() else True
+
+
+def test_a_plan_for_7b_needs_no_weights(tasks_file: Path) -> None:
+    options = ["--preset", "alpaca-7b", "--data", tasks_file, "--dry-run", "--devices", 4]
+    told = subprocess.run(command(*options), check=True, capture_output=True, text=True).stderr
+    assert "audit skipped: without --model" in told
+    assert "6,738,415,616" in told
