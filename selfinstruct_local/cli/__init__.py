@@ -19,6 +19,7 @@ from selfinstruct_local.cli import (
     export,
     filter_,
     generate,
+    merge,
     models,
     profiles,
     rewrite,
@@ -45,6 +46,7 @@ app.command("export")(export.export)
 app.command("translate")(rewrite.translate)
 app.command("polish")(rewrite.polish)
 app.command("train")(train.train)
+app.command("merge")(merge.merge)
 app.command("chat")(chat.chat)
 app.add_typer(runs.app, name="runs")
 app.add_typer(seeds.app, name="seeds")

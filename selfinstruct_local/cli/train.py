@@ -37,7 +37,9 @@ def train(
     ] = None,
     config: ConfigOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the audit and the plan, and train nothing.")] = False,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs that the plan of a dry run is made for.")] = 1,
+    nproc: Annotated[
+        int, typer.Option(min=1, help="Processes, one a GPU; more than one can only be planned so far (--dry-run).")
+    ] = 1,
     method: Annotated[str | None, typer.Option(help="lora, qlora or full. [default: lora]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data. [default: 3]")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps to stop at. [default: by epochs]")] = None,
@@ -66,6 +68,12 @@ def train(
     lora_r: Annotated[int | None, typer.Option(help="LoRA rank. [default: 8]")] = None,
     lora_alpha: Annotated[int | None, typer.Option(help="LoRA scale. [default: 16]")] = None,
     lora_dropout: Annotated[float | None, typer.Option(help="LoRA dropout. [default: 0.05]")] = None,
+    gradient_checkpointing: Annotated[
+        bool | None, typer.Option(help="Compute activations anew in the backward pass. [default: on a GPU]")
+    ] = None,
+    fsdp: Annotated[
+        bool | None, typer.Option(help="Shard over the devices; can only be planned so far. [default: by the preset]")
+    ] = None,
     max_dropped: Annotated[
         float | None, typer.Option(help="Share of samples that may drop out. [default: 0.2]")
     ] = None,
@@ -83,6 +91,9 @@ def train(
     if out is None and not dry_run:
         message = "--out: name a folder for what is trained; --dry-run needs none"
         raise WrongUseError(message)
+    if nproc > 1 and not dry_run:
+        message = f"--nproc {nproc}: training on several devices is not built yet; --dry-run plans it"
+        raise WrongUseError(message)
     console = stderr_console()
     samples = read_sources([Source.parse(each) for each in data], settings.seed)
     # A plan for 7B can be made where its weights are not.
@@ -96,7 +107,7 @@ def train(
     else:
         console.print("audit skipped: without --model there is no tokenizer to count with")
     if dry_run:
-        _show_plan(folder, settings, samples, audited, devices, console)
+        _show_plan(folder, settings, samples, audited, nproc, console)
     elif folder is not None and out is not None and audited is not None:
         _train(audited, folder, out, settings, console)
         typer.echo(out)
@@ -138,9 +149,17 @@ def _show_plan(
         supervised_tokens=[each.supervised for each in data.examples] if data else None,
         examples=len(data.examples) if data else len(samples),
         devices=devices,
+        # A model that is here is planned for this machine, one without weights for where it will run.
+        on_gpu=folder is None or _has_gpu(),
     )
     for line in describe(plan):
         console.print(line, markup=False, highlight=False)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _train(
@@ -156,11 +175,12 @@ def _train(
 
     with waiting(console, f"loading {folder.path.name}"):
         from selfinstruct_local.train.display import TrainingDisplay
-        from selfinstruct_local.train.trainer import facts_of, find_start, is_done, train
+        from selfinstruct_local.train.trainer import check_room, facts_of, find_start, is_done, train
     found = find_start(out, facts_of(data, folder, settings))
     if is_done(out):
         console.print("done already; name another folder to train anew")
         return
+    check_room(out, folder, settings)
     for checkpoint in found:
         if checkpoint.fault:
             console.print(f"passed over {checkpoint.folder.name}: {checkpoint.fault}", markup=False)

@@ -1,5 +1,6 @@
-"""Shows a training as it goes on: step, loss, time left."""
+"""Shows a training as it goes on: step, loss, tokens a second, time left, memory."""
 
+import resource
 import time
 from typing import Any
 
@@ -7,30 +8,42 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from selfinstruct_local.progress import format_seconds
+
 LINE_EVERY_SECONDS = 10.0
+GIB = 1 << 30
 
 
 class TrainingDisplay(TrainerCallback):
-    """A progress bar on a terminal; a line now and then elsewhere."""
+    """A progress bar on a terminal; a line now and then elsewhere.
+
+    Tokens a second are those of all devices since this start, memory is the most that this process or its GPU held.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
             transient=True,
         )
-        self._bar = self._progress.add_task("", total=None, loss="-")
+        self._bar = self._progress.add_task("", total=None, told="")
         self._last_line = 0.0
+        self._begun = 0.0
+        self._tokens_before = 0
+        self._steps_before = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Starts the bar."""
+        self._begun = time.monotonic()
+        self._tokens_before = state.num_input_tokens_seen
+        self._steps_before = state.global_step
         self._progress.update(self._bar, total=state.max_steps)
         self._progress.start()
 
@@ -45,15 +58,27 @@ class TrainingDisplay(TrainerCallback):
         """Shows the loss of the step."""
         if not logs or "loss" not in logs:
             return
-        loss = f"{float(logs['loss']):.3f}"
-        self._progress.update(self._bar, completed=state.global_step, loss=loss)
         now = time.monotonic()
+        seconds = max(now - self._begun, 1e-9)
+        rate = (state.num_input_tokens_seen - self._tokens_before) / seconds
+        told = f"loss {float(logs['loss']):.3f}  {rate:,.0f} tokens/s  {peak_memory() / GIB:.1f} GiB"
+        self._progress.update(self._bar, completed=state.global_step, told=told)
         if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_SECONDS:
             self._last_line = now
-            self._console.print(f"step {state.global_step}/{state.max_steps}  loss {loss}")
+            left = (state.max_steps - state.global_step) * seconds / max(1, state.global_step - self._steps_before)
+            self._console.print(f"step {state.global_step}/{state.max_steps}  {told}  left {format_seconds(left)}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Takes the bar away."""
         self._progress.stop()
+
+
+def peak_memory() -> int:
+    """Bytes: the most that tensors took of the GPU, or without one, that this process took of the memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

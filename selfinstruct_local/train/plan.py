@@ -13,6 +13,10 @@ What weights are in (trainer.py, transformers 5, accelerate 1, PEFT 0.2x, torch 
 - A frozen base is in the precision of the computation. Of a 4-bit base `peft.prepare_model_for_kbit_training` makes
   embeddings, norms and head float32.
 - Trainer's AdamW is `adamw_torch_fused`, which needs no temporary tensors.
+
+Not counted: interpreter and libraries, checkpoints as they are written, and memory that an allocator keeps. On a CPU
+glibc keeps freed blocks of less than 32 MiB: models of 40M parameters took 844 MiB instead of 687 (full) and 652
+instead of 466 (LoRA).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +154,7 @@ def read_config(folder: Path) -> "PretrainedConfig":
         message = f"--model {folder}: no config.json in there; name the folder of a model"
         raise WrongUseError(message)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         message = f"--model {folder}: config.json cannot be used: {str(error).splitlines()[0]}"
         raise WrongUseError(message) from error

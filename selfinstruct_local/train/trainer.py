@@ -1,13 +1,13 @@
 """Fine-tuning on transformers' Trainer and PEFT: from examples to a model or an adapter, killed and resumed at will.
 
 Leaves in the output folder: the weights as safetensors, `settings.json`, which says what is trained on what and is
-written first, `loss.csv` with a line a step, the last checkpoints, and `training.json`, which is written last.
+written first, `loss.csv` and `loss.png`, the last checkpoints, and `training.json`, which is written last.
 """
 
-import csv
 import hashlib
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,11 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.train import curve
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
 from selfinstruct_local.train.checkpoints import Checkpoint, find_checkpoints
 from selfinstruct_local.train.data import TrainingData
+from selfinstruct_local.train.plan import count_parameters, read_config
 from selfinstruct_local.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "training.json"
 SETTINGS = "settings.json"
-LOSS_FILE = "loss.csv"
+_FLOAT32 = 4  # bytes
+_GIB = 1 << 30
 # Of the settings, those that may change between two starts of one training.
 _EXECUTING = frozenset({"save_steps", "keep_checkpoints", "max_dropped"})
 
@@ -125,6 +128,26 @@ def is_done(out: Path) -> bool:
     return (out / MANIFEST).is_file()
 
 
+def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
+    """Checks that the checkpoints and the result will fit on the disk: better now than after the first epoch.
+
+    A checkpoint holds what is trained and the two states of AdamW, in float32; before the oldest goes there is one more
+    than are kept.
+
+    Raises:
+        WrongUseError: they will not.
+    """
+    _, trainable = count_parameters(read_config(model.path), settings)
+    needed = trainable * _FLOAT32 * (3 * (settings.keep_checkpoints + 1) + 1)
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        message = (
+            f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result take {needed / _GIB:.1f} GiB, "
+            f"and {free / _GIB:.1f} GiB are free; make room or name another folder"
+        )
+        raise WrongUseError(message)
+
+
 def train(
     data: TrainingData,
     model: ModelFolder,
@@ -180,7 +203,8 @@ def train(
         not stopping.stopped,
     )
     if arguments.should_save:
-        _write_losses(result)
+        curve.write_table(out, history)
+        curve.plot(out, [(step, loss) for step, _, loss in result.losses], result.validation)
     if result.finished:
         trainer.save_model(str(out))
         if arguments.should_save:
@@ -243,6 +267,7 @@ def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "T
         # Recomputing activations saves memory that a small model on a CPU does not lack.
         gradient_checkpointing=on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing,
         dataloader_pin_memory=on_gpu,
+        include_num_input_tokens_seen="all",
         disable_tqdm=True,
         remove_unused_columns=False,
     )
@@ -307,13 +332,6 @@ def make_rows(examples: Sequence[Any], settings: TrainSettings) -> list[dict[str
     if settings.batching == "packed" and examples:
         return [{"examples": row} for row in pack(examples, settings.max_length)]
     return [{"examples": [example]} for example in examples]
-
-
-def _write_losses(result: TrainingResult) -> None:
-    with (result.folder / LOSS_FILE).open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["step", "epoch", "loss"])
-        writer.writerows(result.losses)
 
 
 def quieten() -> None:

@@ -20,12 +20,14 @@ from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import DecidedJob, RunStore
+from tests.kernels.oracles import SOAK
 
 pytestmark = pytest.mark.engine
 CONTEXT = 2048
 REQUESTS = 5
 # Enough for a task or two and no more.
 TOKENS = 100
+LONG = pytest.mark.skipif(not SOAK, reason="one more real run of the same code: in `make soak`")
 
 
 class KeptEngine:
@@ -101,10 +103,14 @@ def completions(store: RunStore, settings: GenerateSettings, engine: Engine, mod
     "flags",
     [
         {"profile": "alpaca"},
-        {"profile": "alpaca", "prompt_format": "chat", "structured": True, "tasks_per_prompt": 1},
+        pytest.param(
+            {"profile": "alpaca", "prompt_format": "chat", "structured": True, "tasks_per_prompt": 1}, marks=LONG
+        ),
         {"profile": "alpaca", "lang": "zh"},
         {"profile": "self-instruct", "structured": True},
-        {"profile": "self-instruct", "prompt_format": "chat", "lang": "zh", "instances_per_task": 2},
+        pytest.param(
+            {"profile": "self-instruct", "prompt_format": "chat", "lang": "zh", "instances_per_task": 2}, marks=LONG
+        ),
         {"profile": "magpie", "topics": ["cooking"], "judge": True, "min_confidence": -9, "min_output_confidence": -9},
         {"profile": "magpie", "lang": "zh", "answers": "full"},
         {"profile": "alpaca-2023"},

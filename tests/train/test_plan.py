@@ -238,7 +238,8 @@ def _saved(model: Any) -> Iterator[dict[int, torch.Tensor]]:
 
 
 def _kept_by(layers: int, dtype: torch.dtype, settings: TrainSettings) -> int:
-    model: Any = LlamaForCausalLM(_tiny(num_hidden_layers=layers)).to(dtype)
+    factory: Any = LlamaForCausalLM  # it has no types
+    model = factory(_tiny(num_hidden_layers=layers)).to(dtype)
     if settings.method == "lora":
         lora = LoraConfig(
             r=settings.lora_r,

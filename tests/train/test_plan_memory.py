@@ -14,6 +14,7 @@ from transformers import LlamaConfig
 
 from selfinstruct_local.train.plan import make_plan
 from selfinstruct_local.train.settings import TrainSettings
+from tests.kernels.oracles import SOAK
 
 pytestmark = pytest.mark.training
 
@@ -22,14 +23,15 @@ WIDE = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 4, "
 VOCABULARY = 16_000
 EXAMPLES = [160, 96, 192, 64]  # tokens of each; one row of 512
 SUPERVISED = [60, 40, 90, 30]
+LONG = pytest.mark.skipif(not SOAK, reason="one more setting: in `make soak`")
 CASES = [
     pytest.param(SMALL, {"method": "full"}, id="full-small"),
     pytest.param(WIDE, {"method": "full"}, id="full-wide"),
     pytest.param(SMALL, {"method": "lora"}, id="lora-small"),
     pytest.param(WIDE, {"method": "lora"}, id="lora-wide"),
-    pytest.param(SMALL, {"method": "lora", "lora_dropout": 0.0}, id="lora-without-dropout"),
-    pytest.param(SMALL, {"method": "full", "gradient_checkpointing": True}, id="full-checkpointed"),
-    pytest.param(WIDE, {"method": "full", "gradient_accumulation": 2}, id="full-accumulated"),
+    pytest.param(SMALL, {"method": "lora", "lora_dropout": 0.0}, id="lora-without-dropout", marks=LONG),
+    pytest.param(SMALL, {"method": "full", "gradient_checkpointing": True}, id="full-checkpointed", marks=LONG),
+    pytest.param(WIDE, {"method": "full", "gradient_accumulation": 2}, id="full-accumulated", marks=LONG),
 ]
 
 # A small model first: libraries load code and take buffers with the first step, which are not the model's.

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from selfinstruct_local.chat import Chat, check_adapter
@@ -21,9 +23,10 @@ from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
 from selfinstruct_local.train.checkpoints import find_checkpoints
 from selfinstruct_local.train.data import Example, TrainingData, build_examples
+from selfinstruct_local.train.merge import merge
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Source, read_sources
-from selfinstruct_local.train.trainer import TrainingResult, train
+from selfinstruct_local.train.trainer import TrainingResult, check_room, train
 
 pytestmark = pytest.mark.training
 FAST = {"learning_rate": 1e-3, "warmup_ratio": 0.1, "batch_size": 4, "save_steps": 2}
@@ -65,7 +68,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_no_example_sees_another(tiny_model: ModelFolder, tasks_file: Path) -> None:
     """The logits of examples that share a row are those of each alone."""
     # Without a cache, as in training: with one, transformers does not look where positions start anew.
-    network: Any = AutoModelForCausalLM.from_pretrained(tiny_model.path, use_cache=False).eval()
+    network: Any = AutoModelForCausalLM.from_pretrained(tiny_model.path, use_cache=False)
+    network.eval()
     examples = examples_of(tasks_file, tiny_model, TrainSettings()).examples[:5]
     row = PaddingFreeCollator()([{"examples": examples[:2]}, {"examples": examples[2:]}])
     alone = []
@@ -225,6 +229,7 @@ def test_two_lora_steps_and_an_answer(tmp_path: Path, embedded_model: ModelFolde
     assert result.losses[1][2] < result.losses[0][2]
     assert len(result.epoch_losses) == 2
     assert (out / "adapter_model.safetensors").is_file()
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     manifest = orjson.loads((out / "training.json").read_bytes())
     assert (manifest["examples"], manifest["template"]) == (2, "alpaca")
     assert manifest["base_model_fingerprint"] == embedded_model.fingerprint
@@ -242,6 +247,30 @@ def test_a_tuned_model_is_asked_as_it_was_trained(tiny_model: ModelFolder, tasks
         assert Chat(find_model(str(out))).template == template
 
 
+def test_a_merged_adapter_answers_as_base_and_adapter_do(
+    tiny_model: ModelFolder, embedded_model: ModelFolder, tasks_file: Path, tmp_path: Path
+) -> None:
+    adapter, out = tmp_path / "adapter", tmp_path / "merged"
+    run(tiny_model, tasks_file, adapter, TrainSettings(max_steps=8, **{**FAST, "learning_rate": 0.05}))
+    options = ["merge", "--model", tiny_model.path, "--adapter", adapter, "--out", out]
+    merging = [sys.executable, "-m", "selfinstruct_local", *map(str, options)]
+    subprocess.run(merging, check=True, capture_output=True)
+    merged = find_model(str(out))  # whole, and safe
+    ids = torch.tensor([[5, 6, 7, 8]])
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny_model.path)
+    with torch.no_grad():
+        alone = base(ids).logits
+        wanted = PeftModel.from_pretrained(base, str(adapter)).eval()(ids).logits
+        found: Any = AutoModelForCausalLM.from_pretrained(merged.path)
+        assert torch.allclose(found(ids).logits, wanted, atol=1e-4)
+    assert not torch.allclose(alone, wanted, atol=1e-2)
+    assert orjson.loads((out / "training.json").read_bytes())["base_model_fingerprint"] == tiny_model.fingerprint
+    again = subprocess.run(merging, check=False, capture_output=True, text=True)
+    assert (again.returncode, "is not empty; name a new folder" in again.stderr) == (2, True)
+    with pytest.raises(WrongUseError, match="whose files are not those of"):
+        merge(embedded_model, adapter, tmp_path)
+
+
 def test_the_held_out_loss_is_told_each_epoch(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
     settings = TrainSettings(method="full", epochs=2, validation=0.25, **FAST)
     result = run(tiny_model, tasks_file, tmp_path / "out", settings)
@@ -256,6 +285,16 @@ def test_the_vocabulary_grows_only_when_it_is_asked_to(
         out = tmp_path / str(multiple)
         run(tiny_model, tasks_file, out, TrainSettings(method="full", max_steps=1, pad_vocab_to=multiple, **FAST))
         assert orjson.loads((out / "config.json").read_bytes())["vocab_size"] == size
+
+
+def test_too_little_disk_is_said_before_the_model_loads(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainSettings(method="full")
+    check_room(tmp_path, tiny_model, settings)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    with pytest.raises(WrongUseError, match=r"3 checkpoints and the result take 0\.1 GiB, and 0\.0 GiB are free"):
+        check_room(tmp_path, tiny_model, settings)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU is told")
@@ -305,7 +344,7 @@ def test_a_dry_run_audits_and_plans_and_writes_nothing(
 
 
 def test_a_plan_for_7b_needs_no_weights(tasks_file: Path) -> None:
-    options = ["--preset", "alpaca-7b", "--data", tasks_file, "--dry-run", "--devices", 4]
+    options = ["--preset", "alpaca-7b", "--data", tasks_file, "--dry-run", "--nproc", 4]
     told = subprocess.run(command(*options), check=True, capture_output=True, text=True).stderr
     assert "audit skipped: without --model" in told
     assert "6,738,415,616" in told
