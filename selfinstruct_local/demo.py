@@ -25,7 +25,7 @@ from selfinstruct_local.taskfiles import read_tasks
 # the pool is seen growing in the prompts.
 GENERATE_FLAGS = ("--in-flight", "16", "--window", "6")
 # A dozen tasks three times, gently: enough for the loss to fall, not enough to unlearn answering.
-TRAIN_FLAGS = ("--epochs", "3", "--max-length", "192", "--learning-rate", "0.0001")
+TRAIN_FLAGS = ("--epochs", "3", "--max-length", "320", "--learning-rate", "0.0001")
 QUESTION = "List two colors of the rainbow."
 NEAR_COPY = 0.7
 

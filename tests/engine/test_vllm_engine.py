@@ -130,11 +130,15 @@ def test_json_obeys_its_schema(engine: Engine) -> None:
 
 
 def test_a_regex_is_matched_as_a_whole(engine: Engine) -> None:
-    about = Turn("user", "Write a Python function that adds two numbers, and a list of three birds.")
-    asked = [conversation(job, about, regex=PARAGRAPH, temperature=1.0, seed=job, max_tokens=400) for job in range(3)]
-    for completion in answers(engine, asked).values():
+    words = [request(job, "A word:", regex="[a-z]{3,8}", temperature=1.0, seed=job) for job in range(3)]
+    for completion in answers(engine, words).values():
         assert completion.finish_reason is FinishReason.STOP
-        assert re.fullmatch(PARAGRAPH, completion.text)
+        assert re.fullmatch("[a-z]{3,8}", completion.text)
+    (paragraph,) = answers(
+        engine, [conversation(3, Turn("user", "List five ways to sleep well."), regex=PARAGRAPH, max_tokens=200)]
+    ).values()
+    assert paragraph.text
+    assert "\n" not in paragraph.text
 
 
 def test_a_forbidden_end_is_never_reached(engine: Engine) -> None:
