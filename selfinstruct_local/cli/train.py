@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfinstruct_local.cli.options import ConfigOption, find_or_prepare
+from selfinstruct_local.cli.options import ConfigOption, ModelOption, find_or_prepare
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +26,7 @@ def train(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for the adapter or the model.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Local Hugging Face folder, or the name of a prepared model. Left out: the embedded small one."
-        ),
-    ] = None,
+    model: ModelOption = None,
     preset: Annotated[
         str | None, typer.Option(help="Settings to begin with: alpaca-7b, lora-7b, qlora-7b or demo-cpu.")
     ] = None,

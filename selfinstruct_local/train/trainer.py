@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from selfinstruct_local import __version__
+from selfinstruct_local.chat import TRAINING_MANIFEST
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.interrupt import Interrupt
@@ -26,16 +27,13 @@ from selfinstruct_local.train import curve
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
 from selfinstruct_local.train.checkpoints import Checkpoint, find_checkpoints
 from selfinstruct_local.train.data import TrainingData
-from selfinstruct_local.train.plan import count_parameters, read_config
+from selfinstruct_local.train.plan import FLOAT32, GIB, count_parameters, read_config
 from selfinstruct_local.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
-MANIFEST = "training.json"
 SETTINGS = "settings.json"
-_FLOAT32 = 4  # bytes
-_GIB = 1 << 30
 # Of the settings, those that may change between two starts of one training.
 _EXECUTING = frozenset({"save_steps", "keep_checkpoints", "max_dropped"})
 
@@ -125,7 +123,7 @@ def find_start(out: Path, facts: dict[str, Any]) -> list[Checkpoint]:
 
 def is_done(out: Path) -> bool:
     """Whether the training in a folder has done all its steps and saved what it made."""
-    return (out / MANIFEST).is_file()
+    return (out / TRAINING_MANIFEST).is_file()
 
 
 def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
@@ -138,12 +136,12 @@ def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
         WrongUseError: they will not.
     """
     _, trainable = count_parameters(read_config(model.path), settings)
-    needed = trainable * _FLOAT32 * (3 * (settings.keep_checkpoints + 1) + 1)
+    needed = trainable * FLOAT32 * (3 * (settings.keep_checkpoints + 1) + 1)
     free = shutil.disk_usage(out).free
     if free < needed:
         message = (
-            f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result take {needed / _GIB:.1f} GiB, "
-            f"and {free / _GIB:.1f} GiB are free; make room or name another folder"
+            f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result take {needed / GIB:.1f} GiB, "
+            f"and {free / GIB:.1f} GiB are free; make room or name another folder"
         )
         raise WrongUseError(message)
 
@@ -208,7 +206,7 @@ def train(
     if result.finished:
         trainer.save_model(str(out))
         if arguments.should_save:
-            with replace_atomically(out / MANIFEST) as stream:
+            with replace_atomically(out / TRAINING_MANIFEST) as stream:
                 stream.write(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
     return result
 
