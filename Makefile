@@ -67,7 +67,8 @@ bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=F
 LOCK_FLAGS := --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --quiet
 lock: ## resolve the locks anew (needs uv, and torch's CPU wheel where uv can find it: UV_FIND_LINKS)
 	cd requirements && uv pip compile cpu.in --override cpu-overrides.txt $(LOCK_FLAGS) -o cpu.txt
-	cd requirements && uv pip compile gpu.in --override gpu-overrides.txt $(LOCK_FLAGS) -o gpu.txt
+	@# What UV_FIND_LINKS offers is a CPU build of torch.
+	cd requirements && env -u UV_FIND_LINKS uv pip compile gpu.in --override gpu-overrides.txt $(LOCK_FLAGS) -o gpu.txt
 
 clean: ## remove what was built, keep runs
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -12,7 +12,7 @@ def test_the_wheel_is_whole(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     source = tmp_path / "source"
     # A copy, so that building leaves nothing in the checkout.
-    names = ("pyproject.toml", "README.md", "LICENSE", "kernels", "prompts", "seeds", "selfinstruct_local")
+    names = ("pyproject.toml", "README.md", "LICENSE", "kernels", "prompts", "requirements", "seeds", "selfinstruct_local")
     source.mkdir()
     subprocess.run(["cp", "-r", *(ROOT / name for name in names), source], check=True)
     subprocess.run([*build, "--wheel-dir", tmp_path, source], check=True)
@@ -26,6 +26,7 @@ def test_the_wheel_is_whole(tmp_path: Path) -> None:
             if path.suffix in {".py", ".txt", ".jsonl", ".typed"}:
                 relative = path.relative_to(ROOT / package).as_posix()
                 assert f"selfinstruct_local/{inside}{relative}" in packed
+    assert {"selfinstruct_local/requirements/cpu.txt", "selfinstruct_local/requirements/gpu.txt"} <= packed
 
     code = (
         "import selfinstruct_local, selfinstruct_local.seeds as s, selfinstruct_local.prompts as p\n"

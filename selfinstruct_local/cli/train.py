@@ -1,5 +1,6 @@
 """`selfinstruct train`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from selfinstruct_local.models import ModelFolder
     from selfinstruct_local.train.data import TrainingData
+    from selfinstruct_local.train.folder import TrainingFolder
     from selfinstruct_local.train.settings import TrainSettings
     from selfinstruct_local.train.sources import Sample
 
@@ -33,7 +35,7 @@ def train(
     config: ConfigOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the audit and the plan, and train nothing.")] = False,
     nproc: Annotated[
-        int, typer.Option(min=1, help="Processes, one a GPU; more than one can only be planned so far (--dry-run).")
+        int, typer.Option(min=1, help="Processes on this machine, one a GPU; torchrun does it over several machines.")
     ] = 1,
     method: Annotated[str | None, typer.Option(help="lora, qlora or full. [default: lora]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data. [default: 3]")] = None,
@@ -67,7 +69,8 @@ def train(
         bool | None, typer.Option(help="Compute activations anew in the backward pass. [default: on a GPU]")
     ] = None,
     fsdp: Annotated[
-        bool | None, typer.Option(help="Shard over the devices; can only be planned so far. [default: by the preset]")
+        bool | None,
+        typer.Option(help="Divide weights, gradients and optimizer over the processes. [default: by the preset]"),
     ] = None,
     max_dropped: Annotated[
         float | None, typer.Option(help="Share of samples that may drop out. [default: 0.2]")
@@ -79,6 +82,7 @@ def train(
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.files import check_writable_folder
     from selfinstruct_local.progress import stderr_console, waiting
+    from selfinstruct_local.train.processes import are_started, is_first, start, world_size
     from selfinstruct_local.train.settings import load_train_settings
     from selfinstruct_local.train.sources import Source, read_sources
 
@@ -86,10 +90,10 @@ def train(
     if out is None and not dry_run:
         message = "--out: name a folder for what is trained; --dry-run needs none"
         raise WrongUseError(message)
-    if nproc > 1 and not dry_run:
-        message = f"--nproc {nproc}: training on several devices is not built yet; --dry-run plans it"
-        raise WrongUseError(message)
+    processes = world_size() if are_started() else nproc
+    starts_others = processes > 1 and not are_started() and not dry_run
     console = stderr_console()
+    console.quiet = starts_others or not is_first()
     samples = read_sources([Source.parse(each) for each in data], settings.seed)
     # A plan for 7B can be made where its weights are not.
     folder = None if dry_run and model is None else find_or_prepare(model)
@@ -102,10 +106,18 @@ def train(
     else:
         console.print("audit skipped: without --model there is no tokenizer to count with")
     if dry_run:
-        _show_plan(folder, settings, samples, audited, nproc, console)
+        _show_plan(folder, settings, samples, audited, processes, console)
     elif folder is not None and out is not None and audited is not None:
-        _train(audited, folder, out, settings, console)
-        typer.echo(out)
+        with waiting(console, f"loading {folder.path.name}"):
+            from selfinstruct_local.train.folder import open_folder
+            from selfinstruct_local.train.trainer import check_machine
+        check_machine(settings, processes)
+        opened = open_folder(out, audited, folder, settings, processes)
+        if starts_others:  # what is wrong has been said once by now, and not by each of them
+            raise typer.Exit(start(sys.argv[1:], processes))
+        _train(audited, folder, opened, settings, console)
+        if is_first():
+            typer.echo(out)
 
 
 def _audit(
@@ -134,7 +146,8 @@ def _show_plan(
     devices: int,
     console: "Console",
 ) -> None:
-    from selfinstruct_local.train.plan import describe, llama_7b, make_plan, read_config
+    from selfinstruct_local.train.network_size import llama_7b, read_config
+    from selfinstruct_local.train.plan import describe, make_plan
 
     config = llama_7b() if folder is None else read_config(folder.path)
     plan = make_plan(
@@ -158,7 +171,11 @@ def _has_gpu() -> bool:
 
 
 def _train(
-    data: "TrainingData", folder: "ModelFolder", out: Path, settings: "TrainSettings", console: "Console"
+    data: "TrainingData",
+    model: "ModelFolder",
+    folder: "TrainingFolder",
+    settings: "TrainSettings",
+    console: "Console",
 ) -> None:
     """Trains on display and reports.
 
@@ -166,23 +183,20 @@ def _train(
         Exit: a signal ended it, 130 or 143.
     """
     from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
-    from selfinstruct_local.progress import format_seconds, waiting
+    from selfinstruct_local.progress import format_seconds
+    from selfinstruct_local.train.display import TrainingDisplay
+    from selfinstruct_local.train.trainer import train
 
-    with waiting(console, f"loading {folder.path.name}"):
-        from selfinstruct_local.train.display import TrainingDisplay
-        from selfinstruct_local.train.trainer import check_room, facts_of, find_start, is_done, train
-    found = find_start(out, facts_of(data, folder, settings))
-    if is_done(out):
+    if folder.is_done:
         console.print("done already; name another folder to train anew")
         return
-    check_room(out, folder, settings)
-    for checkpoint in found:
+    for checkpoint in folder.checkpoints:
         if checkpoint.fault:
             console.print(f"passed over {checkpoint.folder.name}: {checkpoint.fault}", markup=False)
         else:
             console.print(f"going on after step {checkpoint.step}")
     with interruptible() as interrupt:
-        result = train(data, folder, out, settings, interrupt=interrupt, callbacks=[TrainingDisplay(console)])
+        result = train(data, model, folder, settings, interrupt=interrupt, callbacks=[TrainingDisplay(console)])
     console.print(
         f"{len(data.examples)} examples, {data.supervised_tokens} supervised tokens; "
         f"{len(result.losses)} steps, {format_seconds(result.seconds)} in this start"

@@ -1,9 +1,15 @@
-"""What is done between the steps of a training: sealing checkpoints, and stopping at a signal."""
+"""What is done between the steps of a training: sealing checkpoints, stopping at a signal, TensorBoard's files.
+
+Where several processes train, all must do the same after a step, or those that go on would wait for the others forever.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.train.checkpoints import PREFIX, seal
@@ -13,7 +19,9 @@ class Sealing(TrainerCallback):
     """Writes the manifest of each checkpoint after its last file."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Seals the checkpoint of this step."""
+        """Seals the checkpoint of this step, once every process has written its part."""
+        if dist.is_initialized():
+            dist.barrier()
         if args.should_save:
             seal(Path(str(args.output_dir)) / f"{PREFIX}{state.global_step}")
 
@@ -33,8 +41,26 @@ class Stopping(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Asks for a checkpoint and the end if a signal came."""
-        if self._interrupt.signum is not None and state.global_step < state.max_steps:
+        if self._came() and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = True
             control.should_training_stop = True
         return control
+
+    def _came(self) -> bool:
+        """Whether a signal came, to any of the processes: they get it at different moments, some perhaps never."""
+        signum = self._interrupt.signum or 0
+        if dist.is_initialized():
+            latest = torch.tensor([signum], device="cuda" if dist.get_backend() == "nccl" else "cpu")
+            dist.all_reduce(latest, dist.ReduceOp.MAX)
+            signum = int(latest)
+            self._interrupt.signum = signum or None
+        return bool(signum)
+
+
+def make_event_files(out: Path, step: int) -> TensorBoardCallback:
+    """Writes TensorBoard's files into `out`/tensorboard; what an earlier start wrote beyond `step` is passed over."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    make_writer: Any = SummaryWriter  # without types
+    return TensorBoardCallback(make_writer(log_dir=str(out / "tensorboard"), purge_step=step + 1))

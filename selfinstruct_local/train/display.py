@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfinstruct_local.progress import format_seconds
-from selfinstruct_local.train.plan import GIB
+from selfinstruct_local.train.memory import GIB
 
 LINE_EVERY_SECONDS = 10.0
 

@@ -27,7 +27,7 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    method: Method = Field("lora", description="lora, qlora (4-bit base, needs a GPU) or full")
+    method: Method = Field("lora", description="lora, qlora (LoRA over a base of 4 bits) or full")
     epochs: float = Field(3.0, gt=0, description="passes over the data")
     max_steps: int = Field(-1, ge=-1, description="optimizer steps to stop at; -1 goes by epochs")
     batch_size: int = Field(4, ge=1, description="examples in a forward pass of one device")
@@ -69,6 +69,12 @@ class TrainSettings(BaseModel):
     def _agree(self) -> Self:
         if self.global_batch_size is not None and self.global_batch_size % self.batch_size:
             message = f"global_batch_size {self.global_batch_size} is no multiple of batch_size {self.batch_size}"
+            raise ValueError(message)
+        if self.fsdp and self.method == "qlora":
+            message = "fsdp does not divide a base of 4 bits; with qlora leave it out, each device holds the whole base"
+            raise ValueError(message)
+        if self.fsdp and self.pad_vocab_to:
+            message = "fsdp: the embeddings of a sharded model cannot be enlarged; leave pad_vocab_to out"
             raise ValueError(message)
         return self
 

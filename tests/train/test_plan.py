@@ -12,22 +12,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.train.plan import (
-    CARDS,
-    Plan,
-    _Activations,
-    _Batch,
-    _copies,
-    _Data,
-    _moments,
-    _network,
-    _Precision,
-    count_parameters,
-    describe,
-    llama_7b,
-    make_plan,
-    read_config,
-)
+from selfinstruct_local.train.memory import Lengths, _Activations, _Batch, _copies, _moments, _Precision
+from selfinstruct_local.train.network_size import count_parameters, llama_7b, read_config, size_of
+from selfinstruct_local.train.plan import CARDS, Plan, describe, make_plan
 from selfinstruct_local.train.settings import TrainSettings, load_train_settings
 
 LLAMA_7B_PARAMETERS = 6_738_415_616
@@ -141,7 +128,7 @@ def test_packed_rows_and_tokens_are_of_the_lengths_given() -> None:
 )
 def test_the_largest_batch_that_shuffling_can_bring(batching: str, batch: _Batch) -> None:
     settings = TrainSettings.model_validate({"batching": batching, "batch_size": 2, "max_length": 16})
-    data = _Data.of([8, 7, 10, 6], [2, 3, 4, 2], 4, settings)
+    data = Lengths.of([8, 7, 10, 6], [2, 3, 4, 2], 4, settings)
     assert _Batch.of(data, settings) == batch
 
 
@@ -160,8 +147,8 @@ def test_wrong_numbers_are_refused() -> None:
 
 def test_fsdp_divides_weights_gradients_and_optimizer() -> None:
     settings = TrainSettings.model_validate({"method": "full", "fsdp": True})
-    data = _Data.of(None, None, 64, settings)
-    network = _network(llama_7b(), settings)
+    data = Lengths.of(None, None, 64, settings)
+    network = size_of(llama_7b(), settings)
     one, four = ([*_moments(network, settings, data, devices, on_gpu=True)][-1] for devices in (1, 4))
     assert one.moment == four.moment == "at the optimizer's step"
     parameters = LLAMA_7B_PARAMETERS
@@ -169,12 +156,17 @@ def test_fsdp_divides_weights_gradients_and_optimizer() -> None:
     assert (four.weights, four.gradients, four.optimizer) == (parameters, parameters, 2 * parameters)
 
 
-def test_fsdp_holds_gradients_whole_while_passes_accumulate() -> None:
-    # In bf16, as reduced; the Trainer leaves `sync_each_batch` off.
-    assert _plan(_preset("alpaca-7b"), devices=4).memory.gradients == 2 * LLAMA_7B_PARAMETERS
-    # 8 examples on each of 16 devices are a step of 128: nothing accumulates.
-    at_once = _plan(_preset("alpaca-7b", batch_size=8), devices=16).memory
-    assert at_once.gradients <= 4 * LLAMA_7B_PARAMETERS // 16
+def test_fsdp_divides_gradients_while_passes_accumulate_too() -> None:
+    # transformers' own sharding reduces after each pass.
+    assert _plan(_preset("alpaca-7b"), devices=4).memory.gradients == 4 * LLAMA_7B_PARAMETERS // 4
+
+
+def test_fsdp_divides_the_base_of_lora_and_not_its_matrices() -> None:
+    settings = TrainSettings.model_validate({"method": "lora", "fsdp": True})
+    plan = _plan(settings, devices=4)
+    base = plan.parameters - plan.trainable
+    assert plan.memory.weights == 2 * base // 4 + 4 * plan.trainable
+    assert plan.memory.optimizer == 8 * plan.trainable
 
 
 def test_what_is_trained_is_float32_and_a_frozen_base_is_not() -> None:
@@ -261,8 +253,8 @@ def _kept_by(layers: int, dtype: torch.dtype, settings: TrainSettings) -> int:
 @pytest.mark.parametrize(("dtype", "changes"), KEPT)
 def test_a_layer_keeps_what_is_planned(dtype: torch.dtype, changes: dict[str, Any]) -> None:
     settings = TrainSettings.model_validate({**changes, "batch_size": len(LENGTHS)})
-    network = _network(_tiny(), settings)
-    batch = _Batch.of(_Data.of(LENGTHS, None, len(LENGTHS), settings), settings)
+    network = size_of(_tiny(), settings)
+    batch = _Batch.of(Lengths.of(LENGTHS, None, len(LENGTHS), settings), settings)
     precision = _Precision.of(settings, on_gpu=False)
     planned = _Activations.of(network, batch, settings, precision, on_gpu=False)
     copies, _ = _copies(network, settings, precision)

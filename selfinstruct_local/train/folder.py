@@ -1,0 +1,148 @@
+"""The output folder of a training: what it holds, whether this training may go on in it, and whether it has room.
+
+It holds the weights as safetensors, `settings.json`, which says what is trained on what and is written first,
+`loss.csv` and `loss.png`, TensorBoard's files, the last checkpoints, and `training.json`, which is written last.
+"""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from selfinstruct_local import __version__
+from selfinstruct_local.chat import TRAINING_MANIFEST
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.train.checkpoints import Checkpoint, find_checkpoints
+from selfinstruct_local.train.data import TrainingData
+from selfinstruct_local.train.memory import FLOAT32, GIB
+from selfinstruct_local.train.network_size import count_parameters, read_config
+from selfinstruct_local.train.processes import is_first
+from selfinstruct_local.train.settings import TrainSettings
+
+_SETTINGS = "settings.json"
+# Of the settings, those that may change between two starts of one training.
+_EXECUTING = frozenset({"save_steps", "keep_checkpoints", "max_dropped"})
+# What must be the same beside them.
+_DECIDING = ("base_model_fingerprint", "data_sha256", "examples_a_step")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFolder:
+    """The folder of one training.
+
+    Attributes:
+        path: an existing, writable folder.
+        facts: what makes the training this one: model, data, settings.
+        checkpoints: the latest first, down to the first whole one.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    checkpoints: tuple[Checkpoint, ...]
+
+    @property
+    def start(self) -> Checkpoint | None:
+        """What to go on from."""
+        return next((each for each in self.checkpoints if not each.fault), None)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done and what they made is saved."""
+        return (self.path / TRAINING_MANIFEST).is_file()
+
+    def note_begin(self) -> None:
+        """Writes down whose folder it is."""
+        self._write(_SETTINGS)
+
+    def note_end(self) -> None:
+        """Writes down that the training is done."""
+        self._write(TRAINING_MANIFEST)
+
+    def _write(self, name: str) -> None:
+        if is_first():
+            with replace_atomically(self.path / name) as stream:
+                stream.write(orjson.dumps(self.facts, option=orjson.OPT_INDENT_2))
+
+
+def open_folder(
+    path: Path, data: TrainingData, model: ModelFolder, settings: TrainSettings, processes: int = 1
+) -> TrainingFolder:
+    """Looks whether the training of `model` on `data` is to begin, to go on or to end here.
+
+    Args:
+        path: an existing, writable folder.
+        data: the examples.
+        model: the base.
+        settings: see `TrainSettings`.
+        processes: that train together.
+
+    Raises:
+        WrongUseError: the folder holds a training on other data or with other settings, or there is too little room.
+    """
+    facts = _facts_of(data, model, settings, processes)
+    settings_file = path / _SETTINGS
+    checkpoints: list[Checkpoint] = []
+    if settings_file.is_file():
+        if different := sorted(_different(orjson.loads(settings_file.read_bytes()), facts)):
+            message = f"--out {path}: holds a training that differs in {', '.join(different)}; name another folder"
+            raise WrongUseError(message)
+        checkpoints = find_checkpoints(path)
+    folder = TrainingFolder(path, facts, tuple(checkpoints))
+    if not folder.is_done:
+        check_room(path, model, settings)
+    return folder
+
+
+def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
+    """Checks that the checkpoints and the result will fit on the disk: better now than after the first epoch.
+
+    A checkpoint holds what is trained and the two states of AdamW, in float32; before the oldest goes there is one more
+    than are kept.
+
+    Raises:
+        WrongUseError: they will not.
+    """
+    _, trainable = count_parameters(read_config(model.path), settings)
+    needed = trainable * FLOAT32 * (3 * (settings.keep_checkpoints + 1) + 1)
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        message = (
+            f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result take {needed / GIB:.1f} GiB, "
+            f"and {free / GIB:.1f} GiB are free; make room or name another folder"
+        )
+        raise WrongUseError(message)
+
+
+def _facts_of(data: TrainingData, model: ModelFolder, settings: TrainSettings, processes: int) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for example in [*data.examples, *data.held_out]:
+        digest.update(orjson.dumps([example.input_ids, example.labels]))
+    return {
+        "version": __version__,
+        "base_model": str(model.path),
+        "base_model_fingerprint": model.fingerprint,
+        "template": settings.template,
+        "settings": settings.model_dump(mode="json"),
+        "processes": processes,
+        "examples_a_step": settings.batch_size * settings.accumulation(processes) * processes,
+        "examples": len(data.examples),
+        "held_out": len(data.held_out),
+        "supervised_tokens": data.supervised_tokens,
+        "dropped": data.dropped,
+        "data_sha256": digest.hexdigest(),
+    }
+
+
+def _different(told: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    names = [
+        name.removesuffix("_sha256").removesuffix("_fingerprint") for name in _DECIDING if told.get(name) != facts[name]
+    ]
+    before = told.get("settings", {})
+    return names + [
+        name for name, value in facts["settings"].items() if name not in _EXECUTING and before.get(name) != value
+    ]

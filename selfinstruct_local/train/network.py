@@ -1,0 +1,77 @@
+"""The model as it is trained: whole or with LoRA matrices, its weights on one device or divided over several."""
+
+from typing import TYPE_CHECKING, Any
+
+from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.train.processes import world_size
+from selfinstruct_local.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+
+def load_network(model: ModelFolder, settings: TrainSettings, arguments: "TrainingArguments") -> Any:
+    """The model as it is trained.
+
+    Args:
+        model: the base.
+        settings: method, LoRA, sharding.
+        arguments: precision and checkpointing as they were settled for this machine.
+
+    Raises:
+        JobFailedError: it was to be sharded and is not.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, set_seed
+
+    set_seed(settings.seed)  # the LoRA matrices are drawn before the Trainer sets it
+    # What is trained stays in float32: steps of a small rate would be rounded away. A frozen base need not.
+    frozen_dtype = torch.bfloat16 if arguments.bf16 else torch.float32
+    options: dict[str, Any] = {"dtype": torch.float32 if settings.method == "full" else frozen_dtype}
+    if settings.method == "qlora":
+        options |= _in_four_bits(arguments)
+    sharded = settings.fsdp and world_size() > 1
+    if sharded:
+        from transformers.distributed import DistributedConfig
+
+        options["distributed_config"] = DistributedConfig(fsdp_size=world_size(), fsdp_mixed_precision=arguments.bf16)
+    network: Any = AutoModelForCausalLM.from_pretrained(model.path, local_files_only=True, **options)
+    if sharded:
+        from selfinstruct_local.train.sharding import check_sharded
+
+        check_sharded(network)
+    if settings.pad_vocab_to:
+        network.resize_token_embeddings(pad_to_multiple_of=settings.pad_vocab_to)
+    return network if settings.method == "full" else _with_lora(network, settings, arguments)
+
+
+def _in_four_bits(arguments: "TrainingArguments") -> dict[str, Any]:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    make_config: Any = BitsAndBytesConfig  # without types
+    quantization = make_config(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if arguments.bf16 else torch.float32,
+    )
+    # It is quantised where it is loaded, so each process names its own device.
+    return {"quantization_config": quantization, "device_map": {"": arguments.device}}
+
+
+def _with_lora(network: Any, settings: TrainSettings, arguments: "TrainingArguments") -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if settings.method == "qlora":
+        network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=arguments.gradient_checkpointing)
+    elif arguments.gradient_checkpointing:
+        network.enable_input_require_grads()  # else nothing would flow back through a frozen, recomputed base
+    lora = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=settings.lora_targets,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(network, lora)

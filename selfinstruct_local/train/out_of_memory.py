@@ -1,0 +1,51 @@
+"""A lack of memory, at load or in a step, as one line that names the flags to change."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from selfinstruct_local.errors import OutOfMemoryError
+from selfinstruct_local.train.settings import TrainSettings
+
+# What PyTorch's allocator of a CPU's memory and its kernels say; on a GPU it raises a class of its own.
+_SAID = re.compile(
+    r"not enough memory|can't allocate memory|Cannot allocate memory|bad_alloc|could not create a memory"
+)
+
+
+@contextmanager
+def naming_flags(settings: TrainSettings) -> Iterator[None]:
+    """Inside the block, a lack of memory becomes an error for the user.
+
+    Raises:
+        OutOfMemoryError: memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        lacks = isinstance(error, torch.OutOfMemoryError | MemoryError) or _SAID.search(str(error))
+        if not lacks:
+            raise
+        message = (
+            f"memory ran out ({str(error).splitlines()[0][:120]}); change {', or '.join(_changes(settings))}; "
+            "--dry-run tells what each takes; changed settings need another --out"
+        )
+        raise OutOfMemoryError(message) from error
+
+
+def _changes(settings: TrainSettings) -> Iterator[str]:
+    if settings.batch_size > 1:
+        half = settings.batch_size // 2
+        accumulation = (
+            "" if settings.global_batch_size else f" --gradient-accumulation {settings.gradient_accumulation * 2}"
+        )
+        yield f"--batch-size {half}{accumulation}"
+    if settings.gradient_checkpointing is not True:
+        yield "--gradient-checkpointing"
+    yield f"--max-length below {settings.max_length}"
+    if settings.method == "full":
+        yield "--method lora"
+    if not settings.fsdp and settings.method != "qlora":
+        yield "--fsdp with --nproc"
