@@ -121,6 +121,7 @@ def run_arm(name: str, batch: int, file: Path, records: int, steps: int) -> dict
     from selfinstruct_local.offline import go_offline
     from selfinstruct_local.train import trainer as trainers
     from selfinstruct_local.train.data import build_examples
+    from selfinstruct_local.train.network import load_network
     from selfinstruct_local.train.settings import TrainSettings
     from selfinstruct_local.train.sources import read_samples
 
@@ -148,7 +149,7 @@ def run_arm(name: str, batch: int, file: Path, records: int, steps: int) -> dict
         arguments.save_strategy = "no"
         clock = make_clock()
         trainer = Trainer(
-            model=trainers.load_network(model, settings, arguments),
+            model=load_network(model, settings, arguments),
             args=arguments,
             data_collator=collate_and_count,
             train_dataset=trainers.make_rows(data.examples, settings),

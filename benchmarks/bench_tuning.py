@@ -1,11 +1,11 @@
 """What tuning on seeds and generated tasks does to the embedded model: base beside tuned, by `selfinstruct eval`.
 
-    python benchmarks/bench_tuning.py --run RUN [--other alpaca.jsonl] [--folder runs/bench-tuning] [--write]
+    python benchmarks/bench_tuning.py --run RUN [--other alpaca.jsonl] [--num 60] [--lora] [--write]
 
 The seeds and what RUN (a run folder of `selfinstruct generate`) accepted are shuffled; a fifth is held out, the rest
-tunes the model, all weights and, apart, LoRA matrices, by the command that users call. Base and tuned models are then
-asked the held-out tasks by Alpaca's template, and the base by its own chat template too. `--other` names a file of
-tasks that none of them has seen, such as the 52,002 of Stanford Alpaca, of which 100 are asked.
+tunes all weights of the model (with --lora, apart, LoRA matrices too) by the command that users call. Base and tuned
+models are then asked the held-out tasks by Alpaca's template, and the base by its own chat template too. `--other`
+names a file of tasks that none of them has seen, such as the 52,002 of Stanford Alpaca. Of each file --num are asked.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from selfinstruct_local.taskfiles import read_tasks
 TITLE = "Tuning the embedded model"
 HELD_OUT = 0.2
 SEED = 0
-# Few examples, so the small model needs a larger rate than LLaMA-7B and takes each of them five times.
-COMMON = ["--template", "alpaca", "--max-length", "512", "--epochs", "5", "--batch-size", "8", "--warmup-ratio", "0.1"]
+# Few examples for a small model: a larger rate than LLaMA-7B's.
+COMMON = ["--template", "alpaca", "--max-length", "512", "--epochs", "3", "--batch-size", "8", "--warmup-ratio", "0.1"]
 ARMS = {
     "all weights": ["--method", "full", "--learning-rate", "5e-5"],
     "LoRA": ["--method", "lora", "--lora-r", "16", "--lora-alpha", "32", "--learning-rate", "5e-4"],
@@ -41,12 +41,14 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder of generated tasks")
     parser.add_argument("--other", type=Path, help="a file of tasks from elsewhere")
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-tuning"), help="of the models, which are kept")
+    parser.add_argument("--num", type=int, default=60, help="tasks of each file that are asked")
+    parser.add_argument("--lora", action="store_true", help="tune LoRA matrices too")
     parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     counts = split(options.run, options.folder)
     base = str(prepare_embedded().path)
-    tuned = {name: options.folder / name.replace(" ", "-") for name in ARMS}
+    tuned = {name: options.folder / name.replace(" ", "-") for name in ARMS if options.lora or name != "LoRA"}
     for name, out in tuned.items():
         selfinstruct(
             "train", "--model", base, "--data", options.folder / "train.json", *COMMON, *ARMS[name], "--out", out
@@ -62,8 +64,8 @@ def main() -> None:
     )
     parts = [told]
     for title, file in asked.items():
-        parts.append(f"### {'Held-out tasks' if title == 'held out' else f'100 tasks of {file.stem}'}\n")
-        parts.append(compare(base, tuned, file, options.folder / f"eval-{title.replace(' ', '-')}"))
+        parts.append(f"### {options.num} {'held-out tasks' if title == 'held out' else f'tasks of {file.name}'}")
+        parts.append(compare(base, tuned, file, options.num, options.folder / f"eval-{title.replace(' ', '-')}"))
     report = "\n\n".join(parts)
     if options.write:
         write_section(TITLE, report)
@@ -74,7 +76,7 @@ def main() -> None:
 def split(run: Path, folder: Path) -> dict[str, int]:
     """Writes train.json and held_out.json into `folder`, the same each time; gives what they hold."""
     seeds = [task for task in read_tasks(seed_file()) if task.instances]
-    with RunStore.open(run) as store:
+    with RunStore(run, read_only=True) as store:
         generated = [task for task in store.accepted() if task.instances]
     rows = [{"instruction": each.instruction, "input": each.input, "output": each.output} for each in seeds + generated]
     random.Random(SEED).shuffle(rows)  # noqa: S311 - a draw of data
@@ -84,9 +86,9 @@ def split(run: Path, folder: Path) -> dict[str, int]:
     return {"seeds": len(seeds), "generated": len(generated), "held out": count, "train": len(rows) - count}
 
 
-def compare(base: str, tuned: dict[str, Path], file: Path, out: Path) -> str:
+def compare(base: str, tuned: dict[str, Path], file: Path, num: int, out: Path) -> str:
     """Evaluates on one file; gives the table."""
-    asking = ["eval", "--data", file, "--num", "100", "--seed", SEED, "--json"]
+    asking = ["eval", "--data", file, "--num", num, "--seed", SEED, "--json"]
     models = [option for each in (base, *tuned.values()) for option in ("--model", each)]
     alike = selfinstruct(*asking, *models, "--template", "alpaca", "--out", out)
     own = selfinstruct(*asking, "--model", base, "--template", "chat")

@@ -4,6 +4,7 @@ Leans on nothing of the project but its errors.
 """
 
 import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -46,6 +47,12 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in `folder` durable (a rename is only safe once its folder is synced)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -65,12 +72,26 @@ def _umask() -> int:
     return mask
 
 
+def check_name(path: Path, flag: str = "") -> None:
+    """Refuses a name that is no text: no record or report could say where something lies.
+
+    Raises:
+        WrongUseError: the name holds bytes that are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        message = f"{flag} {path}: the name is not UTF-8; rename it".strip()
+        raise WrongUseError(message) from error
+
+
 def check_writable_folder(folder: Path, flag: str) -> None:
     """Makes `folder` if it is missing and proves that a file can be made in it.
 
     Raises:
-        WrongUseError: it cannot be made or written to.
+        WrongUseError: it cannot be made or written to, or its name is no text.
     """
+    check_name(folder, flag)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -84,8 +105,9 @@ def check_writable_file(path: Path, flag: str) -> None:
     """Proves that `path` can be written before work is spent on its content.
 
     Raises:
-        WrongUseError: it is a folder, or its folder cannot be written to.
+        WrongUseError: it is a folder, its folder cannot be written to, or its name is no text.
     """
+    check_name(path, flag)
     if path.is_dir():
         message = f"{flag} {path}: is a folder; name a file"
         raise WrongUseError(message)

@@ -1,4 +1,7 @@
-"""Writes the accepted tasks of a run to one file in one of the formats: whole or not at all, always the same bytes."""
+"""Writes the accepted tasks of a run to one file in one of the formats: whole or not at all, always the same bytes.
+
+Beside it goes a card that tells what made it.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.export.card import write_card
 from selfinstruct_local.export.formats import FORMATS, PLAIN_FORMATS, REGEN, Format, regen
 from selfinstruct_local.files import check_writable_file
 from selfinstruct_local.language import TOKENIZERS
@@ -20,11 +24,13 @@ class Exported(NamedTuple):
         records: written to the file.
         tasks: that they are of.
         bare: tasks left out because they are instructions without instances.
+        card: the README beside the file that tells what made it.
     """
 
     records: int
     tasks: int
     bare: int
+    card: Path
 
 
 def check_format(name: str, path: Path) -> None:
@@ -45,7 +51,7 @@ def check_format(name: str, path: Path) -> None:
 
 
 def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], None] = lambda _: None) -> Exported:
-    """Writes what the run accepted, in the order of its pool.
+    """Writes what the run accepted, in the order of its pool, and the card beside it.
 
     Args:
         store: the run; it may be at work.
@@ -77,7 +83,7 @@ def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], 
             only = f"only {bare} bare instructions" if bare else "no accepted task yet"
             message = f"{store.folder}: nothing to export: {only}; go on with 'selfinstruct generate'"
             raise WrongUseError(message)
-    return Exported(records, tasks, bare)
+    return Exported(records, tasks, bare, write_card(store, path, name, records))
 
 
 def _make_format(store: RunStore, name: str) -> Format:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.train.checkpoints import PREFIX, seal
@@ -58,9 +58,11 @@ class Stopping(TrainerCallback):
         return bool(signum)
 
 
-def make_event_files(out: Path, step: int) -> TensorBoardCallback:
+def make_event_files(out: Path, step: int) -> TrainerCallback:
     """Writes TensorBoard's files into `out`/tensorboard; what an earlier start wrote beyond `step` is passed over."""
     from torch.utils.tensorboard import SummaryWriter
 
-    make_writer: Any = SummaryWriter  # without types
-    return TensorBoardCallback(make_writer(log_dir=str(out / "tensorboard"), purge_step=step + 1))
+    make_writer: Any = SummaryWriter  # these two are without types
+    make_callback: Any = TensorBoardCallback
+    callback: TrainerCallback = make_callback(make_writer(log_dir=str(out / "tensorboard"), purge_step=step + 1))
+    return callback

@@ -4,18 +4,16 @@ A kill while one is written leaves a folder without a manifest, a failing disk o
 are seen and passed over. Leans on nothing of the project but `files.py`.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
-from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.files import checksum, replace_atomically
 
 MANIFEST = "checkpoint.json"
 PREFIX = "checkpoint-"
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +66,6 @@ def inspect(folder: Path) -> str:
         if checksum(path) != wanted:
             return f"{name} is not as it was written"
     return ""
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -32,7 +32,7 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
         options |= _in_four_bits(arguments)
     sharded = settings.fsdp and world_size() > 1
     if sharded:
-        from transformers.distributed import DistributedConfig
+        from transformers.distributed.configuration_utils import DistributedConfig
 
         options["distributed_config"] = DistributedConfig(fsdp_size=world_size(), fsdp_mixed_precision=arguments.bf16)
     network: Any = AutoModelForCausalLM.from_pretrained(model.path, local_files_only=True, **options)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, Trainer
 
@@ -30,6 +31,11 @@ class ShardedTrainer(Trainer):
     write: all of a checkpoint but the Trainer's own state is written here.
     """
 
+    # The Trainer's types allow None, which they are no more when a checkpoint is due.
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002 - the Trainer's signature
         """Writes the whole model, gathered in the first process's memory, or the shards of a checkpoint."""
         if not _internal_call or output_dir is None:
@@ -37,7 +43,7 @@ class ShardedTrainer(Trainer):
             return
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        dcp.save(self._state(), checkpoint_id=folder / _SHARDS)
+        save(self._state(), checkpoint_id=folder / _SHARDS)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), folder / _SCHEDULER)
         self._save_rng_state(output_dir)
@@ -57,7 +63,7 @@ class ShardedTrainer(Trainer):
         if checkpoint is None:
             return
         state = self._state()
-        dcp.load(state, checkpoint_id=Path(checkpoint) / _SHARDS)
+        load(state, checkpoint_id=Path(checkpoint) / _SHARDS)
         set_state_dict(
             self.model,
             self.optimizer,

@@ -71,8 +71,8 @@ def load_tokenizer(model: ModelFolder) -> "PreTrainedTokenizerBase":
         raise WrongUseError(message) from error
     try:
         return AutoTokenizer.from_pretrained(model.path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        message = f"{model.path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
+    except Exception as error:  # broken files end in errors of every kind, some of them raised by Rust as Exception
+        message = f"{model.path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]}); copy its files again"
         raise WrongUseError(message) from error
 
 
