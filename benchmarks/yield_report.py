@@ -1,6 +1,6 @@
 """What the runs of the yield benchmark gave: the counts of an arm, and the tables and shown tasks made of them.
 
-Leans on the run store, spaCy (`verbs.py`) and the intervals of `rates.py`. Nothing is generated here.
+Leans on the run store, the verbs of the report (spaCy) and the intervals of `rates.py`. Nothing is generated here.
 """
 
 import math
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from rates import dispersion, mean, median, poisson_rate, poisson_ratio
 from results import machine, table
-from verbs import root_verbs
 from yield_arms import BASELINE, IN_FLIGHT, OURS, SHORT_WINDOW, Arm
 
 from selfinstruct_local.config import GenerateSettings
@@ -25,6 +24,7 @@ from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.parsing.cases import CONTRADICTION
 from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, UNFINISHED
 from selfinstruct_local.generate.profiles.registry import PROFILES
+from selfinstruct_local.report.verbs import root_verbs
 from selfinstruct_local.store import DATABASE, Candidate, RunStore
 from selfinstruct_local.tasks import Task
 

@@ -1,0 +1,85 @@
+"""Makes a report: reads the sources, counts them, and writes the page."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import check_writable_file, replace_atomically
+from selfinstruct_local.progress import counting, waiting
+from selfinstruct_local.report import verbs
+from selfinstruct_local.report.figures import Figures, make_figures
+from selfinstruct_local.report.novelty import Nearness, measure_nearness
+from selfinstruct_local.report.page import render_page
+from selfinstruct_local.report.rows import sample_rows
+from selfinstruct_local.report.sources import Source, read_source, source_names, with_nearest
+from selfinstruct_local.store import DATABASE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_NEEDED = ("jinja2", "plotly", "spacy", verbs.MODEL)
+
+
+def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "Console") -> list[Figures]:
+    """Writes the page, whole or not at all, and gives what it shows.
+
+    Args:
+        paths: folders of runs, or files of tasks, in the order in which they stand on the page.
+        out: the HTML file.
+        seeds: instructions are compared with these in place of each source's own.
+        console: shows what is being done.
+
+    Raises:
+        WrongUseError: a source cannot be read, `out` cannot be written or is a source, or the extra is missing.
+        JobFailedError: the disk is full.
+    """
+    check_report_extra()
+    names = source_names(paths)
+    _check_out(paths, out, seeds)
+    sources: list[Source] = []
+    for path, name in zip(paths, names, strict=True):
+        with counting(console, f"{name}: reading") as advance:
+            sources.append(read_source(path, seeds, name, advance))
+    nears = [_measure(source, console) for source in sources]
+    figures = make_figures(sources, nears, console)
+    shown = [with_nearest(source, near) for source, near in zip(sources, nears, strict=True)]
+    with waiting(console, f"writing {out.name}"):
+        page = render_page(figures, [sample_rows(source) for source in shown])
+        with replace_atomically(out) as stream:
+            stream.write(page.encode())
+    return figures
+
+
+def _measure(source: Source, console: "Console") -> Nearness:
+    with waiting(console, f"{source.name}: comparing {len(source.kept)} instructions"):
+        return measure_nearness(
+            [seed.instruction for seed in source.seeds],
+            [each.task.instruction for each in source.kept],
+            source.tokenizer,
+            source.threshold,
+            seeds_stand_before=bool(source.earlier),
+        )
+
+
+def check_report_extra() -> None:
+    """Refuses to begin without the libraries of the extra.
+
+    Raises:
+        WrongUseError: naming the first that is missing.
+    """
+    missing = next((name for name in _NEEDED if find_spec(name) is None), None)
+    if missing:
+        message = f"report needs '{missing}'; install this package with its extra 'report'"
+        raise WrongUseError(message)
+
+
+def _check_out(paths: Sequence[Path], out: Path, seeds: Path | None) -> None:
+    if any(out.resolve() == path.resolve() for path in (*paths, *((seeds,) if seeds else ()))):
+        message = f"--out {out}: is a source itself; name another file"
+        raise WrongUseError(message)
+    if out.name.startswith(DATABASE):
+        message = f"--out {out}: the name is kept for a run's own files; name another"
+        raise WrongUseError(message)
+    check_writable_file(out, "--out")

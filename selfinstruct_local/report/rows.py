@@ -1,0 +1,82 @@
+"""The rows of the page's table: tasks with their lineage, and rejected ones with rule and detail.
+
+Of many, a random part with a fixed seed: kept and rejected ones each get half of the rows, and what one leaves over.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfinstruct_local.report.sources import Decided, Source
+from selfinstruct_local.terminal import shown
+
+MAX_ROWS = 5000
+MAX_CHARACTERS = 2000
+_SEED = 20221220
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The rows that are shown of a source.
+
+    Attributes:
+        kept: how many of them are kept tasks.
+        rejected: how many are rejected ones.
+        whole: whether they are all there are.
+        rows: the rows, in the order of the source.
+    """
+
+    kept: int
+    rejected: int
+    whole: bool
+    rows: list[dict[str, Any]]
+
+
+def sample_rows(source: Source) -> Sample:
+    """At most `MAX_ROWS` rows of a source."""
+    half = MAX_ROWS // 2
+    kept = min(len(source.kept), max(half, MAX_ROWS - len(source.rejected)))
+    rejected = min(len(source.rejected), MAX_ROWS - kept)
+    whole = kept == len(source.kept) and rejected == len(source.rejected)
+    rows = [_row(each) for each in (*_choose(source.kept, kept), *_choose(source.rejected, rejected))]
+    return Sample(kept, rejected, whole, rows)
+
+
+def _choose(decided: Sequence[Decided], count: int) -> list[Decided]:
+    chosen = sorted(random.Random(_SEED).sample(range(len(decided)), count))  # noqa: S311 - a sample, no secret
+    return [decided[position] for position in chosen]
+
+
+def _row(decided: Decided) -> dict[str, Any]:
+    """A row with short names, since there are thousands of them; fields without a value are left out."""
+    task = decided.task
+    row: dict[str, Any] = {
+        "id": task.id,
+        "instruction": task.instruction,
+        "cases": [[_cut(each.input), _cut(each.output)] for each in task.instances],
+        "classification": task.is_classification,
+        "rule": decided.rule,
+        "detail": decided.detail,
+        "neighbor": decided.neighbor,
+        "score": decided.score,
+    }
+    if task.lineage:
+        row |= {"profile": task.lineage.profile, "job": task.lineage.job, "shown": list(task.lineage.demonstrations)}
+    row["instruction"] = _cut(task.instruction)
+    return {name: value for name, value in row.items() if value not in (None, "", [])}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} [cut: {len(text)} characters]"
+
+
+def harmless(value: Any) -> Any:
+    """A JSON value whose texts have escapes for control characters and for what turns the direction of writing."""
+    if isinstance(value, str):
+        return shown(value.replace("\r\n", "\n"))
+    if isinstance(value, Mapping):
+        return {harmless(name): harmless(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [harmless(each) for each in value]
+    return value
