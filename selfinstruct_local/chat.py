@@ -32,6 +32,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(orjson.loads(manifest.read_bytes())) if manifest.is_file() else {}
 
 
+def choose_template(model: ModelFolder, adapter: Path | None, wanted: TemplateName | None = None) -> TemplateName:
+    """How a model is asked: what was tuned here as it was trained, an adapter made elsewhere by Alpaca's template.
+
+    Any other model is asked by its chat template if it has one, else by Alpaca's.
+
+    Args:
+        model: the base.
+        adapter: a LoRA folder over it.
+        wanted: is taken in place of these, where it can be.
+
+    Raises:
+        WrongUseError: the chat template is wanted, and the model has none.
+    """
+    if wanted == "chat" and not model.has_chat_template:
+        message = f"--template chat: {model.path} has no chat template; use --template alpaca"
+        raise WrongUseError(message)
+    trained: TemplateName | None = read_manifest(adapter or model.path).get("template")
+    return wanted or trained or ("chat" if model.has_chat_template and adapter is None else "alpaca")
+
+
 class Chat:
     """A loaded model that answers single instructions."""
 
@@ -41,8 +61,7 @@ class Chat:
         Args:
             model: the base.
             adapter: a LoRA folder.
-            template: how to ask; left out, what was tuned here is asked as it was trained, an adapter made elsewhere
-                by Alpaca's template, and a model by its chat template if it has one.
+            template: how to ask; left out, as `choose_template` says.
 
         Raises:
             WrongUseError: the template is not there, or the libraries are missing.
@@ -55,15 +74,8 @@ class Chat:
             message = f"chat needs '{error.name}', which is missing; install this package with its extra 'train'"
             raise WrongUseError(message) from error
         self._torch = torch
+        self.template = choose_template(model, adapter, template)
         self._tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
-        has_chat_template = bool(getattr(self._tokenizer, "chat_template", None))
-        if template == "chat" and not has_chat_template:
-            message = f"--template chat: {model.path} has no chat template; use --template alpaca"
-            raise WrongUseError(message)
-        trained = read_manifest(adapter or model.path).get("template")
-        self.template: TemplateName = (
-            template or trained or ("chat" if has_chat_template and adapter is None else "alpaca")
-        )
         network: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
         if adapter is not None:
             network = PeftModel.from_pretrained(network, str(adapter))

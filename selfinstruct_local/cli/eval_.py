@@ -1,0 +1,149 @@
+"""`selfinstruct eval`."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from selfinstruct_local.config import GenerateSettings
+    from selfinstruct_local.evaluate.cases import HeldOut
+    from selfinstruct_local.evaluate.contenders import Contender
+    from selfinstruct_local.evaluate.evaluation import Evaluation
+    from selfinstruct_local.train.data import Example
+    from selfinstruct_local.train.template import TemplateName
+
+CONTEXT = 2048  # of LLaMA-7B; a contender with less sets the limit for all
+
+
+def eval_(
+    context: typer.Context,
+    *,
+    model: Annotated[
+        list[str],
+        typer.Option(
+            help="Folder of a model or of an adapter that 'selfinstruct train' wrote, or the name of a prepared model; "
+            "may be repeated. The others are compared with the first."
+        ),
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Held-out tasks with their outputs: a file, or a run folder. May be repeated."),
+    ],
+    judge: Annotated[
+        str | None, typer.Option(help="Model that says whose answers are better, in both orders. Named like --model.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for eval.json and answers.jsonl.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base of the adapters. [default: the one each was trained on]")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="alpaca or chat, for all. [default: as each was tuned, else chat if it has one]"),
+    ] = None,
+    num: Annotated[int, typer.Option(help="Most tasks, drawn by --seed.")] = 200,
+    lang: Annotated[str, typer.Option(help="Of the tasks: en or zh; decides ROUGE-L's tokens.")] = "en",
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 256,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Context in tokens. [default: 2048, or the shortest of the models']")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw of tasks.")] = 0,
+    in_flight: Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16. [default: auto]")] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
+    gpu_memory_share: Annotated[float | None, typer.Option(help="Share of GPU memory. [default: 0.9]")] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what eval.json holds.")] = False,
+) -> None:
+    """Compare models on held-out tasks: ROUGE-L, exact match, endings, loss, and a judge's preference."""
+    import orjson
+
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.evaluate.cases import read_held_out
+    from selfinstruct_local.evaluate.contenders import find_contenders
+    from selfinstruct_local.evaluate.evaluation import fit_to_context
+    from selfinstruct_local.evaluate.figures import table
+    from selfinstruct_local.files import check_writable_folder
+    from selfinstruct_local.progress import stderr_console, waiting
+
+    if template not in {None, "alpaca", "chat"}:
+        message = f"--template {template}: alpaca or chat"
+        raise WrongUseError(message)
+    if judge is not None and len(model) == 1:
+        message = "--judge: compares answers with those of the first --model; name a second one"
+        raise WrongUseError(message)
+    settings = _settings(context, None)
+    held_out = read_held_out(data, settings.num, settings.seed)
+    contenders = find_contenders(model, cast("TemplateName | None", template), base)
+    referee = find_contenders([judge], base=base, flag="--judge")[0] if judge else None
+    settings = _settings(context, min(each.folder.context for each in contenders))
+    for each in contenders:
+        each.folder.check_context(settings.max_model_len)
+    if out is not None:
+        check_writable_folder(out, "--out")
+    console = stderr_console()
+    with waiting(console, f"reading {len(held_out.cases)} tasks"):
+        references = fit_to_context(held_out, contenders, settings)
+    _describe(held_out, contenders, console)
+    evaluation = _run(held_out, references, contenders, referee, settings, out)
+    if out is not None:
+        evaluation.write(out, settings)
+    if as_json:
+        typer.echo(orjson.dumps(evaluation.record(settings)).decode())
+    else:
+        typer.echo("\n".join(table(evaluation.figures)))
+
+
+def _settings(context: typer.Context, shortest: int | None) -> "GenerateSettings":
+    """The settings that the flags give; the context that none gives is at most `shortest` tokens."""
+    from selfinstruct_local.config import GenerateSettings, load_settings
+
+    base = {"max_model_len": min(CONTEXT, shortest or CONTEXT), "temperature": 0.0}
+    # What that setting judges is tasks; this flag names a model.
+    return load_settings(GenerateSettings, None, {**context.params, "judge": None}, base=base)
+
+
+def _describe(held_out: "HeldOut", contenders: "Sequence[Contender]", console: "Console") -> None:
+    console.print(f"{len(held_out.cases)} tasks are asked")
+    for reason, number in held_out.dropped.items():
+        console.print(f"  left out {number}: {reason}")
+    for contender in contenders:
+        console.print(f"{contender.name} is asked by template {contender.template}")
+
+
+def _run(
+    held_out: "HeldOut",
+    references: "Sequence[Sequence[Example]]",
+    contenders: "Sequence[Contender]",
+    judge: "Contender | None",
+    settings: "GenerateSettings",
+    out: Path | None,
+) -> "Evaluation":
+    """The evaluation; its engines' log lies in `out`, or aside until all went well.
+
+    Raises:
+        Exit: a signal ended it, 130 or 143.
+    """
+    from selfinstruct_local.evaluate.evaluation import Evaluator
+    from selfinstruct_local.generate.launch import launch
+    from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
+    from selfinstruct_local.progress import stderr_console
+
+    aside = out or Path(tempfile.mkdtemp(prefix="selfinstruct-eval-"))
+    with interruptible() as interrupt:
+        evaluator = Evaluator(
+            settings, lambda model, own: launch(model, own, aside / "engine.log"), stderr_console(), interrupt
+        )
+        evaluation = evaluator.evaluate(held_out, references, contenders, judge)
+    if out is None:
+        shutil.rmtree(aside)
+    if evaluation is None:
+        stderr_console().print("ended by a signal; nothing was written")
+        raise typer.Exit(SIGNAL_EXIT + (interrupt.signum or 0))
+    return evaluation

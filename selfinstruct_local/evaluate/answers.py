@@ -1,0 +1,45 @@
+"""Asks an engine all of a list, and gives its completions by key."""
+
+from collections.abc import Callable, Sequence
+
+from selfinstruct_local.engine.base import Completion, Engine, FinishReason, Request, RequestKey
+from selfinstruct_local.errors import JobFailedError
+
+MAX_TRIES = 3  # of a request that the engine aborts
+
+
+def ask(
+    engine: Engine, requests: Sequence[Request], keep_going: Callable[[], bool], advance: Callable[[int], None]
+) -> dict[RequestKey, Completion]:
+    """The completions of `requests`; of fewer when `keep_going` said no.
+
+    Args:
+        engine: may still be loading.
+        requests: with keys of their own each.
+        keep_going: asked every second or so.
+        advance: called with the number of further completions.
+
+    Raises:
+        UserFacingError: the engine could not start, or died and did not come back.
+        JobFailedError: it aborts a request again and again.
+    """
+    found: dict[RequestKey, Completion] = {}
+    engine.wait_until_ready(keep_going)
+    for _ in range(MAX_TRIES):
+        missing = [request for request in requests if request.key not in found]
+        if not missing or not keep_going():
+            return found
+        batches = engine.generate(missing)
+        try:
+            for batch in batches:
+                whole = [each for each in batch if each.finish_reason is not FinishReason.ABORT]
+                found.update({each.key: each for each in whole})
+                advance(len(whole))
+                if not keep_going():
+                    return found
+        finally:
+            batches.close()
+    if len(found) < len(requests):
+        message = f"the engine aborted {len(requests) - len(found)} of {len(requests)} requests {MAX_TRIES} times"
+        raise JobFailedError(message)
+    return found

@@ -1,0 +1,127 @@
+"""Held-out tasks to compare models on: one question and its reference each, read from what `train` reads.
+
+Leans on the readers of `train/sources.py` and `taskfiles.py`; a case also keeps whether its task is classification.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import orjson
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.store import DATABASE, RunStore
+from selfinstruct_local.taskfiles import BadRecordError, place, read_values
+from selfinstruct_local.train.sources import Sample, samples_of_record, samples_of_task
+
+SEVERAL_TURNS = "a conversation of several turns"
+_PAIR = ["user", "assistant"]
+
+
+class Case(NamedTuple):
+    """A question and what a good answer to it is.
+
+    Attributes:
+        sample: of a user's turn and an assistant's.
+        is_classification: whether the answer is one of a few labels; None when nobody said.
+    """
+
+    sample: Sample
+    is_classification: bool | None = None
+
+    @property
+    def instruction(self) -> str:
+        """What is asked; of a verbatim sample the very text that the answer follows."""
+        return self.sample.turns[0].content
+
+    @property
+    def reference(self) -> str:
+        """The answer that the data has."""
+        return self.sample.turns[1].content
+
+
+@dataclass(slots=True)
+class HeldOut:
+    """The cases, and how many samples did not become one and why.
+
+    Attributes:
+        paths: where they were read.
+        cases: in the order of the data.
+        dropped: count by reason.
+    """
+
+    paths: Sequence[Path]
+    cases: list[Case] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str) -> None:
+        """Counts a sample that is not asked."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the questions and references."""
+        digest = hashlib.sha256()
+        for case in self.cases:
+            digest.update(orjson.dumps([case.instruction, case.sample.input, case.reference]))
+        return digest.hexdigest()
+
+
+def read_held_out(paths: Sequence[Path], num: int, seed: int) -> HeldOut:
+    """The cases of files and run folders, or a draw of `num` of them.
+
+    Args:
+        paths: in any format that `train` reads.
+        num: the most cases.
+        seed: of the draw.
+
+    Raises:
+        WrongUseError: a source is missing, or holds no case.
+        BadRecordError: a record cannot be read or has no reference; the text names the place.
+    """
+    held_out = HeldOut(paths)
+    for path in paths:
+        before = len(held_out.cases)
+        for case in _read(path):
+            if [turn.role for turn in case.sample.turns] == _PAIR:
+                held_out.cases.append(case)
+            else:
+                held_out.drop(SEVERAL_TURNS)
+        if len(held_out.cases) == before:
+            message = f"--data {path}: holds no task with a reference" + (
+                ", only conversations of several turns" if held_out.dropped else ""
+            )
+            raise WrongUseError(message)
+    if len(held_out.cases) > num:
+        stream = Random(f"held out {seed}")  # noqa: S311 - a draw of data
+        drawn = sorted(stream.sample(range(len(held_out.cases)), num))
+        held_out.cases = [held_out.cases[index] for index in drawn]
+    return held_out
+
+
+def _read(path: Path) -> Iterator[Case]:
+    if path.is_dir() and (path / DATABASE).exists():
+        with RunStore(path, read_only=True) as store:
+            for task in store.accepted():
+                for sample in samples_of_task(task):
+                    yield Case(sample, task.is_classification)
+        return
+    for number, record in read_values(path):
+        try:
+            yield from _cases_of_record(record)
+        except ValueError as error:
+            message = f"{place(path, number)}: {error}"
+            raise BadRecordError(message) from error
+
+
+def _cases_of_record(record: Any) -> list[Case]:
+    samples = list(samples_of_record(record))
+    if not samples or not all(sample.turns[-1].content.strip() for sample in samples):
+        message = "has no reference, which the answers are compared with; leave it out"
+        raise ValueError(message)
+    # Conversations carry no such field; where a task has it, the reader has checked that it is a boolean.
+    told = record.get("is_classification")
+    return [Case(sample, told if isinstance(told, bool) else None) for sample in samples]

@@ -1,0 +1,113 @@
+"""Who is compared: model folders, and adapters over their bases, each asked by the template that belongs to it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from selfinstruct_local.chat import choose_template, read_manifest
+from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.evaluate.cases import Case
+from selfinstruct_local.generate.launch import ChosenModel
+from selfinstruct_local.models import ModelFolder, find_model
+from selfinstruct_local.models.adapter import ADAPTER_FILES
+from selfinstruct_local.models.folder import prepared_models
+from selfinstruct_local.train.template import TemplateName, alpaca_prompt
+
+_CONFIG, _WEIGHTS = ADAPTER_FILES
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A model, or an adapter over one, and how it is asked.
+
+    Attributes:
+        name: for tables; no two have the same.
+        folder: the model, or the adapter's base.
+        adapter: a LoRA folder.
+        template: Alpaca's, or the model's own.
+    """
+
+    name: str
+    folder: ModelFolder
+    adapter: Path | None
+    template: TemplateName
+
+    @property
+    def chosen(self) -> ChosenModel:
+        """What an engine is started with."""
+        return ChosenModel(self.folder, adapter=self.adapter)
+
+    def request(self, key: RequestKey, case: Case, max_tokens: int) -> Request:
+        """The request for its greedy answer to a case."""
+        sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
+        if case.sample.verbatim:
+            return Request(key, case.instruction, sampling)
+        if self.template == "alpaca":
+            return Request(key, alpaca_prompt(case.instruction, case.sample.input), sampling)
+        content = f"{case.instruction}\n\n{case.sample.input}" if case.sample.input else case.instruction
+        return Request(key, "", sampling, (Turn("user", content),))
+
+
+def find_contenders(
+    names: Sequence[str], template: TemplateName | None = None, base: str | None = None, flag: str = "--model"
+) -> list[Contender]:
+    """The contenders that flags name, in their order.
+
+    Args:
+        names: folders of models or adapters, or names of prepared models.
+        template: for all of them; None lets each be asked as `choose_template` says.
+        base: of the adapters; None takes for each the one that it names.
+        flag: names them in errors.
+
+    Raises:
+        WrongUseError: one is missing, not whole or not safe, has no base here, or is named twice; or the template is
+            not there.
+    """
+    found = [_find(name, base, flag) for name in names]
+    if twice := [name for name, count in Counter(found).items() if count > 1]:
+        message = f"{flag} {twice[0][1] or twice[0][0].path}: is named twice"
+        raise WrongUseError(message)
+    short = [(adapter or folder.path).name for folder, adapter in found]
+    return [
+        Contender(
+            own if short.count(own) == 1 else str(adapter or folder.path),
+            folder,
+            adapter,
+            choose_template(folder, adapter, template),
+        )
+        for own, (folder, adapter) in zip(short, found, strict=True)
+    ]
+
+
+def _find(name: str, base: str | None, flag: str) -> tuple[ModelFolder, Path | None]:
+    adapter = Path(name).expanduser().resolve()
+    if not (adapter / _CONFIG).is_file():
+        return find_model(name, flag), None
+    if not (adapter / _WEIGHTS).is_file():
+        message = f"{flag} {name}: has {_CONFIG} and no {_WEIGHTS}; give a folder that 'selfinstruct train' wrote"
+        raise WrongUseError(message)
+    manifest = read_manifest(adapter)
+    if manifest.get("settings", {}).get("pad_vocab_to"):
+        message = (
+            f"{flag} {name}: was trained with pad_vocab_to, on embeddings that its base has not; fold it in with "
+            "'selfinstruct merge' and name the merged folder"
+        )
+        raise WrongUseError(message)
+    folder = find_model(base, "--base") if base else _named_base(name, adapter, manifest, flag)
+    if manifest.get("base_model_fingerprint", folder.fingerprint) != folder.fingerprint:
+        message = f"{flag} {name}: was trained on {manifest['base_model']}, whose files were not those of {folder.path}"
+        raise WrongUseError(message)
+    return folder, adapter
+
+
+def _named_base(name: str, adapter: Path, manifest: dict[str, Any], flag: str) -> ModelFolder:
+    told = manifest.get("base_model") or orjson.loads((adapter / _CONFIG).read_bytes()).get("base_model_name_or_path")
+    if not told or not (Path(told).is_dir() or told in prepared_models()):
+        message = f"{flag} {name}: the base of this adapter ({told or 'not told'}) is not here; name it with --base"
+        raise WrongUseError(message)
+    return find_model(told, flag)

@@ -1,0 +1,275 @@
+"""The evaluation from end to end: answers by an engine a contender, the judge's engine, then the losses.
+
+Engines run one after the other, since each takes the memory for itself; the losses come last, in this process, because
+what torch holds of a GPU here would be missing to an engine that starts after it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from selfinstruct_local import __version__
+from selfinstruct_local.config import GenerateSettings
+from selfinstruct_local.engine.base import Completion, Engine, Request, RequestKey
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.evaluate.answers import ask
+from selfinstruct_local.evaluate.cases import Case, HeldOut
+from selfinstruct_local.evaluate.contenders import Contender
+from selfinstruct_local.evaluate.figures import Figures, Scored, Scorer, make_figures
+from selfinstruct_local.evaluate.losses import Surprise, build_references, measure_losses, prompt_length
+from selfinstruct_local.evaluate.pairwise import STAGE, Judgement, PairwiseJudge, Said
+from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.generate.launch import ChosenModel
+from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.progress import counting, format_seconds, waiting
+from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.train.data import Example
+
+SUMMARY = "eval.json"
+ANSWERS = "answers.jsonl"
+StartEngine = Callable[[ChosenModel, GenerateSettings], Engine]
+_SETTINGS = {"num", "seed", "lang", "max_tokens", "max_model_len", "engine"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        held_out: the cases.
+        labels: of each, whether its reference is a label.
+        scored: the contenders' answers, in their order.
+        figures: the contenders' figures, in their order.
+        judge: who judged.
+    """
+
+    held_out: HeldOut
+    labels: list[bool]
+    scored: list[Scored]
+    figures: list[Figures]
+    judge: Contender | None
+
+    def record(self, settings: GenerateSettings) -> dict[str, Any]:
+        """Figures, settings and fingerprints as JSON values."""
+        return {
+            "version": __version__,
+            "data": [str(path) for path in self.held_out.paths],
+            "cases": len(self.held_out.cases),
+            "dropped": self.held_out.dropped,
+            "cases_sha256": self.held_out.fingerprint,
+            "settings": settings.model_dump(mode="json", include=_SETTINGS),
+            "contenders": [
+                {**_facts(scored.contender), "engine": scored.engine, **figures.record()}
+                for scored, figures in zip(self.scored, self.figures, strict=True)
+            ],
+            "judge": _facts(self.judge) if self.judge else None,
+        }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Each case with all that was answered to it, as JSON values."""
+        for index, case in enumerate(self.held_out.cases):
+            yield {
+                "instruction": case.instruction,
+                "input": case.sample.input,
+                "reference": case.reference,
+                "is_label": self.labels[index],
+                "answers": [_row(scored, index) for scored in self.scored],
+            }
+
+    def write(self, out: Path, settings: GenerateSettings) -> None:
+        """Writes `answers.jsonl` and then `eval.json` to a writable folder, each whole or not at all."""
+        with open_writer(out / ANSWERS) as writer:
+            for row in self.rows():
+                writer.write(row)
+        with replace_atomically(out / SUMMARY) as stream:
+            stream.write(orjson.dumps(self.record(settings), option=orjson.OPT_INDENT_2))
+
+
+def _facts(contender: Contender) -> dict[str, Any]:
+    adapter = str(contender.adapter) if contender.adapter else None
+    return {
+        "name": contender.name,
+        "template": contender.template,
+        **contender.chosen.facts(),
+        "adapter_path": adapter,
+    }
+
+
+def _row(scored: Scored, index: int) -> dict[str, Any]:
+    surprise = scored.surprises[index]
+    row: dict[str, Any] = {
+        "contender": scored.contender.name,
+        "answer": scored.answers[index],
+        "finish_reason": scored.completions[index].finish_reason,
+        "tokens": scored.completions[index].completion_tokens,
+        "rouge_l": scored.rouge_l[index],
+        "exact_match": scored.matches[index],
+        "nats": surprise.nats,
+        "supervised_tokens": surprise.tokens,
+    }
+    if scored.judgements:
+        judgement = scored.judgements[index]
+        row["judged"] = {"outcome": judgement.outcome, "as_second": judgement.as_second, "as_first": judgement.as_first}
+    return row
+
+
+def fit_to_context(
+    held_out: HeldOut, contenders: Sequence[Contender], settings: GenerateSettings
+) -> list[list[Example]]:
+    """The references as examples of each contender; drops the cases that one of them has no room for.
+
+    A case stays when its prompt leaves room for `max_tokens` and for the reference, under every contender's template:
+    all are measured on the same cases.
+
+    Raises:
+        WrongUseError: no case is left, or a tokenizer will not do.
+    """
+    columns = [build_references(held_out.cases, each) for each in contenders]
+    kept: list[Case] = []
+    fitting: list[list[Example]] = []
+    for case, *examples in zip(held_out.cases, *columns, strict=True):
+        whole = [example for example in examples if example is not None]
+        if len(whole) < len(examples):
+            held_out.drop("a reference that its chat template does not show apart")
+        elif any(_needs(example, settings.max_tokens) > settings.max_model_len for example in whole):
+            held_out.drop(f"longer than {settings.max_model_len} tokens with --max-tokens {settings.max_tokens}")
+        else:
+            kept.append(case)
+            fitting.append(whole)
+    if not kept:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in held_out.dropped.items())
+        message = f"--data: no task is left to ask ({reasons}); see --max-model-len and --max-tokens"
+        raise WrongUseError(message)
+    held_out.cases = kept
+    return [list(column) for column in zip(*fitting, strict=True)]
+
+
+def _needs(example: Example, max_tokens: int) -> int:
+    return max(len(example.input_ids), prompt_length(example) + max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """What an evaluation works with.
+
+    Attributes:
+        settings: of the engines and of what is asked.
+        start_engine: starts the engine of a model.
+        console: for progress.
+        interrupt: a signal ends the evaluation after the batch in hand.
+    """
+
+    settings: GenerateSettings
+    start_engine: StartEngine
+    console: Console
+    interrupt: Interrupt
+
+    def evaluate(
+        self,
+        held_out: HeldOut,
+        references: Sequence[Sequence[Example]],
+        contenders: Sequence[Contender],
+        judge: Contender | None,
+    ) -> Evaluation | None:
+        """Asks, judges and measures; None when a signal ended it.
+
+        Args:
+            held_out: the cases, all of which fit.
+            references: of each contender, as `fit_to_context` gives them.
+            contenders: at least one, or two with a judge; the others are compared with the first.
+            judge: None for no judgements.
+
+        Raises:
+            UserFacingError: an engine could not start, or died and did not come back; or the libraries are missing.
+        """
+        asked: list[tuple[list[Completion], dict[str, str]]] = []
+        for contender in contenders:
+            requests = [
+                contender.request(RequestKey(index, "answer", 0), case, self.settings.max_tokens)
+                for index, case in enumerate(held_out.cases)
+            ]
+            found, description = self._ask(contender, self.settings, requests, "answers")
+            if not self._goes_on():
+                return None
+            asked.append(([found[request.key] for request in requests], description))
+        answers = [[completion.text.strip() for completion in completions] for completions, _ in asked]
+        judgements = self._judge(judge, held_out.cases, answers) if judge else [[] for _ in contenders]
+        surprises = [self._surprises(*each) for each in zip(contenders, references, strict=True)]
+        if not self._goes_on():
+            return None
+        scorer = Scorer(held_out.cases, self.settings.lang)
+        scored = [
+            Scored(
+                contender,
+                answers[number],
+                completions,
+                scorer.rouge_l(answers[number]),
+                scorer.matches(answers[number]),
+                surprises[number],
+                judgements[number],
+                description,
+            )
+            for number, (contender, (completions, description)) in enumerate(zip(contenders, asked, strict=True))
+        ]
+        return Evaluation(held_out, scorer.labels, scored, make_figures(scored, held_out.cases), judge)
+
+    def _goes_on(self) -> bool:
+        return self.interrupt.signum is None
+
+    def _ask(
+        self, contender: Contender, settings: GenerateSettings, requests: Sequence[Request], what: str
+    ) -> tuple[dict[RequestKey, Completion], dict[str, str]]:
+        """The completions by a contender's own engine, which ends with them, and what that engine was."""
+        engine = self.start_engine(contender.chosen, settings)
+        try:
+            with waiting(self.console, f"starting vLLM on {contender.name}"):
+                engine.wait_until_ready(self._goes_on)
+            started = time.monotonic()
+            with counting(self.console, f"{contender.name}: {what},") as advance:
+                found = ask(engine, requests, self._goes_on, advance)
+            seconds = format_seconds(time.monotonic() - started)
+            self.console.print(f"{contender.name}: {len(found)} {what} in {seconds}")
+            return found, engine.description
+        finally:
+            engine.close()
+
+    def _judge(
+        self, judge: Contender, cases: Sequence[Case], answers: Sequence[Sequence[str]]
+    ) -> list[list[Judgement]]:
+        """The judgements of each contender beside the first, of whom there are none."""
+        # Two answers stand in its prompt, which may be longer than any contender's.
+        context = min(judge.folder.context, 2 * self.settings.max_model_len)
+        settings = self.settings.model_copy(update={"max_model_len": context})
+        asking = PairwiseJudge(self.settings.lang, chats=judge.template == "chat")
+        first, *others = answers
+        requests = []
+        for number, other in enumerate(others):
+            for index, (case, own, theirs) in enumerate(zip(cases, other, first, strict=True)):
+                if own != theirs:
+                    keys = [RequestKey(index, STAGE, 2 * number + order) for order in range(2)]
+                    requests += [
+                        asking.request(keys[0], case, theirs, own),
+                        asking.request(keys[1], case, own, theirs),
+                    ]
+        found = self._ask(judge, settings, requests, "judgements")[0] if requests else {}
+        told: dict[RequestKey, Said | None] = {key: asking.read(completion) for key, completion in found.items()}
+
+        def judgement(number: int, index: int) -> Judgement:
+            as_second, as_first = (told.get(RequestKey(index, STAGE, 2 * number + order)) for order in range(2))
+            return Judgement(as_second, as_first, same=others[number][index] == first[index])
+
+        return [[], *([judgement(number, index) for index in range(len(cases))] for number in range(len(others)))]
+
+    def _surprises(self, contender: Contender, references: Sequence[Example]) -> list[Surprise]:
+        """What the references cost a contender; of fewer when a signal came."""
+        surprises: list[Surprise] = []
+        with counting(self.console, f"{contender.name}: losses,") as advance:
+            for batch in measure_losses(contender, references, self._goes_on):
+                surprises += batch
+                advance(len(batch))
+        return surprises

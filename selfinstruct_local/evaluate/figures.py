@@ -1,0 +1,206 @@
+"""What an evaluation found: the figures of each contender, as a table for a person and as a record for a program."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfinstruct_local.engine.base import Completion, FinishReason
+from selfinstruct_local.evaluate.cases import Case
+from selfinstruct_local.evaluate.contenders import Contender
+from selfinstruct_local.evaluate.losses import Surprise
+from selfinstruct_local.evaluate.pairwise import Judgement, Tally, count
+from selfinstruct_local.evaluate.scores import Interval, RougeL, bootstrap, has_label, is_exact_match
+from selfinstruct_local.language import Language
+
+_MARGIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A contender's answers, one a case, and what was measured of each.
+
+    Attributes:
+        contender: who answered.
+        answers: without white space around them.
+        completions: what the engine said of them.
+        rouge_l: F with the reference.
+        matches: whether it is the reference, of cases with a label; None for the others.
+        surprises: what the references cost the contender.
+        judgements: beside the first contender's answers; empty where no judge was asked.
+        engine: names and versions of what answered.
+    """
+
+    contender: Contender
+    answers: list[str]
+    completions: list[Completion]
+    rouge_l: list[float]
+    matches: list[bool | None]
+    surprises: list[Surprise]
+    judgements: list[Judgement]
+    engine: dict[str, str]
+
+
+class Scorer:
+    """Compares answers with the references of the cases."""
+
+    def __init__(self, cases: Sequence[Case], lang: Language) -> None:
+        """Takes the cases and their language."""
+        self._cases = cases
+        self._rouge_l = RougeL(lang)
+        self.labels = [has_label(case, lang) for case in cases]
+
+    def rouge_l(self, answers: Sequence[str]) -> list[float]:
+        """ROUGE-L F of each answer."""
+        return [self._rouge_l(answer, case.reference) for answer, case in zip(answers, self._cases, strict=True)]
+
+    def matches(self, answers: Sequence[str]) -> list[bool | None]:
+        """Whether each answer is its reference; None where that is no label."""
+        rows = zip(answers, self._cases, self.labels, strict=True)
+        return [is_exact_match(answer, case.reference) if label else None for answer, case, label in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A contender in figures.
+
+    Attributes:
+        name: of the contender.
+        template: how it was asked.
+        rouge_l: mean F over all cases, with the bounds of its 95 % interval beside it.
+        difference: mean F less the first contender's, with bounds from the paired bootstrap; None for the first.
+        matched: of the `labelled` cases, those answered with the very label.
+        stop_rate: share of the answers that ended by themselves.
+        mean_tokens: of an answer.
+        loss: mean negative log-likelihood of a supervised token of the references, in nats.
+        supervised: how many of these tokens there are, which hangs on the tokenizer and the template.
+        bits_per_byte: the same likelihoods over the UTF-8 bytes of the references (Gao et al. 2020, arXiv 2101.00027),
+            which are the same for all contenders.
+        tally: of the judgements; None for the first contender and without a judge.
+    """
+
+    name: str
+    template: str
+    rouge_l: float
+    rouge_l_bounds: Interval
+    difference: float | None
+    difference_bounds: Interval | None
+    matched: int
+    labelled: int
+    stop_rate: float
+    mean_tokens: float
+    loss: float
+    supervised: int
+    bits_per_byte: float
+    tally: Tally | None
+
+    @property
+    def perplexity(self) -> float:
+        """Of the references, a token."""
+        return math.exp(self.loss)
+
+    @property
+    def consistency(self) -> float | None:
+        """Share of the cases asked of the judge of which it said the same in both orders; None if there is none."""
+        return self.tally.consistent / self.tally.asked if self.tally and self.tally.asked else None
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values; shares and scores in [0, 1]."""
+        found: dict[str, Any] = {
+            "rouge_l": {"mean": self.rouge_l, **self.rouge_l_bounds._asdict()},
+            "rouge_l_difference": None
+            if self.difference is None or self.difference_bounds is None
+            else {"mean": self.difference, **self.difference_bounds._asdict()},
+            "exact_match": {"matched": self.matched, "labelled": self.labelled},
+            "stop_rate": self.stop_rate,
+            "mean_tokens": self.mean_tokens,
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "supervised_tokens": self.supervised,
+            "bits_per_byte": self.bits_per_byte,
+        }
+        if self.tally:
+            found["judged"] = {**self.tally._asdict(), "consistency": self.consistency}
+        return found
+
+
+def make_figures(scored: Sequence[Scored], cases: Sequence[Case]) -> list[Figures]:
+    """The figures of all contenders, the first being what the others are compared with."""
+    first = scored[0]
+    size = sum(len(case.reference.encode()) for case in cases)
+    return [_figures(each, None if each is first else first, size) for each in scored]
+
+
+def _figures(scored: Scored, first: Scored | None, size: int) -> Figures:
+    differences = [own - other for own, other in zip(scored.rouge_l, first.rouge_l, strict=True)] if first else []
+    labels = [matched for matched in scored.matches if matched is not None]
+    stopped = [each.finish_reason is FinishReason.STOP for each in scored.completions]
+    nats = sum(each.nats for each in scored.surprises)
+    supervised = sum(each.tokens for each in scored.surprises)
+    return Figures(
+        name=scored.contender.name,
+        template=scored.contender.template,
+        rouge_l=_mean(scored.rouge_l),
+        rouge_l_bounds=bootstrap(scored.rouge_l),
+        difference=_mean(differences) if differences else None,
+        difference_bounds=bootstrap(differences) if differences else None,
+        matched=sum(labels),
+        labelled=len(labels),
+        stop_rate=_mean(stopped),
+        mean_tokens=_mean([each.completion_tokens for each in scored.completions]),
+        loss=nats / supervised,
+        supervised=supervised,
+        bits_per_byte=nats / math.log(2) / size,
+        tally=count(scored.judgements) if scored.judgements else None,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def table(figures: Sequence[Figures]) -> list[str]:
+    """The figures as lines, a column each contender."""
+    first = figures[0].name
+    rows = [
+        ["", *(each.name for each in figures)],
+        ["template", *(each.template for each in figures)],
+        ["ROUGE-L F", *(f"{each.rouge_l:.3f}" for each in figures)],
+        ["  95 % interval", *(_bounds(each.rouge_l_bounds) for each in figures)],
+    ]
+    if len(figures) > 1:
+        rows += [
+            [f"  less {first}", *("" if each.difference is None else f"{each.difference:+.3f}" for each in figures)],
+            ["  95 % interval", *(_bounds(each.difference_bounds, "+") for each in figures)],
+        ]
+    if figures[0].labelled:
+        rows.append(["exact match", *(f"{each.matched} of {each.labelled}" for each in figures)])
+    rows += [
+        ["stopped by itself", *(f"{each.stop_rate:.0%}" for each in figures)],
+        ["tokens an answer", *(f"{each.mean_tokens:.0f}" for each in figures)],
+        ["held-out loss a token", *(f"{each.loss:.3f}" for each in figures)],
+        ["  perplexity", *(f"{each.perplexity:.2f}" for each in figures)],
+        ["  in bits a byte", *(f"{each.bits_per_byte:.3f}" for each in figures)],
+    ]
+    if any(each.tally for each in figures):
+        rows.append([f"wins-ties-losses over {first}", *(_score(each.tally) for each in figures)])
+        rows.append(["  same in both orders", *(_share(each.consistency) for each in figures)])
+    if any(each.tally and each.tally.unjudged for each in figures):
+        rows.append(["  not judged", *(str(each.tally.unjudged) if each.tally else "" for each in figures)])
+    widths = [max(map(len, column)) + _MARGIN for column in zip(*rows, strict=True)]
+    return [
+        (name.ljust(widths[0]) + "".join(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)))
+        for name, *cells in rows
+    ]
+
+
+def _bounds(bounds: Interval | None, sign: str = "") -> str:
+    return "" if bounds is None else f"{bounds.low:{sign}.3f} to {bounds.high:{sign}.3f}"
+
+
+def _score(tally: Tally | None) -> str:
+    return f"{tally.wins}-{tally.ties}-{tally.losses}" if tally else ""
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"

@@ -1,0 +1,28 @@
+"""`selfinstruct eval` with a scripted engine in a child process; `test_eval_command.py` starts it.
+
+Its engine takes half a second a batch, so that a signal finds it at work.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from selfinstruct_local import cli
+from selfinstruct_local.config import GenerateSettings
+from selfinstruct_local.engine.process import EngineProcess
+from selfinstruct_local.generate import launch
+from tests.scripted_engine import ScriptedEngine
+
+LATENCY = 0.5
+
+
+def start(model: launch.ChosenModel, settings: GenerateSettings, log: Path) -> EngineProcess:
+    """Stands for `launch`."""
+    engine = EngineProcess(partial(ScriptedEngine, latency=LATENCY), settings.engine, {"engine": "scripted"}, log)
+    sys.stderr.write(f"engine {engine.pid} of {model.folder}\n")
+    return engine
+
+
+if __name__ == "__main__":
+    launch.launch = start
+    cli.main()
