@@ -1,0 +1,100 @@
+"""`selfinstruct doctor`."""
+
+import sys
+from collections import Counter
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfinstruct_local.cli.options import ModelOption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from selfinstruct_local.doctor import Finding
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+# The longest name of a check, "shared memory".
+WIDTH = 13
+
+
+def doctor(
+    *,
+    model: ModelOption = None,
+    out: Annotated[Path, typer.Option(help="Folder where runs and trainings will lie.")] = Path(),
+    preset: Annotated[
+        str | None, typer.Option(help="Training that is meant, as of 'train --preset'. Left out: LoRA, warned of only.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port for 'selfinstruct serve'. [default: 8000]")
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option(help="Base URL of a server that must answer. May be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell whether this machine is fit before a week of work begins; exits 1 if something would fail."""
+    from selfinstruct_local.doctor import Wish, examine
+    from selfinstruct_local.progress import stderr_console, waiting
+
+    training = None
+    endpoints: tuple[str, ...] = ()
+    if preset is not None:
+        from selfinstruct_local.train.settings import load_train_settings
+
+        training = load_train_settings(preset, None, {})
+    if endpoint:
+        from selfinstruct_local.engine.model_lists import check_urls
+
+        endpoints = check_urls(endpoint)
+    found = examine(Wish(model, out, training, port, endpoints))
+    if as_json:
+        with waiting(stderr_console(), "looking at this machine (half a minute)"):
+            findings = list(found)
+        _print_json(findings)
+    else:
+        findings = _print(found)
+    if any(each.status == "fail" for each in findings):
+        raise typer.Exit(1)
+
+
+def _print(found: "Iterable[Finding]") -> "list[Finding]":
+    """Prints each finding as it comes, and the verdict, and gives them all."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from selfinstruct_local.terminal import one_line
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # it must speak where the locale's encoding is ASCII
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    findings = []
+    for each in found:
+        findings.append(each)
+        mend = f" — {each.mend}" if each.mend else ""
+        rest = one_line(f"  {each.check:<{WIDTH}}  {each.detail}{mend}")
+        console.print(Text.assemble((f"{each.status:<4}", STYLES[each.status]), rest))
+    console.print(_summary(findings))
+    return findings
+
+
+def _summary(findings: "Sequence[Finding]") -> str:
+    counts = _counts(findings)
+    verdict = "not fit: mend what fails" if counts["fail"] else "fit"
+    return f"{verdict}; {counts['ok']} ok, {counts['warn']} warn, {counts['fail']} fail"
+
+
+def _counts(findings: "Sequence[Finding]") -> dict[str, int]:
+    found = Counter(each.status for each in findings)
+    return {"ok": found["ok"], "warn": found["warn"], "fail": found["fail"]}
+
+
+def _print_json(findings: "Sequence[Finding]") -> None:
+    import orjson
+
+    counts = _counts(findings)
+    # orjson writes dataclasses as objects, in the order of their attributes.
+    record = {"findings": findings, "summary": {**counts, "fit": not counts["fail"]}}
+    typer.echo(orjson.dumps(record, option=orjson.OPT_INDENT_2).decode())
