@@ -1,9 +1,9 @@
 """Where compiled kernels are kept, and the one decorator that compiles them.
 
 Numba's own cache lies beside the source or in a shared user folder, and loading it unpickles what it finds. Here
-it lies in one private folder of the user (mode 0700, checked for owner and for links before each use), so read-only
-installs work, a run folder is never loaded from, and nobody else can plant code. The folder is looked for when the
-first kernel is compiled, not on import.
+it lies in one private folder of the user (mode 0700; its owner, links, the folders above it and the files in it are
+checked before it is used), so read-only installs work, a run folder is never loaded from, and nobody else can plant
+code. The folder is looked for when the first kernel is compiled, not on import.
 
 Leans on: numba.
 """
@@ -30,41 +30,65 @@ def _candidates() -> list[Path]:
     own, shared = os.environ.get("SELFINSTRUCT_CACHE"), os.environ.get("XDG_CACHE_HOME")
     folders = [Path(own)] if own else []
     folders += [Path(base) / "selfinstruct-local" for base in (shared, "~/.cache") if base]
-    folders.append(Path(tempfile.gettempdir()) / f"selfinstruct-local-{os.getuid()}")
-    # A relative path would be looked up in the working directory, which may be anybody's.
+    with contextlib.suppress(OSError):
+        temporary = Path(tempfile.gettempdir())
+        # Where no other can be written to Python names the working directory, which may be anybody's.
+        if temporary != Path.cwd():
+            folders.append(temporary / f"selfinstruct-local-{os.getuid()}")
+    # A relative path would be looked up there too.
     return [folder.expanduser() / "kernels" for folder in folders if folder.expanduser().is_absolute()]
 
 
 def is_private(folder: Path) -> bool:
-    """Tell whether `folder` is a real directory of this user that nobody else may write to or read."""
+    """Tell whether `folder` is a real directory of this user that nobody else may write to, read or put another for."""
     try:
         status = folder.lstat()
+        return (
+            stat.S_ISDIR(status.st_mode)
+            and status.st_uid == os.getuid()
+            and not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+            and not any(_is_open(parent) for parent in folder.resolve().parents)
+        )
     except OSError:
         return False
-    return (
-        stat.S_ISDIR(status.st_mode)
-        and status.st_uid == os.getuid()
-        and not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-    )
+
+
+def _is_open(folder: Path) -> bool:
+    """Tell whether anybody may rename what lies in `folder`; the sticky bit of a temporary folder forbids it."""
+    mode = folder.stat().st_mode
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+
+
+def _holds_own_files(folder: Path) -> bool:
+    """Tell whether all that lies in `folder`, if it is there, are files of this user and no links."""
+    if not folder.is_symlink() and not folder.exists():
+        return True
+    status = [folder.lstat(), *(path.lstat() for path in folder.iterdir())]
+    return all(each.st_uid == os.getuid() and not stat.S_ISLNK(each.st_mode) for each in status)
 
 
 def cache_folder() -> Path | None:
     """Return the private folder for compiled kernels, made if need be; None if none can be had.
 
     The first that works of `$SELFINSTRUCT_CACHE`, `selfinstruct-local` in `$XDG_CACHE_HOME` and in `~/.cache`, and a
-    folder in the temporary folder; in each a folder `kernels` of mode 0700. One that belongs to somebody else, is a
-    link, or is open to others is passed over.
+    folder in the temporary folder; in each a folder `kernels` of mode 0700. One that belongs to somebody else, holds
+    somebody else's files, is a link, or is open to others is passed over.
     """
     for folder in _candidates():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
-            if is_private(folder):
+            if is_private(folder) and _holds_own_files(folder / _source_name()):
                 tempfile.TemporaryFile(dir=folder).close()
                 return folder
         except OSError:
             continue
     return None
+
+
+def _source_name() -> str:
+    """Return the name of the folder for the kernels of this installation."""
+    return hashlib.sha256(str(_SOURCE).encode()).hexdigest()[:16]
 
 
 def _source_stamp() -> str:
@@ -99,8 +123,7 @@ class _PrivateLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocat
         return locator
 
     def get_cache_path(self) -> str:
-        name = hashlib.sha256(str(_SOURCE).encode()).hexdigest()[:16]
-        return str(self._folder / name)
+        return str(self._folder / _source_name())
 
     def get_source_stamp(self) -> str:
         if _PrivateLocator._stamp is None:

@@ -1,14 +1,22 @@
 """The errors meant for the person at the terminal: one line that names the thing and the mend.
 
+A text may quote data and names of files; as a string it is one line that a terminal shows and does not obey.
+
 Everything below the command line raises these; `cli.py` alone turns them into a message and an exit
 code. Anything else that escapes is a defect of this program and keeps its traceback.
 """
+
+from selfinstruct_local.terminal import one_line
 
 
 class UserFacingError(Exception):
     """An error whose text is written for the user."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The text on one line, with escapes for control characters."""
+        return one_line(super().__str__())
 
 
 class WrongUseError(UserFacingError):

@@ -34,7 +34,7 @@ def open_writer(path: Path, *, lines: bool = False) -> Iterator[RecordWriter]:
         lines: write JSON lines whatever the ending.
 
     Raises:
-        WrongUseError: Parquet is wanted and pyarrow is missing.
+        WrongUseError: Parquet is wanted and pyarrow is missing; or a record holds what the format has no place for.
     """
     with replace_atomically(path) as stream:
         if lines or path.suffix not in {".json", PARQUET}:
@@ -49,12 +49,29 @@ def open_writer(path: Path, *, lines: bool = False) -> Iterator[RecordWriter]:
             table.close()
 
 
+def _dump(record: dict[str, Any], option: int) -> bytes:
+    try:
+        return orjson.dumps(record, option=option)
+    except orjson.JSONEncodeError as error:  # a value of a Parquet column, such as bytes
+        message = f"field '{_unwritable(record)}': JSON has no place for what it holds ({error}); write Parquet"
+        raise WrongUseError(message) from error
+
+
+def _unwritable(record: dict[str, Any]) -> str:
+    for name, value in record.items():
+        try:
+            orjson.dumps(value)
+        except orjson.JSONEncodeError:
+            return name
+    return next(iter(record), "")
+
+
 class _LineWriter:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
     def write(self, record: dict[str, Any]) -> None:
-        self._stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        self._stream.write(_dump(record, orjson.OPT_APPEND_NEWLINE))
 
 
 class _ArrayWriter:
@@ -64,7 +81,7 @@ class _ArrayWriter:
 
     def write(self, record: dict[str, Any]) -> None:
         self._stream.write(self._before)
-        self._stream.write(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        self._stream.write(_dump(record, orjson.OPT_INDENT_2))
         self._before = b",\n"
 
     def close(self) -> None:
@@ -88,10 +105,14 @@ class _ParquetWriter:
     def _flush(self) -> None:
         import pyarrow as pa
 
-        table = pa.Table.from_pylist(self._rows, schema=None if self._writer is None else self._writer.schema)
-        if self._writer is None:
-            self._writer = self._parquet.ParquetWriter(self._stream, table.schema)
-        self._writer.write_table(table)
+        try:
+            table = pa.Table.from_pylist(self._rows, schema=None if self._writer is None else self._writer.schema)
+            if self._writer is None:
+                self._writer = self._parquet.ParquetWriter(self._stream, table.schema)
+            self._writer.write_table(table)
+        except (pa.ArrowException, OverflowError) as error:
+            message = f"Parquet has no place for a record ({str(error).splitlines()[0]}); write JSON lines"
+            raise WrongUseError(message) from error
         self._rows.clear()
 
     def close(self) -> None:

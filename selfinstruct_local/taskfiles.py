@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import check_name
+from selfinstruct_local.json_faults import array_faults, field_fault, record_fault
 from selfinstruct_local.recordio import PARQUET, import_parquet
 from selfinstruct_local.tasks import Instance, Task
 
@@ -100,6 +102,7 @@ def _refuse(message: str, skipped: list[str] | None) -> None:
 
 def read_values(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[int, Any]]:
     """The parsed records of a file, whatever they hold, numbered as in `Row`. Takes and raises as `read_rows`."""
+    check_name(path)
     if not path.exists():
         message = f"{path}: no such file"
         raise WrongUseError(message)
@@ -112,18 +115,25 @@ def read_values(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[
     with path.open("rb") as stream:
         # Peeked at, not read: the file may be a pipe.
         if stream.peek().removeprefix(BOM).lstrip().startswith(b"["):
-            yield from _read_array(path, stream.read())
+            yield from _read_array(path, stream.read(), skipped)
         else:
             yield from _read_lines(path, stream, skipped)
 
 
-def _read_array(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
+def _read_array(path: Path, data: bytes, skipped: list[str] | None) -> Iterator[tuple[int, Any]]:
+    text = data.removeprefix(BOM)
     try:
-        values = orjson.loads(data.removeprefix(BOM))
+        values = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        message = f"{path}:{error.lineno}: {_why_not_json(data, error)}"
+        why, line = _why_not_json(data, error)
+        message = f"{path}:{line}: {why}"
         raise BadRecordError(message) from error
-    yield from enumerate(values, start=1)
+    faults = array_faults(text, values)
+    for number, value in enumerate(values, start=1):
+        if number in faults:
+            _refuse(f"{place(path, number)}: {faults[number]}", skipped)
+        else:
+            yield number, value
 
 
 def _read_lines(path: Path, stream: Iterable[bytes], skipped: list[str] | None) -> Iterator[tuple[int, Any]]:
@@ -133,29 +143,45 @@ def _read_lines(path: Path, stream: Iterable[bytes], skipped: list[str] | None) 
             continue
         try:
             value = orjson.loads(line)
+            fault = record_fault(line, value)
         except orjson.JSONDecodeError as error:
-            _refuse(f"{place(path, number)}: {_why_not_json(line, error)}", skipped)
-            continue
-        yield number, value
+            fault, _ = _why_not_json(raw, error)
+        if fault:
+            _refuse(f"{place(path, number)}: {fault}", skipped)
+        else:
+            yield number, value
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
     parquet = import_parquet()
+    from pyarrow import ArrowException
+
     try:
-        file = parquet.ParquetFile(path)
-    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        message = f"{path}: not a Parquet file ({str(error).splitlines()[0]})"
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                message = f"{path}: the column '{twice}' stands twice; rename one"
+                raise BadRecordError(message)
+            yield from enumerate((value for batch in file.iter_batches() for value in batch.to_pylist()), start=1)
+    except UnicodeDecodeError as error:
+        message = f"{path}: a text is not UTF-8 ({error.reason})"
         raise BadRecordError(message) from error
-    with file:
-        yield from enumerate((value for batch in file.iter_batches() for value in batch.to_pylist()), start=1)
+    except (ArrowException, ValueError, OSError) as error:
+        message = f"{path}: not a Parquet file, or a damaged one ({str(error).splitlines()[0]})"
+        raise BadRecordError(message) from error
 
 
-def _why_not_json(data: bytes, error: orjson.JSONDecodeError) -> str:
+def _why_not_json(data: bytes, error: orjson.JSONDecodeError) -> tuple[str, int]:
+    """What to say of data that orjson refused, and in which line of it."""
     try:
-        data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as broken:
-        return f"not UTF-8 at byte {broken.start} ({broken.reason})"
-    return f"not JSON ({error.msg} at column {error.colno})"
+        line = data.count(b"\n", 0, broken.start)
+        # Counted from 0 and from the beginning of the line, as the file has it.
+        start = broken.start - (data.rfind(b"\n", 0, broken.start) + 1)
+        return f"not UTF-8 at byte {start} ({broken.reason})", line + 1
+    return field_fault(text.removeprefix("\ufeff")) or f"not JSON ({error.msg} at column {error.colno})", error.lineno
 
 
 def _json_type(value: Any) -> str:

@@ -57,8 +57,8 @@ def test_line_separators_inside_text_are_text(tmp_path: Path) -> None:
     [
         (b'{"instruction": "cut of', "not JSON"),
         (b'{"instruction": "caf\xe9"}', "not UTF-8 at byte 20"),
-        (b'{"instruction": "\\ud800"}', "not JSON"),
-        (b'{"instruction": NaN}', "not JSON"),
+        (b'{"instruction": "\\ud800"}', "field 'instruction': holds half of a surrogate pair"),
+        (b'{"instruction": NaN}', "field 'instruction': NaN is no number"),
         (b'{"instruction": 7}', "field 'instruction'"),
         (b'{"input": "x"}', "field 'instruction'"),
         (b'{"instruction": "x", "instances": [{"input": 1}]}', "field 'instances.0.input'"),

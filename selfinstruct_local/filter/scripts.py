@@ -81,7 +81,7 @@ class ForeignScript:
         share, script = _foreign(instruction, named)
         if share > max(self.limit, _INSTRUCTION_SHARE):
             return f"{share:.0%} of the instruction is {script}"
-        called_for = named.union(_count(instruction), *(_count(each.input) for each in task.instances))
+        called_for = named.union(count_scripts(instruction), *(count_scripts(each.input) for each in task.instances))
         for instance in task.instances:
             share, script = _foreign(instance.output, called_for)
             if share > self.limit:
@@ -94,14 +94,14 @@ def _is_foreign(text: str) -> bool:
     return not text.isascii() and _may_be_foreign(text) is not None
 
 
-def _count(text: str) -> Counter[str]:
+def count_scripts(text: str) -> Counter[str]:
     """The words of `text` by script."""
     return Counter(match.lastgroup or "" for match in _WORDS.finditer(text))
 
 
 def _foreign(text: str, called_for: frozenset[str]) -> tuple[float, str]:
     """The share of the words of `text` that are of other scripts than `called_for`, and the one most are of."""
-    counts = _count(_CODE_OR_ADDRESS.sub(" ", text))
+    counts = count_scripts(_CODE_OR_ADDRESS.sub(" ", text))
     foreign = Counter({script: count for script, count in counts.items() if script not in called_for})
     total = foreign.total()
     if total < (_MIN_LATIN if set(foreign) == {"latin"} else _MIN_FOREIGN):

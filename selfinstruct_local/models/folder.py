@@ -112,7 +112,10 @@ def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
         message = f"{flag} {path}: config.json names no architecture; is it the folder of a causal language model?"
         raise WrongUseError(message)
     context = config.get("max_position_embeddings") or config.get("max_sequence_length") or 2048
-    return ModelFolder(path.resolve(), str(architectures[0]), int(context), _fingerprint(path, weights))
+    if not isinstance(context, int):
+        message = f"{flag} {path}: config.json gives no whole number as max_position_embeddings; copy the file again"
+        raise WrongUseError(message)
+    return ModelFolder(path.resolve(), str(architectures[0]), context, _fingerprint(path, weights))
 
 
 def _refuse_remote_code(path: Path, config: dict[str, Any], flag: str) -> None:
@@ -140,8 +143,12 @@ def _weight_files(path: Path, flag: str) -> list[Path]:
         raise WrongUseError(message)
     index = path / "model.safetensors.index.json"
     if index.exists():
-        named = set(_read_json(index, flag).get("weight_map", {}).values())
-        missing = sorted(named - {each.name for each in weights})
+        weight_map = _read_json(index, flag).get("weight_map", {})
+        if not isinstance(weight_map, dict):
+            message = f"{flag} {index}: its 'weight_map' is no object; copy the file again"
+            raise WrongUseError(message)
+        # A name that leads out of the folder is none of its files.
+        missing = sorted(set(map(str, weight_map.values())) - {each.name for each in weights})
         if missing:
             message = f"{flag} {path}: {len(missing)} weight file(s) of the index are missing, first {missing[0]}"
             raise WrongUseError(message)

@@ -22,9 +22,10 @@ from selfinstruct_local.kernels import Encoded, encode, rouge_l_matrix
 from selfinstruct_local.language import LANGUAGES
 from selfinstruct_local.recordio import PARQUET
 from selfinstruct_local.seedfiles.spread import Spread, plain_table, spread_of, spread_rows
-from selfinstruct_local.seedfiles.text import PROMPT_MARK, mostly_han, printable, text_faults
+from selfinstruct_local.seedfiles.text import PROMPT_MARK, mostly_han, text_faults
 from selfinstruct_local.taskfiles import Row, read_rows
 from selfinstruct_local.tasks import Task
+from selfinstruct_local.terminal import one_line
 
 MAX_SIMILARITY = 0.7  # above it the novelty filter calls an instruction a near copy
 AIM_SIMILARITY = 0.5
@@ -83,7 +84,7 @@ class SeedCheck:
         """The report: a line for each finding, then the table."""
         faults = [f"{self._place(each.line)}: {each.what}; {each.mend}" for each in self.faults]
         warnings = [f"{self._place(each.line)}: warning: {each.what}; {each.mend}" for each in self.warnings]
-        return [*map(printable, faults), *map(printable, warnings), plain_table(self.rows())]
+        return [*map(one_line, faults), *map(one_line, warnings), plain_table(self.rows())]
 
     def rows(self) -> list[tuple[str, str]]:
         """The rows of the table: the pairs, then the spread."""
@@ -94,7 +95,7 @@ class SeedCheck:
             rows.append(("most alike", f"ROUGE-L {self.nearest.score:.2f}, {_unit(self.path)}s {one} and {other}"))
         rows.append((f"pairs above {AIM_SIMILARITY}", str(self.pairs_above_aim)))
         opening, count = self.most_alike_openings
-        rows.append(("same opening", f"{count} at most, as '{printable(opening)}'" if count > 1 else "none"))
+        rows.append(("same opening", f"{count} at most, as '{one_line(opening)}'" if count > 1 else "none"))
         return [*rows, *spread]
 
     def as_record(self) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from selfinstruct_local.seedfiles.text import printable
 from selfinstruct_local.taskfiles import Row
+from selfinstruct_local.terminal import one_line
 
 COMMONEST = 10
 
@@ -73,11 +73,11 @@ def spread_rows(spread: Spread) -> list[tuple[str, str]]:
         (f"{spread.length_unit} of an instruction", f"{shortest} to {longest}, median {middle:g}"),
         ("root verbs", _distinct(spread.verbs, "verb")),
     ]
-    commonest = [f"{printable(name)} {count}" for name, count in list(spread.verbs.items())[:COMMONEST]]
+    commonest = [f"{one_line(name)} {count}" for name, count in list(spread.verbs.items())[:COMMONEST]]
     if commonest:
         rows.append(("commonest verbs", ", ".join(commonest)))
     rows.append(("categories", _distinct(spread.categories, "category")))
-    return rows + [(f"  {printable(name)}", str(count)) for name, count in spread.categories.items()]
+    return rows + [(f"  {one_line(name)}", str(count)) for name, count in spread.categories.items()]
 
 
 def _share(count: int, total: int) -> str:

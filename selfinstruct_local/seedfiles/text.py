@@ -56,8 +56,3 @@ def cleaned(text: str) -> str:
 def mostly_han(text: str) -> bool:
     """Whether more than half of the letters are Han characters."""
     return 2 * len(_HAN.findall(text)) > sum(map(str.isalpha, text))
-
-
-def printable(text: str) -> str:
-    """The text with escapes for what a terminal would obey."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

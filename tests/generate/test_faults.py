@@ -3,6 +3,7 @@
 The engine is a scripted server; the commands, the database and the faults are real.
 """
 
+import re
 import resource
 import signal
 import sqlite3
@@ -248,6 +249,16 @@ def test_executing_settings_may_change_and_are_noted(
     assert done.returncode == 2
     assert "threshold: 0.7 in the run, 0.5 now" in done.stderr
     assert "--fork NEWRUN" in done.stderr
+
+
+def test_a_run_that_finds_nothing_new_stops_and_says_why(server: ScriptedServer, tmp_path: Path) -> None:
+    server.latency = 0.0
+    done = finish(command(server, tmp_path, "--threshold", 0.2, "--patience", 6, num=100_000))
+    assert done.returncode == 3, done.stderr
+    assert "nothing new in 6 jobs in a row" in done.stderr
+    assert re.search(r"\(rejected: \d+ not_novel, .*\d+ unfinished", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert count(tmp_path, "jobs") < 200
 
 
 def test_two_servers_one_of_them_broken(server: ScriptedServer, tmp_path: Path, straight: bytes) -> None:
