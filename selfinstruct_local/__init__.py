@@ -1,3 +1,50 @@
-"""Instruction-tuning data from a model you run yourself, and the fine-tuning to go with it."""
+"""Instruction-tuning data from a model you run yourself, and the fine-tuning to go with it.
+
+    import selfinstruct_local as si
+
+    seeds = si.load_tasks("seeds.jsonl")
+    kept, rejected = si.filter_tasks(si.load_tasks("alpaca.json"), against=seeds)
+
+The names below are those of `api.py`; they are loaded when they are first asked for, so that `selfinstruct --help`
+answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfinstruct_local.api import (
+        Filtered,
+        Generated,
+        filter_tasks,
+        generate_tasks,
+        load_tasks,
+        make_report,
+        train_model,
+    )
+    from selfinstruct_local.errors import UserFacingError
+    from selfinstruct_local.tasks import Instance, Lineage, Task, Verdict
 
 __version__ = "0.1.0"
+__all__ = [
+    "Filtered",
+    "Generated",
+    "Instance",
+    "Lineage",
+    "Task",
+    "UserFacingError",
+    "Verdict",
+    "filter_tasks",
+    "generate_tasks",
+    "load_tasks",
+    "make_report",
+    "train_model",
+]
+_MODULES = {"UserFacingError": "errors", **dict.fromkeys(("Instance", "Lineage", "Task", "Verdict"), "tasks")}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        message = f"module 'selfinstruct_local' has no attribute '{name}'"
+        raise AttributeError(message)
+    return getattr(import_module(f"selfinstruct_local.{_MODULES.get(name, 'api')}"), name)
