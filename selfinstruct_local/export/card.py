@@ -13,8 +13,8 @@ import yaml
 from selfinstruct_local import __version__
 from selfinstruct_local.export.formats import PLAIN_FORMATS, regen
 from selfinstruct_local.files import checksum, replace_atomically
+from selfinstruct_local.markdown import escaped, pairs_table
 from selfinstruct_local.store import RunStore
-from selfinstruct_local.terminal import one_line
 
 MARK = "<!-- made by selfinstruct export -->"
 NAME = "README.md"
@@ -73,18 +73,18 @@ def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
     parts = [
         f"---\n{yaml.safe_dump(header, allow_unicode=True, sort_keys=False)}---",
         MARK,
-        f"# {_text(file.stem)}",
-        f"{records:,} records in `{_text(file.name)}` (SHA-256 `{checksum(file)}`), format {format_}: {described}",
+        f"# {escaped(file.stem)}",
+        f"{records:,} records in `{escaped(file.name)}` (SHA-256 `{checksum(file)}`), format {format_}: {described}",
         _WARNING,
         "## What made it",
-        _table(("", ""), _makers(store, facts)),
+        pairs_table(("", ""), _makers(store, facts)),
         "## Settings that decided",
-        _table(("setting", "value"), [(name, facts[name]) for name in sorted(facts) if name not in _NOT_SETTINGS]),
+        pairs_table(("setting", "value"), [(name, facts[name]) for name in sorted(facts) if name not in _NOT_SETTINGS]),
         "## What was turned away",
         counts,
-        _table(("rule", "candidates"), [(rule, f"{count:,}") for rule, count in totals.rejected.items()]),
+        pairs_table(("rule", "candidates"), [(rule, f"{count:,}") for rule, count in totals.rejected.items()]),
         "## Licence",
-        _LICENCE.format(model=_text(_name_of_model(facts))),
+        _LICENCE.format(model=escaped(_name_of_model(facts))),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -107,14 +107,3 @@ def _makers(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, object
 def _name_of_model(facts: Mapping[str, Any]) -> str:
     # The folder alone: where it lies is nobody's business.
     return Path(str(facts.get("model_path") or UNKNOWN)).name
-
-
-def _table(head: tuple[str, str], rows: list[tuple[str, Any]]) -> str:
-    lines = [f"| {head[0]} | {head[1]} |", "| --- | --- |"]
-    return "\n".join(lines + [f"| {_text(str(name))} | {_text(str(value))} |" for name, value in rows])
-
-
-def _text(value: str) -> str:
-    """Data in Markdown: on one line, and never a cell, a tag or a link of its own."""
-    plain = one_line(value)
-    return "".join(f"\\{letter}" if letter in "\\|<>[]`*_#" else letter for letter in plain)

@@ -1,7 +1,8 @@
 """The output folder of a training: what it holds, whether this training may go on in it, and whether it has room.
 
 It holds the weights as safetensors, `settings.json`, which says what is trained on what and is written first,
-`loss.csv` and `loss.png`, TensorBoard's files, the last checkpoints, and `training.json`, which is written last.
+`loss.csv` and `loss.png`, TensorBoard's files, the last checkpoints, a card (`README.md`), and `training.json`, which
+is written last.
 """
 
 import hashlib

@@ -25,7 +25,7 @@ PRESETS = ("alpaca-7b", "lora-7b", "qlora-7b", "demo-cpu")
 class TrainSettings(BaseModel):
     """All settings of a training; what stands here shapes the model, but for the last group."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     method: Method = Field("lora", description="lora, qlora (LoRA over a base of 4 bits) or full")
     epochs: float = Field(3.0, gt=0, description="passes over the data")

@@ -18,6 +18,7 @@ from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train import curve
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
+from selfinstruct_local.train.card import write_card
 from selfinstruct_local.train.data import TrainingData
 from selfinstruct_local.train.folder import TrainingFolder
 from selfinstruct_local.train.network import load_network
@@ -125,6 +126,8 @@ def train(
         curve.plot(folder.path, [(step, loss) for step, _, loss in result.losses], result.validation)
     if result.finished:
         trainer.save_model(str(folder.path))
+        if is_first():
+            write_card(folder.path, folder.facts, result)
         folder.note_end()
     return result
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
@@ -143,6 +144,22 @@ def test_a_resumed_training_has_the_losses_of_a_straight_one(
     assert all(torch.equal(ours[name], wanted[name]) for name in wanted)
     with (tmp_path / "halted" / "loss.csv").open(newline="") as stream:
         assert [float(row["loss"]) for row in csv.DictReader(stream)] == [loss for *_, loss in straight.losses]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_card_tells_what_the_model_was_trained_on(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path, method: str
+) -> None:
+    settings = TrainSettings.model_validate({**FAST, "method": method, "max_steps": 2, "validation": 0.25})
+    result = run(tiny_model, tasks_file, tmp_path / "tuned", settings)
+    card = ModelCard.load(tmp_path / "tuned" / "README.md")
+    assert card.data.library_name == ("transformers" if method == "full" else "peft")
+    assert "More Information Needed" not in card.text  # PEFT's, which it replaces
+    assert f"| mean loss by epoch | {result.epoch_losses[0]:.3f} |" in card.text
+    assert f"| held-out loss by epoch | {result.validation[0][1]:.3f} |" in card.text
+    assert f"| base's checksum | {tiny_model.fingerprint} |" in card.text
+    assert str(tmp_path) not in card.text
+    assert str(tiny_model.path.parent) not in card.text
 
 
 @pytest.mark.parametrize("damage", ["no manifest", "cut weights"])

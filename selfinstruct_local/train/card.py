@@ -1,0 +1,73 @@
+"""The card of a tuned model: on what it was trained, how, and to what losses, as the README beside its weights.
+
+In place of the one that PEFT writes, whose fields are empty. Every figure comes from the training itself.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.markdown import escaped, pairs_table
+
+if TYPE_CHECKING:
+    from selfinstruct_local.train.trainer import TrainingResult
+
+NAME = "README.md"
+_ASKING = {
+    "alpaca": "It was trained with Stanford Alpaca's prompt, and is to be asked with the same bytes: "
+    "`selfinstruct chat` does, and the template is in `selfinstruct_local/train/template.py`.",
+    "chat": "It was trained with the chat template of its base, which lies beside the weights.",
+}
+
+
+def write_card(folder: Path, facts: Mapping[str, Any], result: "TrainingResult") -> None:
+    """Writes README.md.
+
+    Args:
+        folder: of the model or the adapter.
+        facts: what `training.json` holds.
+        result: of a finished training.
+    """
+    with replace_atomically(folder / NAME) as stream:
+        stream.write(make_card(folder.name, facts, result).encode())
+
+
+def make_card(name: str, facts: Mapping[str, Any], result: "TrainingResult") -> str:
+    """The text of a card for the folder of that name; takes what `write_card` takes."""
+    base = Path(str(facts["base_model"])).name
+    settings = facts["settings"]
+    is_adapter = settings["method"] != "full"
+    header = {
+        "library_name": "peft" if is_adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "license": "unknown",
+        "tags": ["instruction-tuning", *(["lora"] if is_adapter else [])],
+    }
+    losses = " -> ".join(f"{loss:.3f}" for loss in result.epoch_losses)
+    held_out = " -> ".join(f"{loss:.3f}" for _, loss in result.validation)
+    made: list[tuple[str, object]] = [
+        ("program", f"selfinstruct-local {facts['version']}"),
+        ("base", base),
+        ("base's checksum", facts["base_model_fingerprint"]),
+        ("examples", f"{facts['examples']:,}, with {facts['supervised_tokens']:,} tokens that carried loss"),
+        ("dropped", ", ".join(f"{count} {why}" for why, count in facts["dropped"].items()) or "none"),
+        ("examples' checksum", facts["data_sha256"]),
+        ("optimizer steps", f"{len(result.losses):,} of {facts['examples_a_step']} examples"),
+        ("mean loss by epoch", losses),
+        *([("held-out loss by epoch", held_out)] if held_out else []),
+    ]
+    what = f"{'A LoRA adapter over' if is_adapter else 'All weights of'} {escaped(base)}, tuned to follow instructions."
+    parts = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
+        f"# {escaped(name)}",
+        f"{what} {_ASKING[settings['template']]}",
+        pairs_table(("", ""), made),
+        "## Settings",
+        pairs_table(("setting", "value"), settings.items()),
+        "## Licence",
+        "That of the base and those of the data hold for it; the header says unknown because a program cannot tell.",
+    ]
+    return "\n\n".join(parts) + "\n"
