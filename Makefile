@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format soak bench lock clean
+.PHONY: help setup demo test lint format soak bench bundle lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -42,7 +42,7 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@rm -rf build/typed && mkdir -p build/typed && cp -rs $(CURDIR)/selfinstruct_local build/typed/
-	@for part in kernels prompts seeds; do cp -rs $(CURDIR)/$$part build/typed/selfinstruct_local/; done
+	@for part in kernels prompts requirements seeds; do cp -rs $(CURDIR)/$$part build/typed/selfinstruct_local/; done
 	$(BIN)/mypy
 
 format: setup ## put the code into ruff's form
@@ -62,6 +62,12 @@ bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=F
 	$(BIN)/python benchmarks/bench_yield.py --write
 	$(BIN)/python benchmarks/bench_train.py $(if $(CORPUS),--data $(CORPUS)) --write
 	$(BIN)/python benchmarks/simulate_gpu.py
+
+# GPU=1 takes the wheels of requirements/gpu.txt; OUT=DIR puts the folder elsewhere; DRY=1 says what it would hold.
+BUNDLED := $(if $(GPU),gpu,cpu)
+OUT = build/bundle-$(BUNDLED)
+bundle: setup ## one folder for a machine without a network, with an install.sh: build/bundle-cpu (GPU=1: bundle-gpu)
+	$(BIN)/python requirements/bundle.py --lock requirements/$(BUNDLED).txt --out $(OUT) --torch-index $(TORCH_INDEX) $(if $(DRY),--dry-run)
 
 # uv resolves for one platform and one Python at a time; the versions hold for 3.11 to 3.13.
 LOCK_FLAGS := --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --quiet
