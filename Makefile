@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format soak bench bundle lock clean
+.PHONY: help setup demo test lint format soak bench docs bundle lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -68,6 +68,9 @@ BUNDLED := $(if $(GPU),gpu,cpu)
 OUT = build/bundle-$(BUNDLED)
 bundle: setup ## one folder for a machine without a network, with an install.sh: build/bundle-cpu (GPU=1: bundle-gpu)
 	$(BIN)/python requirements/bundle.py --lock requirements/$(BUNDLED).txt --out $(OUT) --torch-index $(TORCH_INDEX) $(if $(DRY),--dry-run)
+
+docs: setup ## the documentation, into build/docs (opens as a file: build/docs/index.html)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # uv resolves for one platform and one Python at a time; the versions hold for 3.11 to 3.13.
 LOCK_FLAGS := --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --quiet
