@@ -22,6 +22,8 @@ ProfileName = Literal["alpaca", "self-instruct", "magpie", "alpaca-2023", "self-
 RuleSetName = Literal["alpaca", "self-instruct", "alpaca-2023", "self-instruct-2022", "none"]
 ENGLISH_ONLY = frozenset({"alpaca-2023", "self-instruct-2022"})
 PromptFormat = Literal["completion", "chat"]
+# The largest whole number that a run's database holds.
+LARGEST = 2**63 - 1
 # Jobs a prompt may lag behind the pool, in multiples of the requests in flight: with less, one slow request
 # drains the engine while all others wait for its decision.
 WINDOW_FACTOR = 8
@@ -69,7 +71,7 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
 class DecidingSettings(BaseModel):
     """What shapes the tasks of a run; fixed when it is created."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     profile: ProfileName = Field("alpaca", description="how tasks are asked for")
     lang: Language = Field("en", description="language of prompts, seeds and rules: en or zh")
@@ -111,9 +113,14 @@ class DecidingSettings(BaseModel):
     temperature: float = Field(0.7, ge=0, le=2, description="of sampling; 0 is greedy")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus share of sampling")
     max_tokens: int = Field(
-        768, ge=1, description="the most tokens a completion may have; clamped to the context less the prompt"
+        768,
+        ge=1,
+        le=LARGEST,
+        description="the most tokens a completion may have; clamped to the context less the prompt",
     )
-    max_model_len: int = Field(2048, ge=256, description="context in tokens, prompt and completion together")
+    max_model_len: int = Field(
+        2048, ge=256, le=LARGEST, description="context in tokens, prompt and completion together"
+    )
     tasks_per_prompt: int = Field(5, ge=1, le=20, description="new tasks asked for in one prompt")
     instances_per_task: int = Field(1, ge=1, le=5, description="the most worked cases that are asked for in one task")
     topics: tuple[str, ...] = Field((), description="what tasks may be about; one is drawn for each prompt")
@@ -124,13 +131,16 @@ class DecidingSettings(BaseModel):
         description="share of the prompts that ask for classification tasks; left to the model if none",
     )
     favor_rare: bool = Field(default=False, description="show tasks that are unlike the rest of the pool more often")
-    seed: int = Field(0, ge=0, description="of all random choices of the run")
+    seed: int = Field(0, ge=0, le=LARGEST, description="of all random choices of the run")
     quantization: str | None = Field(
         None,
         description="method of vLLM's that is applied to the weights (fp8, ...); none but the folder's if left out",
     )
     window: int | None = Field(
-        None, ge=1, description="jobs a prompt may lag behind the pool; 8 times the requests in flight if left out"
+        None,
+        ge=1,
+        le=LARGEST,
+        description="jobs a prompt may lag behind the pool; 8 times the requests in flight if left out",
     )
 
     def limits(self) -> Limits:
@@ -141,12 +151,14 @@ class DecidingSettings(BaseModel):
 class ExecutingSettings(BaseModel):
     """How far and how fast a run goes; may change when it is resumed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    num: int = Field(100, ge=1, description="accepted tasks to stop at")
-    patience: int = Field(200, ge=1, description="jobs in a row without an accepted task after which the run gives up")
-    token_budget: int | None = Field(None, ge=1, description="generated tokens after which the run stops")
-    request_budget: int | None = Field(None, ge=1, description="completions after which the run stops")
+    num: int = Field(100, ge=1, le=LARGEST, description="accepted tasks to stop at")
+    patience: int = Field(
+        200, ge=1, le=LARGEST, description="jobs in a row without an accepted task after which the run gives up"
+    )
+    token_budget: int | None = Field(None, ge=1, le=LARGEST, description="generated tokens after which the run stops")
+    request_budget: int | None = Field(None, ge=1, le=LARGEST, description="completions after which the run stops")
     minutes: float | None = Field(None, gt=0, description="minutes after which this start stops")
     engine: EngineSettings = EngineSettings()
 
@@ -177,6 +189,8 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
                 self.window = max(1, TURNS_WINDOW_FACTOR * self.engine.in_flight // self.tasks_per_prompt)
             else:
                 self.window = WINDOW_FACTOR * self.engine.in_flight
+            # A run that is there already has its own, however many are in flight now; see `open_run`.
+            self.model_fields_set.discard("window")
         return self
 
     def deciding(self) -> dict[str, Any]:
@@ -217,20 +231,42 @@ def load_settings(
         raise WrongUseError(_first_problem(error, config_file, flags)) from error
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Takes plain data, and no key twice."""
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - the signature is PyYAML's
+    ) -> dict[Any, Any]:
+        """The mapping of a node; raises `ConstructorError` where a key stands again."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"'{key.value}' stands twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping a YAML file holds (plain data only: tags that would build Python objects are refused).
+
+    A file of comments alone is an empty one.
 
     Raises:
         WrongUseError: the file is missing, broken, or not a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         message = f"--config {path}: {(error.strerror or str(error)).lower()}"
         raise WrongUseError(message) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = f"--config {path}: not plain YAML ({str(error).splitlines()[0]})"
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bytes, dates and numbers that are none; nesting
+        message = f"--config {path}: not plain YAML ({' '.join(str(error).split())})"
         raise WrongUseError(message) from error
+    if values is None:  # comments alone, as in what `config show` prints of a command whose settings are all open
+        return {}
     if not isinstance(values, dict):
         message = f"--config {path}: expected 'key: value' lines"
         raise WrongUseError(message)

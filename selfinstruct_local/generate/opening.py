@@ -50,7 +50,7 @@ def open_run(
 
     Args:
         store: the open run.
-        settings: of this start.
+        settings: of this start; where no window was given, it becomes that of the run.
         model: `model_path`, `model_fingerprint` and `adapter_fingerprint`.
         seed_paths: the files of seeds.
 
@@ -71,6 +71,8 @@ def open_run(
         _check_inherited(store, profile)
         store.create(facts, seeds)
         return seeds
+    if "window" not in settings.model_fields_set:
+        settings.window = facts["window"] = known.get("window")
     differences = [
         f"{name.replace('_', ' ')}: {_short(known.get(name))} in the run, {_short(facts.get(name))} now"
         for name in sorted((set(facts) | set(known)) - PLACES)

@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.opening import fork, import_tasks, open_run
 from selfinstruct_local.seeds import seed_file
@@ -118,6 +119,20 @@ def test_a_fork_starts_from_the_old_pool_under_new_settings(tmp_path: Path) -> N
         generate(other, settings(num=5), ScriptedEngine())
         with RunStore(other, read_only=True) as source, pytest.raises(WrongUseError, match="holds a run already"):
             fork(source, store)
+
+
+def test_a_run_keeps_its_window_when_more_are_in_flight(tmp_path: Path) -> None:
+    """How many are in flight may change at each start, and the window that follows from it may not."""
+
+    def start(**flags: object) -> int | None:
+        chosen = load_settings(GenerateSettings, None, {"profile": "alpaca", **flags})
+        with RunStore(tmp_path / "run") as store:
+            open_run(store, chosen, MODEL, [seed_file()])
+        return chosen.window
+
+    assert start(in_flight=16) == start(in_flight=64) == start(in_flight=4, window=128) == 128
+    with pytest.raises(WrongUseError, match="window: 128 in the run, 512 now"):
+        start(in_flight=64, window=512)
 
 
 def test_runs_are_listed(tmp_path: Path, cli: RunCli) -> None:
