@@ -30,6 +30,20 @@ QUESTION = "List two colors of the rainbow."
 NEAR_COPY = 0.7
 
 
+def steps(folder: Path, num: int) -> list[tuple[object, ...]]:
+    """The commands of the demo in `folder`, each with its arguments; the last two ask before and after the tuning."""
+    tasks, adapter = folder / "alpaca.json", folder / "adapter"
+    ask = ("--once", QUESTION, "--template", "alpaca", "--max-tokens", 64)
+    return [
+        ("models", "prepare"),
+        ("generate", "--run", folder, "--num", num, *GENERATE_FLAGS),
+        ("filter", tasks, "--out", folder / "filtered.jsonl", "--rejects", folder / "rejects.jsonl"),
+        ("train", "--data", tasks, "--out", adapter, *TRAIN_FLAGS),
+        ("chat", *ask),
+        ("chat", "--adapter", adapter, *ask),
+    ]
+
+
 def run_demo(folder: Path, num: int) -> None:
     """Runs all steps and prints where everything is.
 
@@ -41,15 +55,9 @@ def run_demo(folder: Path, num: int) -> None:
         JobFailedError: a step failed, or the result does not hold what was claimed.
     """
     started = time.monotonic()
-    tasks, adapter, seeds = folder / "alpaca.json", folder / "adapter", seed_file()
-    _step("models", "prepare")
-    _step("generate", "--run", folder, "--num", num, *GENERATE_FLAGS)
-    _step("filter", tasks, "--out", folder / "filtered.jsonl", "--rejects", folder / "rejects.jsonl")
-    _step("train", "--data", tasks, "--out", adapter, *TRAIN_FLAGS)
-    ask = ("--once", QUESTION, "--template", "alpaca", "--max-tokens", 64)
-    before = _step("chat", *ask)
-    after = _step("chat", "--adapter", adapter, *ask)
-    accepted, highest = _check_tasks(tasks, seeds, num)
+    tasks, adapter = folder / "alpaca.json", folder / "adapter"
+    *_, before, after = [_step(*each) for each in steps(folder, num)]
+    accepted, highest = _check_tasks(tasks, seed_file(), num)
     first, last = _check_loss(adapter / "loss.csv")
     summary = [
         ("tasks accepted", f"{accepted}, none equal to a seed, highest ROUGE-L F between two {highest:.2f}"),

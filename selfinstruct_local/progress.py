@@ -1,35 +1,62 @@
 """What a person sees while a run goes on: a live table on a terminal, a line now and then elsewhere.
 
-All of it goes to stderr; stdout carries results alone. Text that comes from data is never read as markup.
+All of it goes to stderr; stdout carries results alone. Text that comes from data is never read as markup, and control
+characters in it are shown.
 """
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from selfinstruct_local.engine.base import Completion
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.store import DecidedJob, Totals
+from selfinstruct_local.terminal import shown
 
 ENGINE_LOG = logging.getLogger("selfinstruct_local.engine")
 
+# Set for quiet, by a person or by --quiet. A variable, so that the processes a command starts are quiet too.
+QUIET_VARIABLE = "SELFINSTRUCT_QUIET"
 LINE_EVERY_SECONDS = 15.0
 REFRESHES_A_SECOND = 4
 
 
+class _DataConsole(Console):
+    """Prints no text as it is: names and data may hold what a terminal obeys."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Prints as `Console.print` does."""
+        super().print(*(shown(each) if isinstance(each, str) else each for each in objects), **how)
+
+    def status(self, status: RenderableType, **how: Any) -> Status:
+        """A spinner with a text, which is no markup."""
+        return super().status(Text(shown(status)) if isinstance(status, str) else status, **how)
+
+
+def be_quiet() -> None:
+    """Lets every console that is made from now on, here and in child processes, print nothing."""
+    os.environ[QUIET_VARIABLE] = "1"
+
+
 def stderr_console() -> Console:
-    """The console for progress and messages; plain off a terminal and under NO_COLOR."""
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    """The console for progress and messages; plain off a terminal and under NO_COLOR, and safe to print data on.
+
+    It prints nothing after `be_quiet`. Errors and warnings do not go through it.
+    """
+    quiet = bool(os.environ.get(QUIET_VARIABLE))
+    return _DataConsole(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=quiet)
 
 
 @contextmanager

@@ -49,6 +49,13 @@ def test_bad_yaml_is_named(tmp_path: Path, text: str, wanted: str) -> None:
     assert wanted in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", "# num: 5\n"])
+def test_a_file_of_comments_alone_leaves_the_defaults(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    assert load_settings(GenerateSettings, config, {}) == GenerateSettings.model_validate({})
+
+
 @pytest.mark.parametrize(
     ("flags", "wanted"),
     [

@@ -15,13 +15,17 @@ from selfinstruct_local import __version__
 from selfinstruct_local.cli import (
     bench,
     chat,
+    config,
     demo,
+    doctor,
+    eval_,
     export,
     filter_,
     generate,
     merge,
     models,
     profiles,
+    report,
     rewrite,
     runs,
     seeds,
@@ -30,6 +34,7 @@ from selfinstruct_local.cli import (
 )
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.offline import go_offline
+from selfinstruct_local.terminal import one_line
 
 app = typer.Typer(
     name="selfinstruct",
@@ -43,15 +48,19 @@ app.command("profiles")(profiles.profiles)
 app.command("serve")(serve.serve)
 app.command("filter")(filter_.filter_)
 app.command("export")(export.export)
+app.command("report")(report.report)
 app.command("translate")(rewrite.translate)
 app.command("polish")(rewrite.polish)
 app.command("train")(train.train)
 app.command("merge")(merge.merge)
 app.command("chat")(chat.chat)
+app.command("eval")(eval_.eval_)
 app.add_typer(runs.app, name="runs")
 app.add_typer(seeds.app, name="seeds")
 app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 
 
@@ -93,11 +102,11 @@ def main() -> None:
 
 def _show_warning(message: Warning | str, *_where: object) -> None:
     """One line for the user, without the place in the code that Python names."""
-    typer.echo(f"selfinstruct: warning: {message}", err=True)
+    typer.echo(f"selfinstruct: warning: {one_line(str(message))}", err=True)
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"selfinstruct: {message}", err=True)
+    typer.echo(f"selfinstruct: {one_line(message)}", err=True)
     return code
 
 

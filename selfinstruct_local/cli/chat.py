@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from selfinstruct_local.cli.options import find_or_prepare
+from selfinstruct_local.cli.choices import TEMPLATES, completing
+from selfinstruct_local.cli.options import ModelOption, QuietOption, find_or_prepare
 
 if TYPE_CHECKING:
     from selfinstruct_local.train.template import TemplateName
@@ -17,22 +18,23 @@ def chat(
         str | None, typer.Option(help="Answer this one instruction and end. Left out: a line at a time from stdin.")
     ] = None,
     input_: Annotated[str, typer.Option("--input", help="The input the instruction is about.")] = "",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Local Hugging Face folder, or the name of a prepared model. Left out: the embedded small one."
-        ),
-    ] = None,
+    model: ModelOption = None,
     adapter: Annotated[Path | None, typer.Option(help="Folder that 'selfinstruct train' wrote.")] = None,
     template: Annotated[
-        str | None, typer.Option(help="alpaca or chat. [default: as the adapter was trained, else chat]")
+        str | None,
+        typer.Option(
+            help="alpaca or chat. [default: as the adapter was trained, else chat]",
+            autocompletion=completing(TEMPLATES),
+        ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
+    quiet: QuietOption = False,
 ) -> None:
     """Ask a model, tuned or not, and print its greedy answer."""
     from selfinstruct_local.chat import Chat, check_adapter
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.progress import stderr_console, waiting
+    from selfinstruct_local.terminal import echo_data
 
     chosen: TemplateName | None = None
     if template in {"alpaca", "chat"}:
@@ -46,8 +48,8 @@ def chat(
     with waiting(stderr_console(), f"loading {folder.path.name}"):
         loaded = Chat(folder, adapter, chosen)
     if once is not None:
-        typer.echo(loaded.answer(once, input_, max_tokens))
+        echo_data(loaded.answer(once, input_, max_tokens))
         return
     for line in typer.get_text_stream("stdin"):
         if line.strip():
-            typer.echo(loaded.answer(line.strip(), input_, max_tokens))
+            echo_data(loaded.answer(line.strip(), input_, max_tokens))

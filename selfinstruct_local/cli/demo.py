@@ -1,16 +1,26 @@
 """`selfinstruct demo`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from selfinstruct_local.cli.options import DryRunOption, QuietOption
+
 
 def demo(
     run: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
     num: Annotated[int, typer.Option(min=1, help="Tasks to generate.")] = 12,
+    *,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Do the main job on the embedded model: generate, filter, train, and ask before and after."""
-    from selfinstruct_local.demo import run_demo
+    from selfinstruct_local.demo import run_demo, steps
 
-    run_demo(run, num)
+    if not dry_run:
+        run_demo(run, num)
+        return
+    for step in steps(run, num):
+        typer.echo(f"selfinstruct {shlex.join(map(str, step))}")

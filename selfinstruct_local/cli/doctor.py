@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfinstruct_local.cli.options import ModelOption
+from selfinstruct_local.cli.choices import PRESETS, completing
+from selfinstruct_local.cli.options import ModelOption, QuietOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +26,11 @@ def doctor(
     model: ModelOption = None,
     out: Annotated[Path, typer.Option(help="Folder where runs and trainings will lie.")] = Path(),
     preset: Annotated[
-        str | None, typer.Option(help="Training that is meant, as of 'train --preset'. Left out: LoRA, warned of only.")
+        str | None,
+        typer.Option(
+            help="Training that is meant, as of 'train --preset'. Left out: LoRA, warned of only.",
+            autocompletion=completing(PRESETS),
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port for 'selfinstruct serve'. [default: 8000]")
@@ -34,6 +39,7 @@ def doctor(
         list[str] | None, typer.Option(help="Base URL of a server that must answer. May be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Tell whether this machine is fit before a week of work begins; exits 1 if something would fail."""
     from selfinstruct_local.doctor import Wish, examine

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from selfinstruct_local.cli.choices import TEMPLATES, completing, languages
+from selfinstruct_local.cli.options import ConfigOption, DryRunOption, DtypeOption, QuietOption, refuse_json_of_nothing
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,8 +21,6 @@ if TYPE_CHECKING:
     from selfinstruct_local.evaluate.evaluation import Evaluation
     from selfinstruct_local.train.data import Example
     from selfinstruct_local.train.template import TemplateName
-
-CONTEXT = 2048  # of LLaMA-7B; a contender with less sets the limit for all
 
 
 def eval_(
@@ -45,25 +46,35 @@ def eval_(
     ] = None,
     template: Annotated[
         str | None,
-        typer.Option(help="alpaca or chat, for all. [default: as each was tuned, else chat if it has one]"),
+        typer.Option(
+            help="alpaca or chat, for all. [default: as each was tuned, else chat if it has one]",
+            autocompletion=completing(TEMPLATES),
+        ),
     ] = None,
-    num: Annotated[int, typer.Option(help="Most tasks, drawn by --seed.")] = 200,
-    lang: Annotated[str, typer.Option(help="Of the tasks: en or zh; decides ROUGE-L's tokens.")] = "en",
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 256,
+    config: ConfigOption = None,
+    num: Annotated[int | None, typer.Option(help="Most tasks, drawn by --seed. [default: 200]")] = None,
+    lang: Annotated[
+        str | None,
+        typer.Option(help="Of the tasks: en or zh; decides ROUGE-L's tokens. [default: en]", autocompletion=languages),
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer. [default: 256]")] = None,
     max_model_len: Annotated[
         int | None, typer.Option(help="Context in tokens. [default: 2048, or the shortest of the models']")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw of tasks.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the draw of tasks. [default: 0]")] = None,
     in_flight: Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16. [default: auto]")] = None,
+    dtype: DtypeOption = None,
     memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
     gpu_memory_share: Annotated[float | None, typer.Option(help="Share of GPU memory. [default: 0.9]")] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
+    dry_run: DryRunOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what eval.json holds.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Compare models on held-out tasks: ROUGE-L, exact match, endings, loss, and a judge's preference."""
     import orjson
 
+    from selfinstruct_local.cli.settings import check_config
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.evaluate.cases import read_held_out
     from selfinstruct_local.evaluate.contenders import find_contenders
@@ -72,25 +83,30 @@ def eval_(
     from selfinstruct_local.files import check_writable_folder
     from selfinstruct_local.progress import stderr_console, waiting
 
+    refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     if template not in {None, "alpaca", "chat"}:
         message = f"--template {template}: alpaca or chat"
         raise WrongUseError(message)
     if judge is not None and len(model) == 1:
         message = "--judge: compares answers with those of the first --model; name a second one"
         raise WrongUseError(message)
-    settings = _settings(context, None)
+    check_config("eval", config)
+    settings = _settings(context, config, None)
     held_out = read_held_out(data, settings.num, settings.seed)
     contenders = find_contenders(model, cast("TemplateName | None", template), base)
     referee = find_contenders([judge], base=base, flag="--judge")[0] if judge else None
-    settings = _settings(context, min(each.folder.context for each in contenders))
+    settings = _settings(context, config, min(each.folder.context for each in contenders))
     for each in contenders:
         each.folder.check_context(settings.max_model_len)
-    if out is not None:
+    if out is not None and not dry_run:
         check_writable_folder(out, "--out")
     console = stderr_console()
     with waiting(console, f"reading {len(held_out.cases)} tasks"):
         references = fit_to_context(held_out, contenders, settings)
     _describe(held_out, contenders, console)
+    if dry_run:
+        _show_plan(held_out, contenders, referee, settings, out)
+        return
     evaluation = _run(held_out, references, contenders, referee, settings, out)
     if out is not None:
         evaluation.write(out, settings)
@@ -100,13 +116,37 @@ def eval_(
         typer.echo("\n".join(table(evaluation.figures)))
 
 
-def _settings(context: typer.Context, shortest: int | None) -> "GenerateSettings":
-    """The settings that the flags give; the context that none gives is at most `shortest` tokens."""
+def _settings(context: typer.Context, config: Path | None, shortest: int | None) -> "GenerateSettings":
+    """The settings that file and flags give; the context that none gives is at most `shortest` tokens."""
+    from selfinstruct_local.cli.settings import EVAL_BASE, LLAMA_CONTEXT
     from selfinstruct_local.config import GenerateSettings, load_settings
 
-    base = {"max_model_len": min(CONTEXT, shortest or CONTEXT), "temperature": 0.0}
+    base = {**EVAL_BASE, "max_model_len": min(LLAMA_CONTEXT, shortest or LLAMA_CONTEXT)}
     # What that setting judges is tasks; this flag names a model.
-    return load_settings(GenerateSettings, None, {**context.params, "judge": None}, base=base)
+    return load_settings(GenerateSettings, config, {**context.params, "judge": None}, base=base)
+
+
+def _show_plan(
+    held_out: "HeldOut",
+    contenders: "Sequence[Contender]",
+    judge: "Contender | None",
+    settings: "GenerateSettings",
+    out: Path | None,
+) -> None:
+    """Prints what would be asked, and the first request to each contender."""
+    from selfinstruct_local.cli.dry_run import check_could_be_made, print_facts, show_request
+    from selfinstruct_local.engine.base import RequestKey
+
+    if out is not None:
+        check_could_be_made(out, "--out")
+    told = [("out", str(out))] if out else []
+    told += [("judge", f"{judge.name}, asked by template {judge.template}")] if judge else []
+    print_facts([("tasks", len(held_out.cases)), ("context", f"{settings.max_model_len} tokens"), *told])
+    for contender in contenders:
+        typer.echo("")
+        print_facts([("contender", f"{contender.name}, asked by template {contender.template}")])
+        request = contender.request(RequestKey(0, "answer", 0), held_out.cases[0], settings.max_tokens)
+        show_request(request, contender.folder)
 
 
 def _describe(held_out: "HeldOut", contenders: "Sequence[Contender]", console: "Console") -> None:

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from selfinstruct_local.cli.choices import FORMATS, completing
+from selfinstruct_local.cli.options import JsonOption, QuietOption, print_json
+
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
@@ -12,8 +15,14 @@ def export(
     out: Annotated[Path, typer.Option(help="File; .json makes an array, .parquet Parquet, else JSONL.")],
     format_: Annotated[
         str,
-        typer.Option("--format", help="alpaca, regen, self-instruct, sharegpt, messages or prompt-completion."),
+        typer.Option(
+            "--format",
+            help="alpaca, regen, self-instruct, sharegpt, messages or prompt-completion.",
+            autocompletion=completing(FORMATS),
+        ),
     ] = "alpaca",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write the accepted tasks of a run in the format of a trainer or of the published programs."""
     from selfinstruct_local.export.write import check_format, export_run
@@ -24,7 +33,10 @@ def export(
     console = stderr_console()
     with RunStore(run, read_only=True) as store, counting(console, "exporting") as advance:
         exported = export_run(store, format_, out, advance)
-    console.print(f"{exported.records} records of {exported.tasks} tasks, format {format_}")
+    console.print(f"{exported.records} records of {exported.tasks} tasks, format {format_}; card: {exported.card}")
     if exported.bare:
         console.print(f"{exported.bare} tasks left out: bare instructions, without an output")
-    typer.echo(out)
+    if as_json:
+        print_json({**exported._asdict(), "file": str(out), "card": str(exported.card), "format": format_})
+    else:
+        typer.echo(out)

@@ -2,15 +2,17 @@
 
 import gc
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
+from selfinstruct_local.cli.choices import PREFILTERS, RULE_SETS, TOKENIZER_NAMES, completing, languages
+from selfinstruct_local.cli.options import ConfigOption, QuietOption
+from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.language import LANGUAGES, TOKENIZERS
 
 if TYPE_CHECKING:
@@ -41,20 +43,30 @@ def filter_(
     against: Annotated[
         list[Path] | None, typer.Option(help="Tasks that new ones must differ from too; may be repeated.")
     ] = None,
+    config: ConfigOption = None,
     threshold: Annotated[
         float | None, typer.Option(help="ROUGE-L F above which it is a near copy. [default: 0.7, or the run's]")
     ] = None,
-    prefilter: Annotated[str, typer.Option(help="exact, minhash, none or auto.")] = "exact",
-    lang: Annotated[str | None, typer.Option(help="Of the rules: en or zh. [default: en, or the run's]")] = None,
+    prefilter: Annotated[
+        str, typer.Option(help="exact, minhash, none or auto.", autocompletion=completing(PREFILTERS))
+    ] = "exact",
+    lang: Annotated[
+        str | None,
+        typer.Option(help="Of the rules: en or zh. [default: en, or the run's]", autocompletion=languages),
+    ] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(help="rouge (a-z, 0-9) or unicode (all scripts). [default: by --lang]"),
+        typer.Option(
+            help="rouge (a-z, 0-9) or unicode (all scripts). [default: by --lang]",
+            autocompletion=completing(TOKENIZER_NAMES),
+        ),
     ] = None,
     rules: Annotated[
         str | None,
         typer.Option(
             help="alpaca, self-instruct, alpaca-2023, self-instruct-2022 (as published) or none. "
-            "[default: alpaca, or the run's]"
+            "[default: alpaca, or the run's]",
+            autocompletion=completing(RULE_SETS),
         ),
     ] = None,
     decontaminate: Annotated[
@@ -69,9 +81,12 @@ def filter_(
         bool, typer.Option("--skip-bad-lines", help="Count lines that cannot be read; exit 3 at the end.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Filter a file of tasks, or a run, by rules and ROUGE-L novelty, exactly, in its order."""
     choices = _Choices(rules, threshold, prefilter, lang, tokenizer, against or [], decontaminate or [], ngram, verify)
+    if config is not None:
+        _add_settings(choices, config, of_run=run is not None)
     _check_sources(source, run, into, out)
     _check_targets(source, out, rejects)
     _check_choices(choices, run=run)
@@ -101,7 +116,7 @@ class _Choices:
     decontaminate: list[Path]
     ngram: int
     verify: int
-    limits: Limits = DEFAULT_LIMITS
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
     def default_to(self, rules: str, threshold: float, lang: str) -> None:
         from selfinstruct_local.errors import WrongUseError
@@ -128,8 +143,30 @@ class _Choices:
             tokenizer=self.tokenizer,  # type: ignore[arg-type]
         )
         evaluation = EvaluationSet(self.decontaminate, self.ngram, index.tokenizer) if self.decontaminate else None
-        rules = rule_set(self.rules or DEFAULT_RULES, self.lang or DEFAULT_LANG, self.limits)
+        rules = rule_set(self.rules or DEFAULT_RULES, self.lang or DEFAULT_LANG, Limits.of(self.limits))
         return Decider(rules, index, evaluation), DecisionLog() if self.verify else None
+
+
+def _add_settings(choices: _Choices, config: Path, *, of_run: bool) -> None:
+    """Takes from a file what no flag gave.
+
+    Raises:
+        WrongUseError: a key or value will not do; or the file asks of a file of tasks what runs alone have measured.
+    """
+    from selfinstruct_local.cli.settings import MEASURED, check_config
+    from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.errors import WrongUseError
+
+    check_config("filter", config)
+    settings = load_settings(GenerateSettings, config, {})
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    if not of_run and (unknown := sorted(MEASURED & given.keys())):
+        message = f"--config {config}: {unknown[0]}: files of tasks do not tell; it is for --run"
+        raise WrongUseError(message)
+    choices.rules = choices.rules or given.get("rules")
+    choices.threshold = choices.threshold if choices.threshold is not None else given.get("threshold")
+    choices.lang = choices.lang or given.get("lang")
+    choices.limits = {name: given[name] for name in Limits._fields if name in given}
 
 
 def _filter_file(
@@ -162,12 +199,12 @@ def _filter_run(
         facts = ledger.facts()
         defaults = {"rules": DEFAULT_RULES, "threshold": DEFAULT_THRESHOLD, "lang": DEFAULT_LANG, **facts}
         choices.default_to(defaults["rules"], defaults["threshold"], defaults["lang"])
-        choices.limits = Limits.of(facts)
+        choices.limits = {**facts, **choices.limits}
         decider, log = choices.make_decider()
         new = stack.enter_context(RunStore(into)) if into else None
         if new:
             changed = {"rules": choices.rules, "threshold": choices.threshold, "lang": choices.lang}
-            begin_run(new, ledger, **changed, **choices.limits._asdict())
+            begin_run(new, ledger, **changed, **Limits.of(choices.limits)._asdict())
         ledger_filter = LedgerFilter(decider, log)
         for path in choices.against:
             ledger_filter.add_known_file(path)

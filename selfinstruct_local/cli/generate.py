@@ -5,52 +5,82 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfinstruct_local.cli.options import ConfigOption
-from selfinstruct_local.cli.running import BUDGETS, choose_model, describe_rejected, report_run, run_on_display
+from selfinstruct_local.cli.choices import ANSWERS, PROFILES, RULE_SETS, SWITCH, completing, languages
+from selfinstruct_local.cli.options import (
+    ConfigOption,
+    DryRunOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    PromptFormatOption,
+    QuietOption,
+    refuse_json_of_nothing,
+)
+from selfinstruct_local.cli.running import (
+    BUDGETS,
+    choose_model,
+    describe_rejected,
+    open_store,
+    report_run,
+    run_on_display,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from selfinstruct_local.config import GenerateSettings
+    from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Outcome
     from selfinstruct_local.store import RunStore
+    from selfinstruct_local.tasks import Task
 
 
 def generate(
     context: typer.Context,
     *,
     run: Annotated[Path, typer.Option(help="Folder of the run; an existing run goes on.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Local Hugging Face folder, or the name of a prepared model. Left out: the embedded small one."
-        ),
-    ] = None,
+    model: ModelOption = None,
     config: ConfigOption = None,
     num: Annotated[int | None, typer.Option(help="Accepted tasks to stop at. [default: 100]")] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="How to ask; see 'selfinstruct profiles'. [default: magpie for chat models, else alpaca]"),
+        typer.Option(
+            help="How to ask; see 'selfinstruct profiles'. [default: magpie for chat models, else alpaca]",
+            autocompletion=completing(PROFILES),
+        ),
     ] = None,
-    lang: Annotated[str | None, typer.Option(help="Of prompts, seeds and rules: en or zh. [default: en]")] = None,
+    lang: Annotated[
+        str | None,
+        typer.Option(help="Of prompts, seeds and rules: en or zh. [default: en]", autocompletion=languages),
+    ] = None,
     seeds: Annotated[
         list[Path] | None, typer.Option(help="File of seed tasks; may be repeated. Left out: ours.")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="ROUGE-L F above which an instruction is a near copy. [default: the profile's]")
     ] = None,
-    rules: Annotated[str | None, typer.Option(help="Rule set. [default: the profile's]")] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(help="Rule set. [default: the profile's]", autocompletion=completing(RULE_SETS)),
+    ] = None,
     min_confidence: Annotated[
         float | None,
         typer.Option(help="Least mean log-probability a token, e.g. -1.5. [default: the profile's]"),
     ] = None,
-    prompt_format: Annotated[
-        str | None,
-        typer.Option(help="completion, or chat: the model's own template. [default: chat if it has one]"),
-    ] = None,
+    prompt_format: PromptFormatOption = None,
     structured: Annotated[
-        str, typer.Option(help="on, off or auto: hold the model to a JSON schema and to allowed answers.")
+        str,
+        typer.Option(
+            help="on, off or auto: hold the model to a JSON schema and to allowed answers.",
+            autocompletion=completing(SWITCH),
+        ),
     ] = "auto",
     answers: Annotated[
-        str | None, typer.Option(help="Of profile magpie: short (one paragraph) or full. [default: short]")
+        str | None,
+        typer.Option(
+            help="Of profile magpie: short (one paragraph) or full. [default: short]",
+            autocompletion=completing(ANSWERS),
+        ),
     ] = None,
     instances_per_task: Annotated[
         int | None, typer.Option(help="Most worked cases of a task, by profile self-instruct. [default: 1]")
@@ -88,7 +118,7 @@ def generate(
     request_budget: Annotated[int | None, typer.Option(help="Completions to stop at, over all starts.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes after which this start stops.")] = None,
     in_flight: Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16. [default: auto]")] = None,
+    dtype: DtypeOption = None,
     memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
     gpu_memory_share: Annotated[float | None, typer.Option(help="Share of GPU memory. [default: 0.9]")] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
@@ -118,23 +148,60 @@ def generate(
     fork: Annotated[
         Path | None, typer.Option(metavar="NEWRUN", help="Leave --run as it is; start NEWRUN from its pool.")
     ] = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write new tasks with a local model until --num are accepted. The same command resumes."""
     from selfinstruct_local.config import GenerateSettings, load_settings
     from selfinstruct_local.generate.launch import fit_to_model
     from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.seeds import seed_file
-    from selfinstruct_local.store import RunStore
 
+    refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     flags = {**context.params, "topics": topic, "structured": _on_or_off("--structured", structured)}
     settings = load_settings(GenerateSettings, config, flags)
-    chosen = choose_model(model, adapter, settings)
+    chosen = choose_model(model, adapter, settings, may_prepare=not dry_run)
     settings = fit_to_model(settings, chosen, config, flags)
-    with RunStore(fork or run) as store:
+    seed_files = seeds or [seed_file(settings.lang)]
+    with open_store(fork or run, dry_run=dry_run) as store:
         if fork:
             _fork(run, store)
-        seed_tasks = open_run(store, settings, chosen.facts(), seeds or [seed_file(settings.lang)])
-        run_on_display(store, settings, chosen, seed_tasks, lambda outcome: _report(store, settings, outcome))
+        seed_tasks = open_run(store, settings, chosen.facts(), seed_files)
+        if dry_run:
+            _show_plan(store, settings, chosen, seed_tasks)
+        else:
+            run_on_display(
+                store, settings, chosen, seed_tasks, lambda outcome: _report(store, settings, outcome, as_json=as_json)
+            )
+
+
+def _show_plan(store: "RunStore", settings: "GenerateSettings", model: "ChosenModel", seeds: "Sequence[Task]") -> None:
+    """Prints what a start would do, and the request it would begin with."""
+    from selfinstruct_local.cli.dry_run import (
+        describe_rules,
+        describe_settings,
+        next_request,
+        print_facts,
+        show_request,
+    )
+
+    totals = store.totals()
+    drawn = f"temperature {settings.temperature}, top_p {settings.top_p}, at most {settings.max_tokens} tokens"
+    print_facts(
+        [
+            ("run", f"{store.folder}, {'goes on' if totals.jobs else 'new'}"),
+            ("tasks", f"{totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs decided"),
+            *describe_settings(settings, model),
+            ("profile", f"{settings.profile}, {settings.tasks_per_prompt} tasks a prompt, {len(seeds)} seeds"),
+            ("sampling", f"{drawn}, seed {settings.seed}"),
+            *describe_rules(settings),
+        ]
+    )
+    if totals.accepted >= settings.num:
+        print_facts([("to do", "nothing: all wanted tasks are accepted")])
+    elif request := next_request(store, settings, seeds):
+        show_request(request, model.folder)
 
 
 def _on_or_off(flag: str, value: str) -> bool | None:
@@ -157,7 +224,7 @@ def _fork(run: Path, store: "RunStore") -> None:
     stderr_console().print(f"{store.folder}: starts from the {inherited} tasks of {run}")
 
 
-def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome") -> None:
+def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome", *, as_json: bool) -> None:
     from selfinstruct_local.errors import PartlyDoneError
 
     totals = store.totals()
@@ -166,6 +233,7 @@ def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome")
         store,
         outcome,
         f"run: {totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs; rejected: {rejected}",
+        {"wanted": settings.num} if as_json else None,
     )
     if outcome.reason in BUDGETS:
         message = (

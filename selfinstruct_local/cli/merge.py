@@ -1,11 +1,22 @@
 """`selfinstruct merge`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfinstruct_local.cli.options import ModelOption, find_or_prepare
+from selfinstruct_local.cli.options import (
+    DryRunOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    find_or_prepare,
+    print_json,
+    refuse_json_of_nothing,
+)
+
+if TYPE_CHECKING:
+    from selfinstruct_local.models import ModelFolder
 
 
 def merge(
@@ -13,6 +24,9 @@ def merge(
     adapter: Annotated[Path, typer.Option(help="Folder that 'selfinstruct train' wrote.")],
     out: Annotated[Path, typer.Option(help="New folder for the whole model.")],
     model: ModelOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Fold an adapter into its base: a folder of safetensors that vLLM serves like any model."""
     from selfinstruct_local.errors import WrongUseError
@@ -20,14 +34,35 @@ def merge(
     from selfinstruct_local.models.adapter import check_adapter
     from selfinstruct_local.progress import stderr_console, waiting
 
+    refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     check_adapter(adapter)
     if out.exists() and any(out.iterdir()):
         message = f"--out {out}: is not empty; name a new folder"
         raise WrongUseError(message)
-    folder = find_or_prepare(model)
+    folder = find_or_prepare(model, may_prepare=not dry_run)
+    if dry_run:
+        _show_plan(folder, adapter, out)
+        return
     check_writable_folder(out, "--out")
     with waiting(stderr_console(), f"merging {adapter} into {folder.path.name}"):
         from selfinstruct_local.train.merge import merge as merge_adapter
 
         merge_adapter(folder, adapter, out)
-    typer.echo(out)
+    if as_json:
+        print_json({"folder": str(out), "adapter": str(adapter), "base": str(folder.path)})
+    else:
+        typer.echo(out)
+
+
+def _show_plan(folder: "ModelFolder", adapter: Path, out: Path) -> None:
+    """Prints what would be merged, checked as `train.merge` checks it.
+
+    Raises:
+        WrongUseError: the adapter belongs to another base, or the folder could not be made.
+    """
+    from selfinstruct_local.cli.dry_run import check_could_be_made, print_facts
+    from selfinstruct_local.train.merge import check_base
+
+    check_base(folder, adapter)
+    check_could_be_made(out, "--out")
+    print_facts([("adapter", adapter), ("base", folder.path), ("out", f"{out}, new")])

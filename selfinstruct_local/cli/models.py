@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from selfinstruct_local.cli.options import find_or_prepare
+from selfinstruct_local.cli.options import QuietOption, find_or_prepare, print_json
 
 app = typer.Typer(help="Prepare local models, and list them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -17,6 +17,8 @@ def prepare(
         typer.Argument(help="A GGUF file, or a folder with pytorch_model*.bin. Left out: the embedded small model."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name to keep it under. Left out: from the file or folder.")] = None,
+    *,
+    quiet: QuietOption = False,
 ) -> None:
     """Turn a GGUF file or pickle weights into a safetensors folder that vLLM and transformers load."""
     from selfinstruct_local import models
@@ -41,14 +43,21 @@ def prepare(
 
 
 @app.command("list")
-def list_() -> None:
+def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False) -> None:
     """Print the prepared models: name, architecture, context and folder."""
     from selfinstruct_local.models import find_model
     from selfinstruct_local.models.folder import cache_folder, prepared_models
+    from selfinstruct_local.terminal import one_line
 
     names = prepared_models()
     if not names:
         typer.echo(f"none yet in {cache_folder()}; run 'selfinstruct models prepare'", err=True)
     for name in names:
         folder = find_model(name)
-        typer.echo(f"{name}\t{folder.architecture}\t{folder.context} tokens\t{folder.path}")
+        if as_json:
+            facts = {"architecture": folder.architecture, "context": folder.context, "path": str(folder.path)}
+            print_json({"name": name, **facts})
+            continue
+        # Tabs part the columns, so each is escaped by itself.
+        columns = (name, folder.architecture, f"{folder.context} tokens", str(folder.path))
+        typer.echo("\t".join(map(one_line, columns)))

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from selfinstruct_local.cli.options import QuietOption
+
 
 def report(
     sources: Annotated[
@@ -19,6 +21,7 @@ def report(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what the page counts as JSON.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Make one HTML page that shows what is in runs and files of tasks, side by side, and what was turned away."""
     from selfinstruct_local.progress import stderr_console

@@ -7,8 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfinstruct_local.cli.options import ConfigOption, ModelOption
-from selfinstruct_local.cli.running import BUDGETS, choose_model, describe_rejected, report_run, run_on_display
+from selfinstruct_local.cli.choices import RULE_SETS, completing, languages
+from selfinstruct_local.cli.options import (
+    ConfigOption,
+    DryRunOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    PromptFormatOption,
+    QuietOption,
+    refuse_json_of_nothing,
+)
+from selfinstruct_local.cli.running import (
+    BUDGETS,
+    choose_model,
+    describe_rejected,
+    open_store,
+    report_run,
+    run_on_display,
+)
 from selfinstruct_local.language import LANGUAGES
 
 if TYPE_CHECKING:
@@ -22,14 +39,12 @@ if TYPE_CHECKING:
 
 RunOption = Annotated[Path, typer.Option(help="Run whose accepted tasks are taken; it is read only.")]
 IntoOption = Annotated[Path, typer.Option(metavar="NEWRUN", help="Run to write into; one that was begun so goes on.")]
-PromptFormatOption = Annotated[
-    str | None, typer.Option(help="completion, or chat: the model's own template. [default: chat if it has one]")
+RulesOption = Annotated[
+    str | None, typer.Option(help="Rule set. [default: that of --run]", autocompletion=completing(RULE_SETS))
 ]
-RulesOption = Annotated[str | None, typer.Option(help="Rule set. [default: that of --run]")]
 MaxModelLenOption = Annotated[int | None, typer.Option(help="Context in tokens. [default: 2048]")]
 SeedOption = Annotated[int | None, typer.Option(help="Of the choice of tasks. [default: 0]")]
 InFlightOption = Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")]
-DtypeOption = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16. [default: auto]")]
 MemoryOption = Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")]
 AdapterOption = Annotated[Path | None, typer.Option(help="LoRA folder over the model.")]
 EndpointOption = Annotated[
@@ -41,7 +56,10 @@ def translate(
     context: typer.Context,
     *,
     run: RunOption,
-    to: Annotated[str, typer.Option(help="Language to translate to: zh, or en for tasks in Chinese.")],
+    to: Annotated[
+        str,
+        typer.Option(help="Language to translate to: zh, or en for tasks in Chinese.", autocompletion=languages),
+    ],
     into: IntoOption,
     fraction: Annotated[float, typer.Option(help="Share of the tasks in the other language to translate.")] = 0.3,
     model: ModelOption = None,
@@ -58,6 +76,9 @@ def translate(
     memory_gb: MemoryOption = None,
     adapter: AdapterOption = None,
     endpoint: EndpointOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Translate tasks of a run with a local model into a run that holds both. The same command resumes."""
     from selfinstruct_local.errors import WrongUseError
@@ -85,12 +106,16 @@ def polish(
     memory_gb: MemoryOption = None,
     adapter: AdapterOption = None,
     endpoint: EndpointOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Put the outputs of a run into better words with a local model, in a new run. The same command resumes."""
     _rewrite("polish", context.params)
 
 
 def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
+    from selfinstruct_local.cli.settings import check_config
     from selfinstruct_local.config import GenerateSettings, load_settings
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.generate.rewriting.sources import open_rewriting
@@ -101,21 +126,54 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     if run.resolve() == into.resolve():
         message = f"--into {into}: is the run that is read; name a new folder"
         raise WrongUseError(message)
+    dry_run: bool = options["dry_run"]
+    refuse_json_of_nothing(as_json=options["as_json"], dry_run=dry_run)
+    check_config(command, options["config"])
     settings = load_settings(GenerateSettings, options["config"], options)
     with ExitStack() as stack:
         source = stack.enter_context(RunStore(run, read_only=True))
-        model = choose_model(options["model"], options["adapter"], settings)
+        model = choose_model(options["model"], options["adapter"], settings, may_prepare=not dry_run)
         settings = _with_prompt_format(settings, model)
-        store = stack.enter_context(RunStore(into))
+        store = stack.enter_context(open_store(into, "--into", dry_run=dry_run))
         rewriting = open_rewriting(store, source, command, settings, model.facts(), to=to, fraction=options["fraction"])
+        if dry_run:
+            _show_plan(store, source, rewriting, model)
+            return
         run_on_display(
             store,
             rewriting.settings,
             model,
             [],
-            lambda outcome: _report(store, rewriting, outcome),
+            lambda outcome: _report(store, rewriting, outcome, as_json=options["as_json"]),
             rewriting.work,
         )
+
+
+def _show_plan(store: "RunStore", source: "RunStore", rewriting: "Rewriting", model: "ChosenModel") -> None:
+    """Prints what a start would do, and the request it would begin with."""
+    from selfinstruct_local.cli.dry_run import (
+        describe_rules,
+        describe_settings,
+        next_request,
+        print_facts,
+        show_request,
+    )
+
+    jobs, decided = rewriting.work.jobs, store.totals().jobs
+    print_facts(
+        [
+            ("from", f"{source.folder}, {source.totals().accepted} tasks"),
+            ("into", f"{store.folder}, {'goes on' if decided else 'new'}"),
+            ("tasks", f"{jobs} chosen, {decided} of them decided, {jobs - decided} to come"),
+            *describe_settings(rewriting.settings, model),
+            *describe_rules(rewriting.settings),
+        ]
+    )
+    request = next_request(store, rewriting.settings, [], rewriting.work)
+    if request is None:
+        print_facts([("to do", "nothing to ask: what is left needs no model")])
+    else:
+        show_request(request, model.folder)
 
 
 def _with_prompt_format(settings: "GenerateSettings", model: "ChosenModel") -> "GenerateSettings":
@@ -129,7 +187,7 @@ def _with_prompt_format(settings: "GenerateSettings", model: "ChosenModel") -> "
     return settings
 
 
-def _report(store: "RunStore", rewriting: "Rewriting", outcome: "Outcome") -> None:
+def _report(store: "RunStore", rewriting: "Rewriting", outcome: "Outcome", *, as_json: bool) -> None:
     from selfinstruct_local.errors import PartlyDoneError
 
     totals = store.totals()
@@ -139,7 +197,7 @@ def _report(store: "RunStore", rewriting: "Rewriting", outcome: "Outcome") -> No
         f"run: {totals.jobs - refused} of {jobs} chosen tasks {done}, {jobs - totals.jobs} to come; {totals.accepted} "
         f"tasks in all; rejected: {describe_rejected(totals)}"
     )
-    report_run(store, outcome, line)
+    report_run(store, outcome, line, {"chosen": jobs, "rewritten": totals.jobs - refused} if as_json else None)
     if outcome.reason in BUDGETS:
         message = (
             f"the budget of {outcome.reason} is spent at {totals.jobs} of {jobs} tasks; the same command with a larger "

@@ -1,14 +1,15 @@
 """What `generate`, `translate` and `polish` have in common: choosing the model, the run on display, the totals."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from selfinstruct_local.cli.options import find_or_prepare
+from selfinstruct_local.cli.options import find_or_prepare, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.generate.launch import ChosenModel
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
 BUDGETS = {"tokens": "--token-budget", "requests": "--request-budget", "minutes": "--minutes"}
 
 
-def choose_model(model: str | None, adapter: Path | None, settings: "GenerateSettings") -> "ChosenModel":
+def choose_model(
+    model: str | None, adapter: Path | None, settings: "GenerateSettings", *, may_prepare: bool = True
+) -> "ChosenModel":
     """What `--model` and `--adapter` name: on this machine, or as the servers of `--endpoint` offer it.
+
+    Args:
+        model: a folder, or the name of a prepared or served model; None for the embedded one or the only one served.
+        adapter: a LoRA folder over it.
+        settings: `engine.endpoint` names the servers.
+        may_prepare: see `find_or_prepare`.
 
     Raises:
         WrongUseError: there is no such model, it is not whole or not safe, or its context is too short.
@@ -38,9 +47,24 @@ def choose_model(model: str | None, adapter: Path | None, settings: "GenerateSet
         return choose_served_model(model, settings)
     if adapter:
         check_adapter(adapter)
-    folder = find_or_prepare(model)
+    folder = find_or_prepare(model, may_prepare=may_prepare)
     folder.check_context(settings.max_model_len)
     return ChosenModel(folder, adapter=adapter)
+
+
+def open_store(folder: Path, flag: str = "--run", *, dry_run: bool = False) -> "AbstractContextManager[RunStore]":
+    """The run in a folder, which is made; a dry run finds it as `found_run` says.
+
+    Raises:
+        WrongUseError: see `RunStore` and `found_run`.
+    """
+    from selfinstruct_local.store import RunStore
+
+    if dry_run:
+        from selfinstruct_local.cli.dry_run import found_run
+
+        return found_run(folder, flag)
+    return RunStore(folder)
 
 
 def run_on_display(
@@ -80,8 +104,15 @@ def describe_rejected(totals: "Totals") -> str:
     return ", ".join(f"{count} {rule}" for rule, count in totals.rejected.items()) or "none"
 
 
-def report_run(store: "RunStore", outcome: "Outcome", line: str) -> None:
-    """Prints what the start did and `line` about the run on stderr, and the exported file on stdout."""
+def report_run(store: "RunStore", outcome: "Outcome", line: str, facts: "Mapping[str, Any] | None" = None) -> None:
+    """Prints what the start did and `line` about the run on stderr, and the exported file on stdout.
+
+    Args:
+        store: the run.
+        outcome: of this start.
+        line: for a person.
+        facts: for a program, which gets them with the totals in place of the file's name; None prints the name.
+    """
     from selfinstruct_local.generate.run import EXPORT
     from selfinstruct_local.progress import describe_session, stderr_console
 
@@ -89,4 +120,10 @@ def report_run(store: "RunStore", outcome: "Outcome", line: str) -> None:
     if outcome.meter:
         console.print(describe_session(outcome.accepted, outcome.meter))
     console.print(line)
-    typer.echo(store.folder / EXPORT)
+    if facts is None:
+        typer.echo(store.folder / EXPORT)
+        return
+    totals = store.totals()._asdict()
+    seconds = round(outcome.meter.elapsed, 3) if outcome.meter else 0.0
+    session = {"reason": outcome.reason, "accepted_now": outcome.accepted, "seconds": seconds}
+    print_json({"file": str(store.folder / EXPORT), **session, **facts, **totals})

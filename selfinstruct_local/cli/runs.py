@@ -18,14 +18,19 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """List the runs in a folder."""
+    from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.runs import find_runs, summarize
+    from selfinstruct_local.terminal import one_line
 
+    if not folder.is_dir():
+        message = f"{folder}: no such folder; name one that holds runs"
+        raise WrongUseError(message)
     for run in find_runs(folder):
         summary = summarize(run)
         if as_json:
             _print_json(summary, indent=False)
         else:
-            typer.echo(_line(run.relative_to(folder), summary))
+            typer.echo(one_line(_line(run.relative_to(folder), summary)))
 
 
 @app.command("show")
@@ -36,16 +41,17 @@ def show(
 ) -> None:
     """Show what a run was made of, what it accepted and rejected, and how its sessions ended."""
     from selfinstruct_local.runs import summarize
+    from selfinstruct_local.terminal import one_line
 
     summary = summarize(run)
     if as_json:
         _print_json(summary, indent=True)
         return
     for title, rows in summary.tables():
-        typer.echo(title)
+        typer.echo(one_line(title))
         width = max((len(name) for name, _ in rows), default=0)
         for name, value in rows:
-            typer.echo(f"  {name:<{width}}  {value}")
+            typer.echo(one_line(f"  {name:<{width}}  {value}"))
 
 
 @app.command("import")

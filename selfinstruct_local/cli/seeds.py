@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfinstruct_local.cli.choices import languages
+
 if TYPE_CHECKING:
     from selfinstruct_local.seedfiles.check import SeedCheck
 
@@ -13,7 +15,10 @@ app = typer.Typer(
 )
 
 LangOption = Annotated[
-    str | None, typer.Option(help="Language of the seeds: en or zh. Left out: found from the instructions.")
+    str | None,
+    typer.Option(
+        help="Language of the seeds: en or zh. Left out: found from the instructions.", autocompletion=languages
+    ),
 ]
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfinstruct_local.cli.options import ModelOption, find_or_prepare
+from selfinstruct_local.cli.choices import BACKENDS, completing
+from selfinstruct_local.cli.options import ConfigOption, DtypeOption, ModelOption, find_or_prepare
 
 if TYPE_CHECKING:
     from selfinstruct_local.engine.serve import ServeSettings
@@ -19,11 +20,12 @@ def serve(
     ] = None,
     *,
     model: ModelOption = None,
+    config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 8000]")] = None,
     in_flight: Annotated[int | None, typer.Option(help="Requests a replica works on at a time. [default: 32]")] = None,
     max_model_len: Annotated[int | None, typer.Option(help="Context in tokens. [default: 2048, LLaMA-7B's]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16. [default: auto]")] = None,
+    dtype: DtypeOption = None,
     gpu_memory_share: Annotated[float | None, typer.Option(help="Share of GPU memory. [default: 0.9]")] = None,
     memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
@@ -34,7 +36,8 @@ def serve(
     replicas: Annotated[int | None, typer.Option(help="Copies of the model, over all machines. [default: 1]")] = None,
     replicas_here: Annotated[int | None, typer.Option(help="Of them on this machine. [default: all]")] = None,
     replica_backend: Annotated[
-        str | None, typer.Option(help="mp or ray: what starts those elsewhere. [default: mp]")
+        str | None,
+        typer.Option(help="mp or ray: what starts those elsewhere. [default: mp]", autocompletion=completing(BACKENDS)),
     ] = None,
     head_address: Annotated[str | None, typer.Option(help="mp: the machine that takes the requests.")] = None,
     head_port: Annotated[int | None, typer.Option(help="mp: its port where the others join. [default: vLLM's]")] = None,
@@ -69,7 +72,7 @@ def serve(
     if extra and not extra[0].startswith("-"):
         message = f"{extra[0]}: name a model with --model; options for vLLM follow --"
         raise WrongUseError(message)
-    settings = load_settings(server.ServeSettings, None, context.params)
+    settings = load_settings(server.ServeSettings, config, context.params)
     build = server.installed_build()
     if adapter is not None:
         check_adapter(adapter)

@@ -1,12 +1,22 @@
 """`selfinstruct train`."""
 
+import csv
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfinstruct_local.cli.options import ConfigOption, ModelOption, find_or_prepare
+from selfinstruct_local.cli.choices import BATCHINGS, METHODS, OVERLONG, PRESETS, TEMPLATES, completing
+from selfinstruct_local.cli.options import (
+    ConfigOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    find_or_prepare,
+    print_json,
+    refuse_json_of_nothing,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
     from selfinstruct_local.train.folder import TrainingFolder
     from selfinstruct_local.train.settings import TrainSettings
     from selfinstruct_local.train.sources import Sample
+    from selfinstruct_local.train.trainer import TrainingResult
 
 
 def train(
@@ -30,14 +41,19 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for the adapter or the model.")] = None,
     model: ModelOption = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings to begin with: alpaca-7b, lora-7b, qlora-7b or demo-cpu.")
+        str | None,
+        typer.Option(
+            help="Settings to begin with: alpaca-7b, lora-7b, qlora-7b or demo-cpu.", autocompletion=completing(PRESETS)
+        ),
     ] = None,
     config: ConfigOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the audit and the plan, and train nothing.")] = False,
     nproc: Annotated[
         int, typer.Option(min=1, help="Processes on this machine, one a GPU; torchrun does it over several machines.")
     ] = 1,
-    method: Annotated[str | None, typer.Option(help="lora, qlora or full. [default: lora]")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="lora, qlora or full. [default: lora]", autocompletion=completing(METHODS))
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data. [default: 3]")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps to stop at. [default: by epochs]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in a forward pass. [default: 4]")] = None,
@@ -47,16 +63,28 @@ def train(
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate. [default: 0.0003]")] = None,
     warmup_ratio: Annotated[float | None, typer.Option(help="Share of warm-up steps. [default: 0.03]")] = None,
-    template: Annotated[str | None, typer.Option(help="alpaca, or chat for the model's own. [default: alpaca]")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="alpaca, or chat for the model's own. [default: alpaca]", autocompletion=completing(TEMPLATES)
+        ),
+    ] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of an example. [default: 512]")] = None,
     overlong: Annotated[
-        str | None, typer.Option(help="Longer examples: drop, or truncate the response. [default: drop]")
+        str | None,
+        typer.Option(
+            help="Longer examples: drop, or truncate the response. [default: drop]",
+            autocompletion=completing(OVERLONG),
+        ),
     ] = None,
     train_on_prompt: Annotated[
         bool | None, typer.Option("--train-on-prompt", help="Put the loss on the prompt too.")
     ] = None,
     batching: Annotated[
-        str | None, typer.Option(help="padding-free, padded or packed. [default: padding-free]")
+        str | None,
+        typer.Option(
+            help="padding-free, padded or packed. [default: padding-free]", autocompletion=completing(BATCHINGS)
+        ),
     ] = None,
     validation: Annotated[float | None, typer.Option(help="Share held out for the loss. [default: 0]")] = None,
     pad_vocab_to: Annotated[
@@ -77,6 +105,8 @@ def train(
     ] = None,
     save_steps: Annotated[int | None, typer.Option(help="Steps between checkpoints. [default: an epoch]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random choices. [default: 0]")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Fine-tune a model on tasks: the data is audited first, and the same command resumes what was broken off."""
     from selfinstruct_local.errors import WrongUseError
@@ -86,6 +116,7 @@ def train(
     from selfinstruct_local.train.settings import load_train_settings
     from selfinstruct_local.train.sources import Source, read_sources
 
+    refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     settings = load_train_settings(preset, config, context.params)
     if out is None and not dry_run:
         message = "--out: name a folder for what is trained; --dry-run needs none"
@@ -93,7 +124,8 @@ def train(
     processes = world_size() if are_started() else nproc
     starts_others = processes > 1 and not are_started() and not dry_run
     console = stderr_console()
-    console.quiet = starts_others or not is_first()
+    # The plan is what a dry run was asked for.
+    console.quiet = not dry_run and (console.quiet or starts_others or not is_first())
     samples = read_sources([Source.parse(each) for each in data], settings.seed)
     # A plan for 7B can be made where its weights are not.
     folder = None if dry_run and model is None else find_or_prepare(model)
@@ -115,16 +147,13 @@ def train(
         opened = open_folder(out, audited, folder, settings, processes)
         if starts_others:  # what is wrong has been said once by now, and not by each of them
             raise typer.Exit(start(sys.argv[1:], processes))
-        _train(audited, folder, opened, settings, console)
-        if is_first():
-            typer.echo(out)
+        _train(audited, folder, opened, settings, console, as_json=as_json)
 
 
 def _audit(
     samples: "list[Sample]", folder: "ModelFolder", settings: "TrainSettings", console: "Console", *, verbose: bool
 ) -> "TrainingData":
     """The examples, when the audit has nothing against them; raises as `Audit.check` does."""
-    from selfinstruct_local.seedfiles.text import printable
     from selfinstruct_local.train.audit import make_audit
     from selfinstruct_local.train.data import build_examples
     from selfinstruct_local.train.trainer import load_tokenizer
@@ -133,7 +162,7 @@ def _audit(
     data = build_examples(samples, tokenizer, settings)
     audit = make_audit(data, tokenizer)
     for line in [*audit.describe(), *(audit.describe_samples() if verbose else ())]:
-        console.print(printable(line), markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False)
     audit.check(settings)
     return data
 
@@ -176,8 +205,10 @@ def _train(
     folder: "TrainingFolder",
     settings: "TrainSettings",
     console: "Console",
+    *,
+    as_json: bool,
 ) -> None:
-    """Trains on display and reports.
+    """Trains on display and reports; the folder, or the outcome as JSON, goes to stdout.
 
     Raises:
         Exit: a signal ended it, 130 or 143.
@@ -189,6 +220,7 @@ def _train(
 
     if folder.is_done:
         console.print("done already; name another folder to train anew")
+        _print_outcome(folder.path, None, as_json=as_json)
         return
     for checkpoint in folder.checkpoints:
         if checkpoint.fault:
@@ -205,6 +237,35 @@ def _train(
     console.print(f"mean loss by epoch: {losses}")
     if result.validation:
         console.print(f"held-out loss: {' -> '.join(f'{loss:.3f}' for _, loss in result.validation)}")
+    _print_outcome(folder.path, result, as_json=as_json)
     if not result.finished:
         console.print("ended by a signal, with a checkpoint; the same command goes on")
         raise typer.Exit(SIGNAL_EXIT + (interrupt.signum or 0))
+
+
+def _print_outcome(folder: Path, result: "TrainingResult | None", *, as_json: bool) -> None:
+    """Prints the folder, if it is done, or as JSON what came out; None was done before this start."""
+    from selfinstruct_local.train.curve import TABLE
+    from selfinstruct_local.train.processes import is_first
+
+    if not is_first():
+        return
+    if not as_json:
+        if result is None or result.finished:
+            typer.echo(folder)
+        return
+    record: dict[str, Any] = {"folder": str(folder), "finished": True}
+    if (folder / TABLE).is_file():  # a person may have taken it away since
+        with (folder / TABLE).open(encoding="utf-8", newline="") as stream:
+            losses = [[int(row["step"]), float(row["epoch"]), float(row["loss"])] for row in csv.DictReader(stream)]
+        record |= {"steps": len(losses), "losses": losses}
+    if result is not None:
+        record |= {
+            "finished": result.finished,
+            "epoch_losses": result.epoch_losses,
+            "validation": result.validation,
+            "examples": len(result.data.examples),
+            "supervised_tokens": result.data.supervised_tokens,
+            "seconds": round(result.seconds, 3),
+        }
+    print_json(record)

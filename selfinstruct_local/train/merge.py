@@ -12,6 +12,23 @@ from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import adapter_fingerprint, check_adapter
 
 
+def check_base(model: ModelFolder, adapter: Path) -> dict[str, Any]:
+    """Checks that an adapter was trained on this base, where that is told, and gives what is told of it.
+
+    Raises:
+        WrongUseError: no adapter lies there, or it belongs to another base.
+    """
+    check_adapter(adapter)
+    manifest = read_manifest(adapter)
+    trained_on = manifest.get("base_model_fingerprint", model.fingerprint)
+    if trained_on != model.fingerprint:
+        message = (
+            f"--adapter {adapter}: was trained on {manifest['base_model']}, whose files are not those of {model.path}"
+        )
+        raise WrongUseError(message)
+    return manifest
+
+
 def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
     """Adds the adapter's matrices to the weights of `model` and saves the sum in the base's own precision.
 
@@ -25,14 +42,7 @@ def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
     Raises:
         WrongUseError: no adapter lies there, it belongs to another base, or the training libraries are missing.
     """
-    check_adapter(adapter)
-    manifest = read_manifest(adapter)
-    trained_on = manifest.get("base_model_fingerprint", model.fingerprint)
-    if trained_on != model.fingerprint:
-        message = (
-            f"--adapter {adapter}: was trained on {manifest['base_model']}, whose files are not those of {model.path}"
-        )
-        raise WrongUseError(message)
+    manifest = check_base(model, adapter)
     try:
         import torch
         from peft import PeftModel

@@ -1,0 +1,41 @@
+"""Values of options that are one of a few, for shell completion, which must answer at once.
+
+They stand in the modules that check them too, which import numba or pydantic; `tests/test_cli_manners.py` holds the two
+together.
+"""
+
+from collections.abc import Callable, Sequence
+
+from selfinstruct_local.language import LANGUAGES
+
+PROFILES = ("alpaca", "self-instruct", "magpie", "alpaca-2023", "self-instruct-2022")
+RULE_SETS = ("alpaca", "self-instruct", "alpaca-2023", "self-instruct-2022", "none")
+PRESETS = ("alpaca-7b", "lora-7b", "qlora-7b", "demo-cpu")
+FORMATS = ("alpaca", "regen", "self-instruct", "sharegpt", "messages", "prompt-completion")
+PROMPT_FORMATS = ("completion", "chat")
+TEMPLATES = ("alpaca", "chat")
+ANSWERS = ("short", "full")
+SWITCH = ("on", "off", "auto")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+METHODS = ("lora", "qlora", "full")
+BATCHINGS = ("padding-free", "padded", "packed")
+OVERLONG = ("drop", "truncate")
+PREFILTERS = ("exact", "minhash", "none", "auto")
+TOKENIZER_NAMES = ("rouge", "unicode")
+BACKENDS = ("mp", "ray")
+# Commands that take --config.
+CONFIGURABLE = ("generate", "translate", "polish", "train", "eval", "filter", "serve")
+
+Complete = Callable[[str], list[str]]
+
+
+def completing(names: Sequence[str]) -> Complete:
+    """What typer asks for the values that go on from what was typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+languages = completing(LANGUAGES)
