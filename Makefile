@@ -35,8 +35,12 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## the main job on the embedded model, in runs/demo
 	$(BIN)/selfinstruct demo --run runs/demo
 
+# What starts the engine or trains takes all cores by itself, and threads that wait for each other would take ten times as
+# long; the rest runs on all cores at once.
+ALONE := engine or training
 test: lint ## lint, then the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ($(ALONE))" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "$(ALONE)"
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -12,7 +12,8 @@ def test_the_wheel_is_whole(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     source = tmp_path / "source"
     # A copy, so that building leaves nothing in the checkout.
-    names = ("pyproject.toml", "README.md", "LICENSE", "kernels", "prompts", "requirements", "seeds", "selfinstruct_local")
+    folders = ("kernels", "prompts", "requirements", "seeds", "selfinstruct_local")
+    names = ("pyproject.toml", "README.md", "LICENSE", *folders)
     source.mkdir()
     subprocess.run(["cp", "-r", *(ROOT / name for name in names), source], check=True)
     subprocess.run([*build, "--wheel-dir", tmp_path, source], check=True)
