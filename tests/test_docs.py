@@ -157,6 +157,10 @@ def test_the_search_works_in_pages_that_are_opened_as_files(site: Path) -> None:
         driver.quit()
 
 
+# They stand before a command; the last two are typer's.
+OF_THE_PROGRAM = {"--version", "--help", "--install-completion", "--show-completion"}
+
+
 def blocks(text: str) -> Iterator[str]:
     """What stands in blocks of code, fenced or indented, and in code within a line; lines that go on are one."""
     joined = re.sub(r"\\\n\s*", " ", text)
@@ -185,7 +189,7 @@ def fault_of(words: list[str]) -> str | None:
     if not words or words[0] == "COMMAND":
         return None
     if words[0].startswith("--"):
-        return None if set(named) <= {"--version", "--help"} else f"no such option: {words[0]}"
+        return None if set(named) <= OF_THE_PROGRAM else f"no such option: {words[0]}"
     path = next((" ".join([PROGRAM, *words[:size]]) for size in (2, 1) if is_command(words[:size])), None)
     if path is None:
         return f"no such command: {' '.join(words[:2])}"
