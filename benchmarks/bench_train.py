@@ -5,8 +5,9 @@
 Both train all weights of the embedded model on the same records, with the same examples in each step: the peer pads
 each batch to its longest example, as the published train.py does, and puts the head over every token; ours leaves
 padding out and puts the head over supervised tokens. The losses of each step are compared, then its times: the figure
-is supervised tokens a second over those of the peer, and beside it stands the median of the steps. Each arm runs in a process of its own, one after the other,
-with as many threads as there are cores; its first steps warm up and are not counted.
+is supervised tokens a second over those of the peer, and beside it stands the median of the steps. Each arm runs in a
+process of its own, one after the other, with as many threads as there are cores; its first steps warm up and are not
+counted.
 
 Packing is another order of examples; of it only the supervised tokens a second can be told.
 """
@@ -93,8 +94,8 @@ def compare(options: argparse.Namespace) -> str:
     return (
         f"{machine()}. {THREADS} threads, float32, all weights of the embedded model, {options.steps} steps over the "
         f"first {options.records:,} records, {WARM_UP} of which warm up. Supervised tokens a second; of a step is the "
-        "peer's time over ours, median with least and most, where steps have the same examples; losses apart is the largest "
-        f"difference of the loss of a step.\n\n{table(head, rows)}"
+        "peer's time over ours, median with least and most, where steps have the same examples; losses apart is the "
+        f"largest difference of the loss of a step.\n\n{table(head, rows)}"
     )
 
 
