@@ -65,6 +65,9 @@ bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=F
 	@# spaCy, which counts its verbs, is in the lock already.
 	$(BIN)/python benchmarks/bench_yield.py --write
 	$(BIN)/python benchmarks/bench_train.py $(if $(CORPUS),--data $(CORPUS)) --write
+	$(BIN)/python benchmarks/bench_report.py $(CORPUS) --write
+	@# On the tasks that the yield benchmark's own arm accepted.
+	$(BIN)/python benchmarks/bench_tuning.py --run runs/bench-yield/ours $(if $(CORPUS),--other $(CORPUS)) --write
 	$(BIN)/python benchmarks/simulate_gpu.py
 
 # GPU=1 takes the wheels of requirements/gpu.txt; OUT=DIR puts the folder elsewhere; DRY=1 says what it would hold.
