@@ -20,7 +20,7 @@ from selfinstruct_local.tasks import Task, Verdict
 if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
     from selfinstruct_local.report.figures import Figures
-    from selfinstruct_local.train.trainer import TrainingResult
+    from selfinstruct_local.train.result import TrainingResult
 
 PathLike = str | Path
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
     from selfinstruct_local.train.data import TrainingData
     from selfinstruct_local.train.folder import TrainingFolder
+    from selfinstruct_local.train.result import TrainingResult
     from selfinstruct_local.train.settings import TrainSettings
     from selfinstruct_local.train.sources import Sample
-    from selfinstruct_local.train.trainer import TrainingResult
 
 
 def train(

@@ -5,15 +5,13 @@ In place of the one that PEFT writes, whose fields are empty. Every figure comes
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.markdown import escaped, pairs_table
-
-if TYPE_CHECKING:
-    from selfinstruct_local.train.trainer import TrainingResult
+from selfinstruct_local.train.result import TrainingResult
 
 NAME = "README.md"
 _ASKING = {
@@ -23,7 +21,7 @@ _ASKING = {
 }
 
 
-def write_card(folder: Path, facts: Mapping[str, Any], result: "TrainingResult") -> None:
+def write_card(folder: Path, facts: Mapping[str, Any], result: TrainingResult) -> None:
     """Writes README.md.
 
     Args:
@@ -35,7 +33,7 @@ def write_card(folder: Path, facts: Mapping[str, Any], result: "TrainingResult")
         stream.write(make_card(folder.name, facts, result).encode())
 
 
-def make_card(name: str, facts: Mapping[str, Any], result: "TrainingResult") -> str:
+def make_card(name: str, facts: Mapping[str, Any], result: TrainingResult) -> str:
     """The text of a card for the folder of that name; takes what `write_card` takes."""
     base = Path(str(facts["base_model"])).name
     settings = facts["settings"]

@@ -7,9 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,39 +21,11 @@ from selfinstruct_local.train.data import TrainingData
 from selfinstruct_local.train.folder import TrainingFolder
 from selfinstruct_local.train.network import load_network
 from selfinstruct_local.train.processes import is_first, world_size
+from selfinstruct_local.train.result import TrainingResult
 from selfinstruct_local.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a training left.
-
-    Attributes:
-        folder: of the model or the adapter.
-        data: examples and what was dropped.
-        losses: (step, epoch, loss) of each optimizer step; the loss is the mean over its supervised tokens.
-        validation: (step, loss) on the held-out examples, after each epoch.
-        seconds: of this start's steps alone.
-        finished: whether all steps are done; a signal may have ended them.
-    """
-
-    folder: Path
-    data: TrainingData
-    losses: list[tuple[int, float, float]]
-    validation: list[tuple[int, float]]
-    seconds: float
-    finished: bool
-
-    @property
-    def epoch_losses(self) -> list[float]:
-        """Mean loss of each epoch: the same examples each time, so a fall is learning and not luck."""
-        by_epoch: dict[int, list[float]] = {}
-        for _, epoch, loss in self.losses:
-            by_epoch.setdefault(ceil(epoch), []).append(loss)
-        return [sum(each) / len(each) for _, each in sorted(by_epoch.items())]
 
 
 def load_tokenizer(model: ModelFolder) -> "PreTrainedTokenizerBase":

@@ -26,9 +26,10 @@ from selfinstruct_local.train.checkpoints import find_checkpoints
 from selfinstruct_local.train.data import Example, TrainingData, build_examples
 from selfinstruct_local.train.folder import check_room, open_folder
 from selfinstruct_local.train.merge import merge
+from selfinstruct_local.train.result import TrainingResult
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Source, read_sources
-from selfinstruct_local.train.trainer import TrainingResult, train
+from selfinstruct_local.train.trainer import train
 
 pytestmark = pytest.mark.training
 FAST = {"learning_rate": 1e-3, "warmup_ratio": 0.1, "batch_size": 4, "save_steps": 2}
