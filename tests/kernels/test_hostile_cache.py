@@ -123,8 +123,9 @@ def test_nothing_is_loaded_from_the_working_folder(environment: dict[str, str], 
 
 
 def test_a_cache_that_cannot_be_written_costs_only_the_cache() -> None:
-    """Every temporary folder on a file system that is mounted read-only, for root too; the working folder is open."""
-    closed = "mount -t tmpfs -o ro tmpfs /tmp && mount -t tmpfs -o ro tmpfs /var/tmp && mount -t tmpfs tmpfs /mnt"
+    """Every temporary folder is mounted read-only, for root too, with what lies there; the working folder is open."""
+    read_only = "mount --bind {0} {0} && mount -o remount,bind,ro {0}"
+    closed = f"{read_only.format('/tmp')} && {read_only.format('/var/tmp')} && mount -t tmpfs tmpfs /mnt"
     alone = ["unshare", "-rm", "sh", "-c"]
     if shutil.which("unshare") is None or subprocess.run([*alone, closed], check=False).returncode != 0:
         pytest.skip("folders that nobody may write to need unshare -rm, which is missing")
