@@ -124,8 +124,10 @@ def test_nothing_is_loaded_from_the_working_folder(environment: dict[str, str], 
 
 def test_a_cache_that_cannot_be_written_costs_only_the_cache() -> None:
     """Every temporary folder is mounted read-only, for root too, with what lies there; the working folder is open."""
-    read_only = "mount --bind {0} {0} && mount -o remount,bind,ro {0}"
-    closed = f"{read_only.format('/tmp')} && {read_only.format('/var/tmp')} && mount -t tmpfs tmpfs /mnt"
+    closed = (
+        "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp && mount --bind /var/tmp /var/tmp && "
+        "mount -o remount,bind,ro /var/tmp && mount -t tmpfs tmpfs /mnt"
+    )
     alone = ["unshare", "-rm", "sh", "-c"]
     if shutil.which("unshare") is None or subprocess.run([*alone, closed], check=False).returncode != 0:
         pytest.skip("folders that nobody may write to need unshare -rm, which is missing")
