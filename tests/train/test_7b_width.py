@@ -4,7 +4,6 @@ Weights, gradients and states of the full step take 10.7 GB in float32, and load
 soak` alone does it, on a machine that has the room.
 """
 
-import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import orjson
 import pytest
 import torch
 
+from selfinstruct_local.doctor.hardware import read_memory
 from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.train.data import Example, TrainingData
 from selfinstruct_local.train.folder import open_folder
@@ -29,7 +29,7 @@ LAYERS = 2
 
 @pytest.fixture(scope="module")
 def wide_model(tiny_model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = read_memory()
     if free < NEEDED:
         pytest.skip(f"a model of 7B's width needs {NEEDED >> 30} GiB of free memory, and {free >> 30} are there")
     from transformers import LlamaConfig, LlamaForCausalLM
