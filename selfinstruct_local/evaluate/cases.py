@@ -1,6 +1,6 @@
 """Held-out tasks to compare models on: one question and its reference each, read from what `train` reads.
 
-Leans on the readers of `train/sources.py` and `taskfiles.py`; a case also keeps whether its task is classification.
+Leans on the readers of `train/sources.py`; a case also keeps whether its task is classification.
 """
 
 import hashlib
@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.store import DATABASE, RunStore
-from selfinstruct_local.taskfiles import BadRecordError, place, read_values
-from selfinstruct_local.train.sources import Sample, samples_of_record, samples_of_task
+from selfinstruct_local.tasks import Task
+from selfinstruct_local.train.sources import Sample, read_each, samples_of_record, samples_of_task
 
 SEVERAL_TURNS = "a conversation of several turns"
 _PAIR = ["user", "assistant"]
@@ -85,7 +84,7 @@ def read_held_out(paths: Sequence[Path], num: int, seed: int) -> HeldOut:
     held_out = HeldOut(paths)
     for path in paths:
         before = len(held_out.cases)
-        for case in _read(path):
+        for case in read_each(path, _cases_of_task, _cases_of_record):
             if [turn.role for turn in case.sample.turns] == _PAIR:
                 held_out.cases.append(case)
             else:
@@ -102,19 +101,8 @@ def read_held_out(paths: Sequence[Path], num: int, seed: int) -> HeldOut:
     return held_out
 
 
-def _read(path: Path) -> Iterator[Case]:
-    if path.is_dir() and (path / DATABASE).exists():
-        with RunStore(path, read_only=True) as store:
-            for task in store.accepted():
-                for sample in samples_of_task(task):
-                    yield Case(sample, task.is_classification)
-        return
-    for number, record in read_values(path):
-        try:
-            yield from _cases_of_record(record)
-        except ValueError as error:
-            message = f"{place(path, number)}: {error}"
-            raise BadRecordError(message) from error
+def _cases_of_task(task: Task) -> Iterator[Case]:
+    return (Case(sample, task.is_classification) for sample in samples_of_task(task))
 
 
 def _cases_of_record(record: Any) -> list[Case]:

@@ -5,11 +5,11 @@ that goes on, and all else is a task in Alpaca's format or the seeds'. Leans on 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.errors import WrongUseError
@@ -17,6 +17,7 @@ from selfinstruct_local.store import DATABASE, RunStore
 from selfinstruct_local.taskfiles import BadRecordError, place, read_values, task_from_record
 from selfinstruct_local.tasks import Task
 
+ReadT = TypeVar("ReadT")
 # What the common formats call those who speak; ShareGPT's names are LLaMA-Factory's (data/README.md).
 _ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 
@@ -86,14 +87,31 @@ def read_sources(sources: Sequence[Source], seed: int) -> list[Sample]:
 
 def read_samples(path: Path) -> Iterator[Sample]:
     """The samples of a file, or the accepted tasks of a run folder. Raises as `read_sources` does."""
+    return read_each(path, samples_of_task, samples_of_record)
+
+
+def read_each(
+    path: Path, of_task: Callable[[Task], Iterable[ReadT]], of_record: Callable[[Any], Iterable[ReadT]]
+) -> Iterator[ReadT]:
+    """What the accepted tasks of a run folder, or the records of a file, come to.
+
+    Args:
+        path: a run folder, or a file.
+        of_task: what an accepted task comes to.
+        of_record: what a parsed JSON value comes to; it raises ValueError for one that cannot be read.
+
+    Raises:
+        WrongUseError: the file is missing.
+        BadRecordError: a record cannot be read; the text names the place.
+    """
     if path.is_dir() and (path / DATABASE).exists():
         with RunStore(path, read_only=True) as store:
             for task in store.accepted():
-                yield from samples_of_task(task)
+                yield from of_task(task)
         return
     for number, record in read_values(path):
         try:
-            yield from samples_of_record(record)
+            yield from of_record(record)
         except ValueError as error:
             message = f"{place(path, number)}: {error}"
             raise BadRecordError(message) from error
