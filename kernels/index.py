@@ -113,6 +113,41 @@ class NoIndex:
         return result
 
 
+class GrowingPostings:
+    """The postings of `prefix`, with room that doubles when its kernels miss some.
+
+    Attributes:
+        arrays: what the kernels read and write.
+        counters: their scalars, int64[COUNTERS].
+    """
+
+    def __init__(self, tokens: int, entries: int) -> None:
+        self.arrays = prefix.Postings(
+            np.zeros((tokens, 4), np.int32),
+            np.zeros((16 * prefix.GROUPS, 4), np.int32),
+            np.zeros((entries, 2), np.uint64),
+        )
+        self.counters = np.zeros(prefix.COUNTERS, np.int64)
+
+    def cover(self, tokens: int) -> None:
+        """Make room for the lists of so many tokens."""
+        self.arrays = self.arrays._replace(lists=grown(self.arrays.lists, tokens))
+
+    def grow(self) -> None:
+        """Double the arena or the blocks of groups, whichever the kernel missed.
+
+        Raises:
+            MemoryError: past 2**31 postings, which is as far as int32 columns count.
+        """
+        if self.counters[prefix.SHORT] == prefix.SHORT_OF_BLOCKS:
+            self.arrays = self.arrays._replace(groups=grown(self.arrays.groups, self.arrays.groups.shape[0] + 1))
+            return
+        if 2 * self.arrays.entries.shape[0] > 1 << 31:
+            message = "the prefix index is full (2**31 postings): split the pool, or use prefilter='minhash'"
+            raise MemoryError(message)
+        self.arrays = self.arrays._replace(entries=grown(self.arrays.entries, self.arrays.entries.shape[0] + 1))
+
+
 class PrefixIndex:
     """The exact prefix index (see `prefix`)."""
 
@@ -121,38 +156,14 @@ class PrefixIndex:
         self._ordered = 0  # tokens that have their place in the order
         self._sorted_rows = 0  # texts counted when the order was last sorted
         self._reads = np.zeros((1 << 10, 4), np.int64)
-        self._clear(1 << 12)
-
-    def _clear(self, arena: int) -> None:
-        self._postings = prefix.Postings(
-            np.zeros((self._order.size, 4), np.int32),
-            np.zeros((16 * prefix.GROUPS, 4), np.int32),
-            np.zeros((arena, 2), np.uint64),
-        )
-        self._counters = np.zeros(prefix.COUNTERS, np.int64)
-
-    def _grow(self) -> None:
-        """Double the arena or the blocks of groups, whichever the kernel missed.
-
-        Raises:
-            MemoryError: past 2**31 postings, which is as far as int32 columns count.
-        """
-        postings = self._postings
-        if self._counters[prefix.SHORT] == prefix.SHORT_OF_BLOCKS:
-            self._postings = postings._replace(groups=grown(postings.groups, postings.groups.shape[0] + 1))
-            return
-        if 2 * postings.entries.shape[0] > 1 << 31:
-            message = "the prefix index is full (2**31 postings): split the pool, or use prefilter='minhash'"
-            raise MemoryError(message)
-        arena = postings.entries.shape[0] + 1
-        self._postings = postings._replace(entries=grown(postings.entries, arena))
+        self._postings = GrowingPostings(self._order.size, 1 << 12)
 
     def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
         """Give every token its place in the order: sorted anew when the pool will double, else at the rare end."""
         tokens = state.vocabulary
         if tokens > self._order.size:
             self._order = grown(self._order, tokens)
-            self._postings = self._postings._replace(lists=grown(self._postings.lists, self._order.size))
+            self._postings.cover(self._order.size)
         # A query of m tokens reads at most m lists, or GROUPS groups of each.
         self._reads = grown(self._reads, prefix.GROUPS * state.longest)
         if adding and state.rows + len(batch) > 2 * self._sorted_rows + 1000:
@@ -170,7 +181,9 @@ class PrefixIndex:
         self._sorted_rows = len(texts) + len(batch)
         lengths = np.concatenate([texts.lengths, batch.lengths])
         postings = int(state.plan.depth[np.minimum(lengths, bounds.PLANNED), 1].sum())
-        self._clear(max(1 << 12, self._postings.entries.shape[0], 3 * postings))
+        room = max(1 << 12, self._postings.arrays.entries.shape[0], 3 * postings)
+        self._postings = GrowingPostings(self._order.size, room)
+        state.scratch.seen[:] = 0  # queries are counted from 1 again, and would take rows met before for met
         state.rows = 0
         self.join(state, texts, bounds.ADD)
 
@@ -180,12 +193,12 @@ class PrefixIndex:
         done = 0
         while True:
             done, state.rows = prefix.join_rows(
-                batch.ids, batch.offsets, done, state.rows, mode, state.pool, self._order, state.plan, self._postings,
-                state.scratch, self._reads, self._counters, state.threshold, *result,
+                batch.ids, batch.offsets, done, state.rows, mode, state.pool, self._order, state.plan,
+                self._postings.arrays, state.scratch, self._reads, self._postings.counters, state.threshold, *result,
             )  # fmt: skip
             if done == len(batch):
                 return result
-            self._grow()
+            self._postings.grow()
 
 
 class BandIndex:

@@ -115,23 +115,28 @@ def has_room(occurrences, postings, counters):  # type: ignore[no-untyped-def]
 
 
 @inner
+def post(token, signature, row, group, postings, counters):  # type: ignore[no-untyped-def]
+    """Add one posting to the list of `token`, which is divided when it grows long; the caller has asked `has_room`."""
+    packed = row * GROUPS + group
+    if postings.lists[token, BLOCK] == 0 and postings.lists[token, USED] == SPLIT:
+        divide(token, postings, counters)
+    if postings.lists[token, BLOCK] == 0:
+        append(postings.lists, token, signature, packed, postings, counters)
+    else:
+        append(
+            postings.groups, (postings.lists[token, BLOCK] - 1) * GROUPS + group, signature, packed, postings, counters
+        )
+
+
+@inner
 def insert(row_number, occurrences, near, deep, postings, counters):  # type: ignore[no-untyped-def]
     """Add the postings of one text (its sorted occurrences); the caller has asked `has_room`. O(prefix), amortised."""
     signature = signature_of(occurrences)
     bucket = bucket_of(occurrences.size)
     for i in range(deep):
-        if i > 0 and occurrences[i] == occurrences[i - 1]:
-            continue
-        token = occurrences[i] & 0xFFFFFFFF
-        group = bucket if i < near else bucket + BUCKETS
-        row = row_number * GROUPS + group
-        if postings.lists[token, BLOCK] == 0 and postings.lists[token, USED] == SPLIT:
-            divide(token, postings, counters)
-        if postings.lists[token, BLOCK] == 0:
-            append(postings.lists, token, signature, row, postings, counters)
-        else:
-            at = (postings.lists[token, BLOCK] - 1) * GROUPS + group
-            append(postings.groups, at, signature, row, postings, counters)
+        if i == 0 or occurrences[i] != occurrences[i - 1]:
+            group = bucket if i < near else bucket + BUCKETS
+            post(occurrences[i] & 0xFFFFFFFF, signature, row_number, group, postings, counters)
 
 
 @inner

@@ -299,3 +299,13 @@ def test_nearest_before_is_what_nearest_said_when_the_text_joined() -> None:
     assert index.nearest_before([])[0].size == 0
     with pytest.raises(IndexError, match="300 texts"):
         index.nearest_before([300])
+
+
+def test_what_was_met_before_the_order_was_sorted_anew_is_met_again() -> None:
+    index = NoveltyIndex()
+    copy = "name the seven largest rivers of the world"
+    index.filter([copy] * 5)  # the fifth query meets the text
+    # So many texts that the tokens are sorted anew, and a copy is again the fifth query.
+    others = [f"word{number} other{number} third{number}" for number in range(3000)]
+    kept = index.filter([*others[:4], copy, *others[4:]]).kept
+    assert np.flatnonzero(~kept).tolist() == [4]
