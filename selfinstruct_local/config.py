@@ -90,6 +90,15 @@ class DecidingSettings(BaseModel):
     max_recurrence: float | None = Field(
         DEFAULT_LIMITS.max_recurrence, ge=0, le=1, description="share of an output's trigrams that stood in it before"
     )
+    min_new_words: int | None = Field(
+        DEFAULT_LIMITS.min_new_words,
+        ge=0,
+        le=LARGEST,
+        description="different words of an output, of four letters or more, that its instruction and input lack",
+    )
+    max_numbers: int | None = Field(
+        DEFAULT_LIMITS.max_numbers, ge=0, le=LARGEST, description="numbers in an instruction, years apart"
+    )
     max_echo: float = Field(
         DEFAULT_LIMITS.max_echo,
         ge=0,

@@ -25,6 +25,8 @@ REWRITE = ENGINE | {
     "prompt_format",
     "max_repetition",
     "max_recurrence",
+    "min_new_words",
+    "max_numbers",
     "max_foreign",
     "refuse_refusals",
     "max_model_len",
@@ -43,6 +45,8 @@ FILTER = MEASURED | {
     "lang",
     "max_repetition",
     "max_recurrence",
+    "min_new_words",
+    "max_numbers",
     "max_foreign",
     "refuse_refusals",
 }

@@ -115,10 +115,29 @@ def _empty_output(task: Task) -> str | None:
     return None
 
 
-def _input_is_output(task: Task) -> str | None:
+_CALLS_FOR_MARKS = re.compile(r"punctuat|grammar|correct|capital|\u6807\u70b9|\u8bed\u6cd5", re.IGNORECASE)
+_NO_LETTERS = re.compile(r"[\W_]+")
+
+
+def _bare(word: str) -> str:
+    """A word in lower case, without its marks."""
+    return _NO_LETTERS.sub("", word.lower())
+
+
+def input_is_output(task: Task) -> str | None:
+    """Tells of an output that is its input, or where a question was asked is it but for marks and case."""
     for instance in task.instances:
-        if instance.input and instance.input.strip() == instance.output.strip():
+        if not instance.input:
+            continue
+        if instance.input.strip() == instance.output.strip():
             return "an output repeats its input"
+        # Who gives an order may have wanted marks and no more; a question is not answered by them.
+        given, written = instance.input.split(), instance.output.split()
+        asks = task.instruction.rstrip().endswith(("?", "\uff1f")) and not _CALLS_FOR_MARKS.search(task.instruction)
+        if asks and len(given) == len(written) > 1:
+            bare = [_bare(word) for word in given]
+            if any(bare) and bare == [_bare(word) for word in written]:
+                return "an output repeats its input but for its marks"
     return None
 
 
@@ -141,7 +160,7 @@ INSTRUCTION_RULES = (
 # These hold in every language.
 INSTANCE_RULES = (
     Rule(EMPTY_OUTPUT, _empty_output),
-    Rule("input_is_output", _input_is_output),
+    Rule("input_is_output", input_is_output),
     Rule("output_is_instruction", _output_is_instruction),
 )
 

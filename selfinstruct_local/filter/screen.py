@@ -12,26 +12,26 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
 - starts_with_punctuation, starts_with_non_ascii: the first character is no letter and no digit.
 - unsuitable_word: a word of letters, digits and underscores is the first word of a phrase, in any case.
 - missing_input: the input is blank, and a word is one that points.
-- input_is_output, output_is_instruction: texts that are equal but for case and white space around them have the same
-  words, so the sums of their words' hashes are equal.
+- output_is_instruction: texts that are equal but for case and white space around them have the same words, so the sums
+  of their words' hashes are equal. input_is_output: the sums, or the numbers of the words are.
 - refusal: the first word of letters of the output is one with which a refusal begins.
 - placeholder: a bracket or an angle bracket stands in the input or output, or `lorem` in the output.
-- cut_off: an output begins with a 1 or has a first item of a list, ends with a colon, has a backtick or a word that
-  announces something; or there is white space at either end.
+- cut_off: an output begins with a 1 or has a first item of a list, one behind a colon too, ends with a colon, has a
+  backtick or a word that announces something; or there is white space at either end.
 - copied: the output has hardly more words than the instruction or the input, and enough to be a sentence of them.
 - asks_back: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an equals sign.
-- foreign_script: an output has a letter beyond ASCII.
+- poses_as_person: the instruction has a word for who speaks, and so has the output. not_reworded: the instruction has a
+  word that asks for other words.
+- foreign_script: an output has a letter beyond ASCII. unsure, judged_low: what was measured; both are asked at once.
 - degenerate_repetition: where a phrase of up to 8 words follows itself over more than a share of a text, more than that
   share of the words stand among the 8 before them too. Where pieces that stood before fill more than a share of an
   output, less than the rest of its words of letters are different.
-- unsure, judged_low: something was measured; these two rules are asked at once.
 
-The facts of missing_input, refusal, placeholder, cut_off, copied, asks_back, wrong_arithmetic, and of pieces that stood
-before, hold of several tasks in a hundred. Where nothing else makes such a task suspicious, that check alone is asked.
+Some facts hold of several tasks in a hundred. Where nothing else makes such a task suspicious, that check is asked
+alone.
 
-Words are compared by 64-bit hashes, and a character beyond ASCII stands as a question mark: words that then look alike
-and are not send a task to the rules, and no more. Inputs and outputs with white space, letters or digits beyond ASCII,
-which would divide words or be of them, go there at once.
+Words are compared by 64-bit hashes, and a character beyond ASCII stands as a question mark: words that look alike and
+are not send a task to the rules, no more. Texts with white space, letters or digits beyond ASCII go there at once.
 
 Leans on: numpy, the word pass of the kernels.
 """
@@ -44,37 +44,33 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from selfinstruct_local.filter import rules as published
+from selfinstruct_local.filter.arithmetic import wrong_arithmetic
 from selfinstruct_local.filter.faults import POINTERS, REFUSAL_OPENINGS, missing_input, placeholder, refusal
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
+from selfinstruct_local.filter.persona import ASKING, SPEAKING, poses
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
-from selfinstruct_local.filter.rules import (
-    INSTANCE_RULES,
-    INSTRUCTION_RULES,
-    MAX_WORDS,
-    PROGRAM,
-    Rule,
-    UnsuitableWord,
-)
-from selfinstruct_local.filter.rules import MIN_WORDS as MIN_INSTRUCTION_WORDS
+from selfinstruct_local.filter.rewording import REWORDING, not_reworded
+from selfinstruct_local.filter.rules import Rule, UnsuitableWord, input_is_output
 from selfinstruct_local.filter.scripts import ForeignScript
 from selfinstruct_local.filter.unfinished import (
     ANNOUNCING,
     COPIED_WORDS,
     FIRST_ITEM,
+    INLINE_ITEM,
     OFFERING,
     asks_back,
     copied,
     cut_off,
-    wrong_arithmetic,
 )
 from selfinstruct_local.kernels.vocabulary import split
 from selfinstruct_local.tasks import Task
 
 # The checks that the facts above speak of; those with settings of their own are told by `_facts`. Rules that have
-# another among them are asked one by one until it stands here too.
+# another are asked one by one.
 COVERED = frozenset(
-    {*(rule.refuses for rule in (*INSTRUCTION_RULES, *INSTANCE_RULES)), missing_input, refusal, placeholder}
-    | {cut_off, copied, asks_back, wrong_arithmetic}
+    {*(rule.refuses for rule in (*published.INSTRUCTION_RULES, *published.INSTANCE_RULES)), missing_input, refusal}
+    | {placeholder, cut_off, copied, asks_back, poses, not_reworded, wrong_arithmetic}
 )
 FEW = 32  # for so few tasks the rules are as fast, and need no compiled kernel
 
@@ -93,14 +89,11 @@ def _table(in_word: Callable[[str], bool]) -> NDArray[np.uint8]:
 
 _BETWEEN_SPACES = _table(lambda character: not character.isspace())
 _WORD_CHARACTERS = _table(lambda character: character.isalnum() or character == "_")
-
-
 _LETTERS = _table(str.isalpha)
 _NO_REPETITION = Repetition(str.split, MIN_WORDS, MAX_PHRASE, characters=0, limit=1.0, letters=latin_letters)
 _FIRST = frozenset("1 \t\r\n\f\v\x1c\x1d\x1e\x1f")
 _LAST = frozenset(": \t\r\n\f\v\x1c\x1d\x1e\x1f")
-_SLOT_BRACKETS = np.zeros(_BYTES, np.bool_)
-_SLOT_BRACKETS[list(b"[<")] = True
+_SLOT_BRACKETS = np.isin(np.arange(_BYTES), list(b"[<"))
 
 # What is beyond ASCII and not a mark or sign of these ranges: there are no white space, letters and digits in them.
 _search_odd = re.compile("[^\x00-\x7f\u00a1-\u00a9\u00ab-\u00b1\u2010-\u2027\u2030-\u205e\u20a0-\u20bf]").search
@@ -144,7 +137,7 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
             if (
                 instruction.isascii()
                 and instruction[:1].isalnum()
-                and not instruction.startswith(PROGRAM)
+                and not instruction.startswith(published.PROGRAM)
                 and (given.isascii() or not _search_odd(given))
                 and (output.isascii() or not _search_odd(output))
                 and (not measures or all(rule.refuses(task) is None for rule in facts.measured))
@@ -187,7 +180,7 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
 
     words_in, offsets_in = _words(data, bounds[: tasks + 1], _WORD_CHARACTERS)
     suspect: NDArray[np.bool_] = _has_any(words_in, offsets_in, facts.first_words)
-    suspect |= (words < MIN_INSTRUCTION_WORDS) | (words > MAX_WORDS) | (words_of_output == 0)
+    suspect |= (words < published.MIN_WORDS) | (words > published.MAX_WORDS) | (words_of_output == 0)
     suspect |= (of_input == of_output) | (of_instruction == of_output) | input_loops | output_loops
     points = (words_of_input == 0) & _has_any(words_in, offsets_in, facts.pointers)
 
@@ -201,11 +194,7 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
     brackets = bounds[tasks] + np.flatnonzero(_SLOT_BRACKETS[data[bounds[tasks] :]])
     slots[(np.searchsorted(bounds[tasks:], brackets, "right") - 1) % tasks] = True
     outputs = texts[2 * tasks :]
-    breaks = np.fromiter(
-        (text[:1] in _FIRST or text[-1:] in _LAST or ("\n" in text and FIRST_ITEM.search(text)) for text in outputs),
-        np.bool_,
-        tasks,
-    )
+    breaks = np.fromiter(map(_may_break_off, outputs), np.bool_, tasks)
     breaks |= _has_byte(data, bounds[2 * tasks :], b"`") | _has_any(letters, offsets, _hashes(ANNOUNCING))
     return suspect, (
         (missing_input, points),
@@ -215,9 +204,18 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
         # A sentence may have a word that its text has only a part of, at either end.
         (copied, (words_of_output >= COPIED_WORDS) & (words_of_output <= np.maximum(words, words_of_input) + 2)),
         (asks_back, _has_byte(data, bounds[2 * tasks :], b"?") | _has_any(letters, offsets, _hashes(OFFERING))),
+        (poses, _has_any(words_in, offsets_in, _hashes(ASKING)) & _has_any(letters, offsets, _hashes(SPEAKING))),
+        (input_is_output, (words_of_input == words_of_output) & (words_of_input > 1)),
+        (not_reworded, _has_any(words_in, offsets_in, _hashes(REWORDING))),
         (wrong_arithmetic, _has_byte(data, bounds[2 * tasks :], b"=")),
         (facts.repetition.recurs, recurs),
     )
+
+
+def _may_break_off(text: str) -> bool:
+    if text[:1] in _FIRST or text[-1:] in _LAST or INLINE_ITEM in text:
+        return True
+    return "\n" in text and FIRST_ITEM.search(text) is not None
 
 
 def _has_byte(data: NDArray[np.uint8], bounds: NDArray[np.int64], byte: bytes) -> NDArray[np.bool_]:

@@ -1,6 +1,4 @@
-"""What small models leave undone or get wrong in a way that can be checked.
-
-Lists and code that break off, questions back to who asked, sums that do not add up.
+"""What small models leave undone: lists and code that break off, questions back to who asked, copies of the question.
 
 Each check gives what it saw, or None, and looks at outputs alone; they hold in English and Chinese.
 """
@@ -8,7 +6,6 @@ Each check gives what it saw, or None, and looks at outputs alone; they hold in 
 # ruff: noqa: RUF001 (Chinese marks are meant)
 
 import ast
-import operator
 import re
 import textwrap
 import warnings
@@ -19,6 +16,13 @@ from selfinstruct_local.tasks import Task
 
 # On a line of its own, at the beginning or below what announces the list; the screen looks for this too.
 FIRST_ITEM = re.compile(r"(?:\A|\n)[ \t]{0,8}1[.)、](?=\D)")
+# The same within a paragraph: "Here is a guide to get you started: 1. Define your plan."
+INLINE_ITEM = ": 1"
+_INLINE_FIRST_ITEM = re.compile(
+    r"\b(?:guide|steps?|tips|list|ideas|plan|checklist|outline|examples|suggestions|options|recommendations|ways|reasons)\b"
+    r"[^.!?:\n]{0,200}: 1[.)] (?=\S)",
+    re.IGNORECASE,
+)
 _SECOND_ITEM = re.compile(r"(?:^|\s)2[.)、](?=\D)")
 # "Here's a simple guide to help you pack." and nothing after it: one of these words begins the last sentence.
 ANNOUNCING = ("here", "below")
@@ -62,9 +66,8 @@ def cut_off(task: Task) -> str | None:
         ):
             return "an output ends with a colon"
         if (
-            FIRST_ITEM.search(output)
+            _has_first_item(output, task.instruction)
             and not _SECOND_ITEM.search(output)
-            and _CALLS_FOR_SEVERAL.search(task.instruction)
             and not _CALLS_FOR_ONE.search(task.instruction)
         ):
             return "an output is a list that ends after its first item"
@@ -75,6 +78,13 @@ def cut_off(task: Task) -> str | None:
         if fault := _python_fault(output):
             return fault
     return None
+
+
+def _has_first_item(output: str, instruction: str) -> bool:
+    """Whether a list begins that somebody asked for, or that the output itself announces."""
+    if FIRST_ITEM.search(output) and _CALLS_FOR_SEVERAL.search(instruction):
+        return True
+    return INLINE_ITEM in output and _INLINE_FIRST_ITEM.search(output) is not None
 
 
 def announces(output: str) -> bool:
@@ -119,6 +129,9 @@ _OFFER = re.compile(
 )
 # With an offer and no more than another sentence, nothing was done yet.
 _OFFER_ALONE = 2
+# One question may lead to what follows; who was asked for help and asks several does not help.
+_SEVERAL = 2
+_QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
 # Who asks for words to somebody may get a question or an offer in them.
 _TO_SOMEBODY = (
     r"questions?|ask(?:s|ing)?|quiz\w*|survey\w*|questionnaires?|polls?|dialog\w*|conversation\w*|chat\w*|e-?mails?"
@@ -170,10 +183,17 @@ def asks_back(task: Task) -> str | None:
             return f"an output only offers: {_shown(offers[0])}"
         if offers and sentences[-1].endswith(("?", "？")):
             return f"an output offers and asks: {_shown(sentences[-1])}"
-        for sentence in sentences if requested or offers else sentences[-1:]:
-            if _is_question_back(sentence):
-                return f"an output asks back: {_shown(sentence)}"
+        question = next(filter(_is_question_back, sentences if requested or offers else sentences[-1:]), None)
+        if not question and requested and len(questions := _questions(instance.output)) >= _SEVERAL:
+            question = questions[0]
+        if question:
+            return f"an output asks back: {_shown(question)}"
     return None
+
+
+def _questions(output: str) -> list[str]:
+    """The sentences that ask, outside of what is quoted."""
+    return [each for each in _SENTENCE_END.split(_QUOTED.sub("", output)) if each.rstrip().endswith(("?", "？"))]
 
 
 def _could_offer(output: str) -> bool:
@@ -230,73 +250,3 @@ def copied(task: Task) -> str | None:
 def _is_sentence_of(text: str, sentence: str) -> bool:
     before, found, after = " ".join(text.split()).partition(sentence)
     return bool(found) and _BEFORE_SENTENCE.search(before) is not None and _AFTER_SENTENCE.match(after) is not None
-
-
-# --- sums -----------------------------------------------------------------------------------------------------------
-
-_NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
-_SIGN = r"(?:\s*[-+*/×÷]\s*|\sx\s)"
-# A chain of operations and what it is said to be. What follows must not belong to it: a power, a unit in brackets, the
-# remainder of a division. A chain without a result is matched too, so that it is not gone through again from each of
-# its numbers.
-_EQUATION = re.compile(
-    rf"(?<![\w.,])[$€£]?({_NUMBER}(?:{_SIGN}[$€£]?{_NUMBER})+)(?:\s*=\s*[$€£]?(-?{_NUMBER})"
-    r"(?!\d|[.,]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…)))?",
-    re.IGNORECASE,
-)
-_PART_OF_MORE = re.compile(r"(?:[-+*/×÷=^%)]|\dx|\d\sx)\s*$", re.IGNORECASE)
-_TOKEN = re.compile(rf"({_NUMBER})|([-+*/×÷x])", re.IGNORECASE)
-_OPERATIONS = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "×": operator.mul,
-    "x": operator.mul,
-    "/": operator.truediv,
-    "÷": operator.truediv,
-}
-# What is left of the last digit that is written, and a hundredth: results are rounded, and some loosely.
-_TOLERANCE = 0.01
-_CALLS_FOR_WRONG = re.compile(
-    r"\b(?:wrong|incorrect\w*|false|mistake\w*|error\w*|joke|absurd|nonsens\w*|check|verify|bases?|binary|modul\w*|hex\w*"
-    r"|true|correct)\b|错|对吗|是否|检查|进制",
-    re.IGNORECASE,
-)
-
-
-def wrong_arithmetic(task: Task) -> str | None:
-    """Tells of an output that says of a sum, product or the like what it is not."""
-    for instance in task.instances:
-        if "=" not in instance.output or _CALLS_FOR_WRONG.search(task.instruction):
-            continue
-        for match in _EQUATION.finditer(instance.output):
-            if match[2] is None or _PART_OF_MORE.search(instance.output[max(0, match.start() - 4) : match.start()]):
-                continue
-            value = _evaluate(match[1].lower())
-            told = float(match[2].replace(",", ""))
-            decimals = len(match[2].partition(".")[2])
-            if value is not None and abs(value - told) > max(0.51 * 10**-decimals, _TOLERANCE * abs(value)):
-                return f"an output says {' '.join(match[0].split())}"
-    return None
-
-
-def _evaluate(chain: str) -> float | None:
-    """The value of numbers with + - * / between them, by the usual precedence; None for a division by zero."""
-    numbers: list[float] = []
-    signs: list[str] = []
-    for number, sign in _TOKEN.findall(chain):
-        if sign:
-            signs.append(sign)
-            continue
-        value = float(number.replace(",", ""))
-        if signs and signs[-1] not in "+-":
-            last = signs.pop()
-            if last in "/÷" and value == 0:
-                return None
-            numbers[-1] = _OPERATIONS[last](numbers[-1], value)
-        else:
-            numbers.append(value)
-    total = numbers[0]
-    for sign, value in zip(signs, numbers[1:], strict=True):
-        total = _OPERATIONS[sign](total, value)
-    return total

@@ -32,6 +32,35 @@ def test_a_text_that_goes_round_is_refused_where_nobody_asks_for_it() -> None:
     assert apply_rules(rule_set("alpaca"), Task.single("Plan the catering of a party.", "", MIXED)).keep
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        "It makes a cohesive and cohesive team.",
+        "It needs a goal, a marketing budget, and a marketing budget.",
+        "They offer mental health days, mental health days, and more.",
+        "They give product recommendations or even product recommendations.",
+    ],
+)
+def test_a_thing_named_beside_itself_is_refused(output: str) -> None:
+    task = Task.single("Tell how a team works.", "", output)
+    assert "one thing twice" in str(RecurringPhrases(0.25)(task))
+    assert RecurringPhrases(1.0)(task) is None
+    assert RecurringPhrases(0.25)(task._replace(instruction="Write a song about a team.")) is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "Try it again and again, and it gets brighter and brighter.",
+        "University and university towns, and Business and Business Weekly.",
+        "They give product recommendations and product descriptions.",
+        "Call the shop, the shop is open.",
+    ],
+)
+def test_what_is_doubled_on_purpose_passes(output: str) -> None:
+    assert RecurringPhrases(0.25)(Task.single("Tell how a team works.", "", output)) is None
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_seed_goes_round(lang: str) -> None:
     check = RecurringPhrases(0.25)

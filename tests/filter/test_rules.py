@@ -59,6 +59,21 @@ def test_instance_rules(task_input: str, output: str, rule: str) -> None:
     assert rule_of("Name three long rivers", task_input, output) == rule
 
 
+@pytest.mark.parametrize(
+    ("instruction", "output", "rule"),
+    [
+        ("Is it better to save money?", "Options: (1). no, (2). yes.", "input_is_output"),
+        ("Is it better to save money? ", "OPTIONS: 1 no; 2 yes", "input_is_output"),
+        ("Is it better to save money?", "Option: (1). no, (2). yes.", ""),
+        ("Is it better to save money?", "(2). yes", ""),
+        ("Is the punctuation of it right?", "Options: (1). no, (2). yes.", ""),
+        ("Make a list of the words", "Options: (1). no, (2). yes.", ""),
+    ],
+)
+def test_a_question_is_not_answered_by_marks(instruction: str, output: str, rule: str) -> None:
+    assert rule_of(instruction, "Options: (1). no, (2). yes", output) == rule
+
+
 def test_every_instance_is_looked_at() -> None:
     task = Task("Name three long rivers", (Instance("", "fine"), Instance("x", "")))
     assert apply_rules(rule_set("alpaca"), task).rule == "empty_output"

@@ -1,0 +1,58 @@
+"""Texts that should have been put in other words, and those that may stay as they are."""
+
+import pytest
+
+from selfinstruct_local.filter import rewording
+from selfinstruct_local.filter.rewording import not_reworded
+from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.taskfiles import read_tasks
+from selfinstruct_local.tasks import Task
+
+CAR = "The car was too expensive."
+TEAM = "The new member, along with the rest of the team, had to train for a project they had just finished."
+
+
+@pytest.mark.parametrize(
+    ("instruction", "given", "output"),
+    [
+        ("Make the sentence more concise.", CAR, CAR),
+        ("Make the sentence more concise.", CAR, f'Here it is: "{CAR}" It says the same in fewer words.'),
+        ("Make the sentence more concise.", f"The sentence is: {CAR}", f"It can be put so: {CAR} This is shorter."),
+        (f'Rephrase "{CAR}" for a child.', "", CAR),
+        (f"Rephrase “{CAR}” for a child.", "", f"“{CAR}”"),
+        ("Improve the grammar of it.", f'The sentence is: "{CAR}"', f'The sentence is: "{CAR}"'),
+        ("Reword it.", CAR, "the car was too expensive"),
+        (f'Make this more impactful: "{TEAM}"', "", f'"{TEAM.replace("they had", "they’d")}" has the same in it.'),
+    ],
+)
+def test_a_text_that_stayed_as_it_was_is_seen(instruction: str, given: str, output: str) -> None:
+    assert not_reworded(Task.single(instruction, given, output))
+
+
+@pytest.mark.parametrize(
+    ("instruction", "given", "output"),
+    [
+        ("Make the sentence more concise.", CAR, "The car cost too much."),
+        ("Make the sentence more concise.", "This hat is both stylish and warm.", "This hat is stylish and warm."),
+        ("Improve the grammar.", "the car was too expensive", CAR),
+        ("Improve it by adding a word.", TEAM, TEAM.replace("new", "newest")),
+        ("Correct the sentence.", CAR, CAR),
+        ("Shorten it.", "Stop it now!", "Stop it now!"),
+        ("How can I improve my car?", "", "Wash it. The car will be as new."),
+        ("Paraphrase it.", f"The sentence is: {CAR}", "It can be put so: Nobody could pay for that car."),
+    ],
+)
+def test_what_was_reworded_or_may_stay_is_left_alone(instruction: str, given: str, output: str) -> None:
+    assert not_reworded(Task.single(instruction, given, output)) is None
+
+
+def test_long_texts_are_held_against_one_another_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(rewording, "difflib")  # which would take the square of the number of words
+    long = "one word and " * 50_000
+    assert not_reworded(Task.single("Shorten the text.", long, f"{long} another")) is None
+    assert not_reworded(Task.single("Shorten the text.", long, long.upper()))
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_no_seed_stays_as_it_was(lang: str) -> None:
+    assert [seed.id for seed in read_tasks(seed_file(lang)) if not_reworded(seed)] == []
