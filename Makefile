@@ -66,6 +66,7 @@ bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=F
 	$(BIN)/python benchmarks/bench_yield.py --write
 	$(BIN)/python benchmarks/bench_train.py $(if $(CORPUS),--data $(CORPUS)) --write
 	$(BIN)/python benchmarks/bench_report.py $(CORPUS) --write
+	$(BIN)/python benchmarks/bench_cluster.py --write
 	@# On the tasks that the yield benchmark's own arm accepted.
 	$(BIN)/python benchmarks/bench_tuning.py --run runs/bench-yield/ours $(if $(CORPUS),--other $(CORPUS)) --write
 	$(BIN)/python benchmarks/simulate_gpu.py

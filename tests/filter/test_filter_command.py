@@ -47,6 +47,18 @@ def test_filters_a_file(tmp_path: Path, cli: RunCli) -> None:
     }
 
 
+def test_several_files_are_filtered_as_if_they_were_one(tmp_path: Path, cli: RunCli) -> None:
+    one, other, out, rejects = (tmp_path / name for name in ("a.jsonl", "b.json", "out.jsonl", "rej.jsonl"))
+    one.write_bytes(b"\n".join(ROWS[:2]))
+    other.write_bytes(b"[" + b",".join(ROWS[2:]) + b"]")
+    done = cli("filter", one, other, "--out", out, "--rejects", rejects)
+    assert done.returncode == 0, done.stderr
+    assert [row["instruction"] for row in read_lines(out)] == [orjson.loads(ROWS[k])["instruction"] for k in (0, 3)]
+    unsuitable, near = (row["rejected"] for row in read_lines(rejects))
+    assert (unsuitable["file"], unsuitable["row"]) == (str(one), 2)
+    assert (near["file"], near["row"], near["neighbor_file"], near["neighbor_row"]) == (str(other), 1, str(one), 1)
+
+
 def test_threshold_rules_array_and_json_summary(tmp_path: Path, cli: RunCli) -> None:
     source, out = tmp_path / "in.json", tmp_path / "out.json"
     source.write_bytes(b"[" + b",".join(ROWS) + b"]")

@@ -102,8 +102,8 @@ def test_known_files_count_too(run: Path, tmp_path: Path, cli: RunCli) -> None:
 def test_bad_use_is_one_line(run: Path, tmp_path: Path, cli: RunCli) -> None:
     out = tmp_path / "out.json"
     cases = [
-        (("filter", "--out", out), "name either a file of tasks, or a run"),
-        (("filter", out, "--run", run, "--out", out), "name either a file of tasks, or a run"),
+        (("filter", "--out", out), "name either files of tasks, or a run"),
+        (("filter", out, "--run", run, "--out", out), "name either files of tasks, or a run"),
         (("filter", "--run", run), "--out is missing"),
         (
             ("filter", "--run", run, "--out", out, "--tokenizer", "unicode"),

@@ -4,12 +4,11 @@ import pytest
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
-from selfinstruct_local.filter.decide import Decider
+from selfinstruct_local.filter.decide import Screen
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filter.rules import ALPACA_UNSUITABLE, Rule, apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.filter.screen import FEW, _search_odd, surely_kept
-from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.taskfiles import read_tasks
 from selfinstruct_local.tasks import Instance, Task
@@ -66,6 +65,7 @@ unfinished = st.builds(
                 "1.",
                 " 1) ",
                 "1. Go home. 2. ",
+                "The steps: 1. Go",
                 "```",
                 "```python\nif a:\n```",
                 "`a`",
@@ -79,6 +79,29 @@ unfinished = st.builds(
     st.one_of(any_text, st.just("")),
     st.sampled_from([":", ": ", " =4", "=", "?", " you?", "```", " = 3 ", "your?\n", "I will love to help", "", "."]),
 )
+# What speaks as a person to one who asks, and what should have been reworded; and what only looks so.
+posing = st.builds(
+    lambda opening, rest, end: opening + rest + end,
+    st.sampled_from(
+        [
+            "As a coach, I say: ",
+            "_I've worked. ",
+            "\u201cI'm a chef\u201d ",
+            "One of my_aims. ",
+            "I\u2019m a guide. ",
+            "",
+        ]
+    ),
+    any_text,
+    st.sampled_from(["", " I am only an AI", " my team", ' "I work in it"', "2I work in"]),
+)
+REWORDED = "We had to go to the sea again, and so we had gone"
+reworded = st.builds(
+    lambda opening, mark, end: f"{opening}{mark}{REWORDED}{mark}{end}",
+    st.sampled_from(["", "It is: ", "Here you go: "]),
+    st.sampled_from(["", '"', " "]),
+    st.sampled_from(["", ".", " now."]),
+)
 SENTENCE = "Give the words that she had written"
 # Copies of a sentence, with marks and spaces around them that are stripped before they are compared.
 mark = st.sampled_from(['"', "'", ".", " ", "`", "\u201c", "\u201d"])
@@ -89,25 +112,46 @@ copying = st.builds(
     st.sampled_from(["", ".", " again", ", so"]),
     marks,
 )
-output = st.one_of(any_text, any_text, refusing, looping, unfinished, copying)
+output = st.one_of(any_text, any_text, refusing, looping, unfinished, copying, posing, reworded)
 copied_from = st.sampled_from(
     [SENTENCE, f"{SENTENCE}.", f"Say: {SENTENCE}. Go on.", f'Repeat "{SENTENCE}"', "Give three"]
 )
-instruction = st.one_of(any_text, any_text, copied_from, st.just("Give three tips to somebody"))
+helping = st.sampled_from(["Give three tips to my boss", "Plan it for ME now", "How do we_ go on, I ask?", "Help us!"])
+rewording = st.sampled_from(
+    ["Make it more concise now", "Please IMPROVE the line", "Reword_ it if you can", "Shorten it!"]
+)
+instruction = st.one_of(
+    any_text,
+    any_text,
+    copied_from,
+    helping,
+    rewording,
+    rewording,
+    st.just("Give three tips to somebody"),
+    st.just("Is it so or not?"),
+)
 measures = st.one_of(
     st.none(),
     st.dictionaries(
         st.sampled_from(["confidence", "output_confidence", "judge.clear"]), st.sampled_from([-2.0, 2.0, 4.0])
     ),
 )
-given_input = st.one_of(st.just(""), any_text, copied_from)
+given_input = st.one_of(st.just(""), any_text, copied_from, reworded, copying)
 instances = st.one_of(
     st.lists(st.builds(Instance, given_input, output), max_size=2).map(tuple),
     st.builds(lambda given, written: (Instance(given, written),), given_input, output),
 )
 tasks = st.lists(st.builds(Task, instruction, instances, measures=measures), min_size=1, max_size=8)
 copies = st.builds(Task.single, copied_from, given_input, copying)
-UNFINISHED = ("cut_off", "copied", "asks_back", "wrong_arithmetic")
+UNFINISHED = (
+    "input_is_output",
+    "cut_off",
+    "copied",
+    "asks_back",
+    "poses_as_person",
+    "not_reworded",
+    "wrong_arithmetic",
+)
 limits = st.builds(
     Limits,
     max_repetition=st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]),
@@ -136,7 +180,7 @@ def test_what_is_sure_the_rules_keep(name: str, batch: list[Task], limits: Limit
 @given(batch=tasks)
 def test_a_batch_is_decided_as_one_by_one(name: str, batch: list[Task]) -> None:
     batch = [*batch, *[GOOD] * FEW]
-    verdicts = Decider(rule_set(name), NoveltyIndex())._screen(batch)
+    verdicts = Screen(rule_set(name)).judge(batch)
     assert verdicts == [apply_rules(rule_set(name), task) for task in batch]
 
 
@@ -200,10 +244,14 @@ def test_no_unsuitable_word_is_sure(phrase: str, around: str) -> None:
         GOOD._replace(measures={"judge.clear": 2.0}),
         GOOD._replace(instances=(Instance("", "The Nile is the one I mean:"),)),
         GOOD._replace(instances=(Instance("", "1. The Nile."),)),
+        GOOD._replace(instances=(Instance("", "These are my tips: 1. The Nile."),)),
+        Task.single("Is it any of these?", "(1). no, (2). Yes", "(1) no; (2) yes."),
         GOOD._replace(instances=(Instance("", "The Nile.\n```\nThe Congo."),)),
         GOOD._replace(instances=(Instance("", "The Nile. Is that what you want?"),)),
         GOOD._replace(instances=(Instance("", "I would be glad to help!"),)),
         GOOD._replace(instances=(Instance("", "The Nile, since 2 + 2 = 5."),)),
+        Task.single("Name my three long rivers.", "", "As a guide, I know the Nile best."),
+        Task.single("Make the sentence more concise.", REWORDED, f'Gladly: "{REWORDED}"'),
         Task.single("Make it short: the Nile is a very long river.", "", '" the Nile is a very long river "'),
     ],
 )

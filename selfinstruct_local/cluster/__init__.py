@@ -1,0 +1,1 @@
+"""`selfinstruct filter --engine ray`: the filter on Ray, for what one machine's memory does not hold."""

@@ -1,0 +1,325 @@
+"""The filter on Ray: four stages over Ray Data, and the decision between them.
+
+1. Workers read and screen each part, and tokenise what passes.
+2. Here all tokens are numbered from the rarest; workers send every text to the groups that must see it.
+3. Each group finds its near pairs; here a greedy pass over them decides (`kernels.greedy`).
+4. Workers read each part again and write what stays and what goes.
+
+A stage is made of tasks without state, so Ray runs those of a lost worker again and the result is the same. The folder
+is written under a hidden name and takes its own at the end.
+
+Leans on: the stages beside it.
+"""
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from selfinstruct_local.cluster.joining import JoinPlan, gather, join_group, rank_tokens, route_part
+from selfinstruct_local.cluster.reading import (
+    KEPT_FOLDER,
+    REJECTED_FOLDER,
+    NearCopies,
+    ScreenSettings,
+    tokenise_part,
+    widened,
+    write_part,
+)
+from selfinstruct_local.cluster.sources import Source, SourcePart, divide, row_key
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import replace_atomically, sync_folder
+from selfinstruct_local.filter.files import FilterCounts
+from selfinstruct_local.kernels.greedy import Refused, refuse
+from selfinstruct_local.kernels.minhash import choose_bands
+from selfinstruct_local.taskfiles import BadRecordError
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
+    from ray.data import Dataset
+
+SUMMARY = "summary.json"
+# A group is joined in one worker's memory; its tables take about ten times what it is sent.
+GROUP_BYTES = 128 << 20
+GROUPS_A_WORKER = 4
+# A text of n tokens is sent to about half as many groups.
+_COPIES_A_TOKEN = 0.5
+#: Promised to MinHash for a pair just above the threshold, as `NoveltyIndex` does.
+RECALL = 0.999
+
+
+class NoveltySettings(NamedTuple):
+    """What decides of two tasks.
+
+    Attributes:
+        threshold: ROUGE-L F above which the later one is a near copy, in (0, 1].
+        minhash: find near ones by MinHash, which may miss some, and not by rare tokens.
+    """
+
+    threshold: float
+    minhash: bool = False
+
+
+@dataclass(slots=True)
+class ClusterCounts(FilterCounts):
+    """What a pass did; known tasks are not among those read.
+
+    Attributes:
+        silent: texts without a token, which are near none.
+        pairs: near pairs that were found.
+        copies: texts that were sent to groups, each as often as it was.
+        sent: their bytes.
+        largest: texts of the largest group.
+        parts: parts that were read and written.
+        groups: groups that were joined.
+        seconds: by stage.
+    """
+
+    silent: int = 0
+    pairs: int = 0
+    copies: int = 0
+    sent: int = 0
+    largest: int = 0
+    parts: int = 0
+    groups: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class ClusterFilter:
+    """A pass over sources; needs the block of a `session.ray_session`."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        screen: ScreenSettings,
+        novelty: NoveltySettings,
+        *,
+        workers: int,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        """Takes what is filtered and how.
+
+        Args:
+            sources: in the order of the pass; known ones go before all others.
+            screen: what decides of one task.
+            novelty: what decides of two.
+            workers: processors that Ray has.
+            say: told what begins.
+        """
+        self._sources = sorted(sources, key=lambda source: not source.known)
+        self._screen = screen
+        self._novelty = novelty
+        self._workers = workers
+        self._say = say
+        self._parts: list[SourcePart] = []
+        self.counts = ClusterCounts()
+
+    def filter_into(self, out: Path) -> ClusterCounts:
+        """Decides everything, and writes `kept/`, `rejected/` and `summary.json` into a folder that is whole or absent.
+
+        Args:
+            out: the folder; it must be missing or empty.
+
+        Raises:
+            WrongUseError: a source cannot be read, the records do not fit one table, or `out` holds something.
+        """
+        self._screen.screen()  # an evaluation set that will not do is told of here
+        with self._timed("read"):
+            self._parts = [
+                SourcePart(number, part) for number, source in enumerate(self._sources) for part in divide(source)
+            ]
+            self.counts.parts = len(self._parts)
+            tokenised = self._tokenise()
+            schema = self._check(tokenised)
+        with self._timed("join"):
+            refused = self._decide(tokenised)
+        with _whole_folder(out) as folder:
+            with self._timed("write"):
+                self._write(tokenised, refused, schema, folder)
+            with replace_atomically(folder / SUMMARY) as stream:
+                stream.write(orjson.dumps(self._summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        return self.counts
+
+    def _tokenise(self) -> "Dataset":
+        self._say(f"reading {len(self._parts)} parts")
+        rows = [{"part": part} for part in range(len(self._parts))]
+        stage = partial(tokenise_part, sources=self._sources, parts=self._parts, settings=self._screen)
+        tokenised: Dataset = _dataset(rows).map(stage).materialize()
+        return tokenised
+
+    def _check(self, tokenised: "Dataset") -> "Schema":
+        """Counts what was read, and returns the columns of all records.
+
+        Raises:
+            WrongUseError: a part cannot be read, a source is empty, or the records do not fit one table.
+        """
+        import pyarrow as pa
+
+        read = Counter[int]()
+        whole: Schema | None = None
+        for row in sorted(_columns(tokenised, "rows", "skipped", "silent", "schema", "fault"), key=_by_part):
+            if row["fault"]:
+                raise BadRecordError(row["fault"])
+            source = self._parts[row["part"]].source
+            skipped = orjson.loads(row["skipped"])
+            read[source] += row["rows"]
+            self.counts.skipped.extend(skipped)
+            self.counts.silent += row["silent"]
+            if not self._sources[source].known:
+                self.counts.read += row["rows"]
+            if row["schema"]:
+                whole = widened(whole, pa.ipc.read_schema(pa.py_buffer(row["schema"])), self._sources[source])
+        for number, source in enumerate(self._sources):
+            if not read[number] and not source.run:
+                message = f"{source.path}: holds no task; expected one JSON object a line, or a JSON array of objects"
+                raise WrongUseError(message)
+        return whole if whole is not None else pa.schema([("instruction", pa.string())])
+
+    def _decide(self, tokenised: "Dataset") -> Refused:
+        ranks, vocabulary = rank_tokens(
+            _columns(tokenised, "token_bytes", "token_bounds", "token_counts"), self._screen.tokenizer
+        )
+        sizes = [(row["texts"], row["tokens"]) for row in _columns(tokenised, "texts", "tokens")]
+        plan = self._plan(vocabulary, sum(texts for texts, _ in sizes), sum(tokens for _, tokens in sizes))
+        if not vocabulary:
+            return refuse(gather([], plan))
+        import ray
+
+        self.counts.groups = plan.groups
+        self._say(f"comparing in {plan.groups} groups")
+        kept_here = {part: ray.put(rank) for part, rank in ranks.items()}
+        texts = tokenised.select_columns(["part", "ids", "offsets", "numbers"])
+        shares = texts.flat_map(partial(route_part, parts=self._parts, ranks=kept_here, plan=plan))
+        groups = shares.groupby("group", num_partitions=plan.groups)
+        joined = groups.map_groups(partial(join_group, plan=plan), batch_format="pyarrow")
+        found = list(joined.iter_rows())
+        self.counts.copies = sum(row["texts"] for row in found)
+        self.counts.sent = sum(row["sent"] for row in found)
+        self.counts.largest = max((row["texts"] for row in found), default=0)
+        pairs = gather(found, plan)
+        self.counts.pairs = pairs.left.size
+        known = sum(source.known for source in self._sources)
+        return refuse(pairs, row_key(known, 0))
+
+    def _plan(self, vocabulary: int, texts: int, tokens: int) -> JoinPlan:
+        mean = tokens / max(texts, 1)
+        row = 4 * mean + 24  # its tokens, key and offset
+        bands = choose_bands(self._novelty.threshold, RECALL, texts) if self._novelty.minhash else None
+        sent = texts * (bands.bands * (row + 8) if bands else max(1.0, _COPIES_A_TOKEN * mean) * row)
+        groups = max(GROUPS_A_WORKER * self._workers, round(sent / GROUP_BYTES))
+        return JoinPlan(self._novelty.threshold, vocabulary, groups, bands)
+
+    def _write(self, tokenised: "Dataset", refused: Refused, schema: "Schema", folder: Path) -> None:
+        import ray
+
+        written = [place for place, part in enumerate(self._parts) if not self._sources[part.source].known]
+        self._say(f"writing {len(written)} parts")
+        names = self._names_in_runs(tokenised, set(refused.neighbor.tolist()))
+        edges = np.searchsorted(refused.key, [*(part.first_key for part in self._parts), np.iinfo(np.int64).max])
+        copies = {}
+        for place in written:
+            own = slice(edges[place], edges[place + 1])
+            neighbors = refused.neighbor[own]
+            named = [names.get(key, "") for key in neighbors.tolist()]
+            copies[place] = ray.put(NearCopies(refused.key[own], neighbors, refused.score[own], named))
+        stage = partial(
+            write_part, sources=self._sources, parts=self._parts, copies=copies, schema=schema, folder=folder
+        )
+        for row in tokenised.select_columns(["part", "rows", "refused"]).map(stage).iter_rows():
+            self.counts.kept += row["kept"]
+            self.counts.rejected.update(orjson.loads(row["rejected"]))
+
+    def _names_in_runs(self, tokenised: "Dataset", neighbors: set[int]) -> dict[int, str]:
+        """The ids of those of `neighbors` that are tasks of runs, by key."""
+        if not any(source.run for source in self._sources):
+            return {}
+        names: dict[int, str] = {}
+        for row in _columns(tokenised, "numbers", "names"):
+            source = self._parts[row["part"]].source
+            if self._sources[source].run:
+                numbers = np.frombuffer(row["numbers"], np.int64).tolist()
+                keys = (row_key(source, number) for number in numbers)
+                named = zip(keys, orjson.loads(row["names"]), strict=True)
+                names |= {key: name for key, name in named if key in neighbors}
+        return names
+
+    def _summary(self) -> dict[str, Any]:
+        counts, screen = self.counts, self._screen
+        return {
+            "sources": [source._asdict() for source in self._sources],
+            "rules": screen.rules,
+            "lang": screen.lang,
+            "limits": screen.limits._asdict(),
+            "threshold": self._novelty.threshold,
+            "prefilter": "minhash" if self._novelty.minhash else "exact",
+            "tokenizer": screen.tokenizer,
+            "decontaminate": [str(path) for path in screen.decontaminate],
+            "ngram": screen.ngram,
+            "read": counts.read,
+            "kept": counts.kept,
+            "rejected": dict(counts.rejected.most_common()),
+            "skipped_lines": len(counts.skipped),
+            "pairs": counts.pairs,
+            "copies": counts.copies,
+            "sent_bytes": counts.sent,
+            "largest_group": counts.largest,
+            "parts": counts.parts,
+            "groups": counts.groups,
+            "workers": self._workers,
+            "seconds": {stage: round(spent, 3) for stage, spent in counts.seconds.items()},
+        }
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.counts.seconds[stage] = time.perf_counter() - started
+
+
+def _dataset(rows: list[dict[str, Any]]) -> "Dataset":
+    """A row a task."""
+    import ray
+
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def _columns(dataset: "Dataset", *names: str) -> Iterator[dict[str, Any]]:
+    yield from dataset.select_columns(["part", *names]).iter_rows()
+
+
+def _by_part(row: dict[str, Any]) -> int:
+    return int(row["part"])
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its name when the block ends without an error, and goes otherwise.
+
+    Raises:
+        WrongUseError: `out` holds something.
+    """
+    if out.exists() and any(out.iterdir()):
+        message = f"--out {out}: holds something; name a folder that is missing or empty"
+        raise WrongUseError(message)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        folder.chmod(0o755)
+        for name in (KEPT_FOLDER, REJECTED_FOLDER):
+            (folder / name).mkdir()
+        yield folder
+        for unfinished in folder.rglob(".*.tmp"):  # of a worker that was killed while it wrote
+            unfinished.unlink(missing_ok=True)
+        folder.replace(out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # workers may still be writing
+        raise
+    sync_folder(out.parent)

@@ -1,0 +1,285 @@
+"""The first and the last stage, a part of a source at a time: reading and screening it; writing what became of it.
+
+A part is read twice, so that no record has to travel between workers. What does travel is token numbers, and what the
+rules refused: rows between stages are dictionaries of numbers and bytes, which Ray Data moves as they are.
+
+Leans on: the sources, the screen, the tokenizers.
+"""
+
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from selfinstruct_local.cluster.sources import NUMBER_BITS, Item, Source, SourcePart, read_items
+from selfinstruct_local.errors import JobFailedError, WrongUseError
+from selfinstruct_local.filter.contamination import EvaluationSet
+from selfinstruct_local.filter.decide import Screen, near_copy
+from selfinstruct_local.filter.limits import Limits
+from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.kernels import NoTokensWarning, TokenizerName, encode
+from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.tasks import KEPT, Verdict
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
+    from ray import ObjectRef
+
+BATCH = 1024
+KEPT_FOLDER, REJECTED_FOLDER = "kept", "rejected"
+
+
+class ScreenSettings(NamedTuple):
+    """What decides of one task alone, in a form that travels to workers.
+
+    Attributes:
+        rules: name of the rule set.
+        lang: its language.
+        limits: its thresholds.
+        decontaminate: evaluation files.
+        ngram: words of an n-gram that must not be shared with them.
+        tokenizer: of the n-grams and of novelty.
+        skip_bad_lines: describe records that cannot be read instead of stopping at the first.
+    """
+
+    rules: str
+    lang: str
+    limits: Limits
+    decontaminate: tuple[Path, ...]
+    ngram: int
+    tokenizer: TokenizerName
+    skip_bad_lines: bool
+
+    def screen(self) -> Screen:
+        """The rules and the evaluation set, made once in each process.
+
+        Raises:
+            WrongUseError: an evaluation file cannot be read, or is too short for its n-grams.
+        """
+        return _screen(self)
+
+
+@functools.lru_cache(maxsize=1)
+def _screen(settings: ScreenSettings) -> Screen:
+    evaluation = None
+    if settings.decontaminate:
+        evaluation = EvaluationSet(settings.decontaminate, settings.ngram, settings.tokenizer)
+    return Screen(rule_set(settings.rules, settings.lang, settings.limits), evaluation)
+
+
+def _screened(
+    source: Source, part: SourcePart, settings: ScreenSettings, skipped: list[str]
+) -> Iterator[tuple[list[Item], list[Verdict]]]:
+    """The items of a part with their verdicts, novelty aside, a batch at a time."""
+    tells = settings.skip_bad_lines and not source.known
+    items = read_items(source, part.part, skipped if tells else None)
+    while batch := list(islice(items, BATCH)):
+        tasks = [item.task for item in batch]
+        verdicts = [KEPT] * len(batch) if source.known else settings.screen().judge(tasks)
+        yield batch, [item.settled or verdict for item, verdict in zip(batch, verdicts, strict=True)]
+
+
+def tokenise_part(
+    row: dict[str, Any], sources: Sequence[Source], parts: Sequence[SourcePart], settings: ScreenSettings
+) -> dict[str, Any]:
+    """What the join needs of a part.
+
+    Returns:
+        `part`, its number; `rows`, how many were read; `skipped`, JSON; `refused`, JSON, number, rule and detail of
+        those that the rules took; `numbers` (int64) of those that passed, their tokens `ids` (int32) and `offsets`
+        (int64) in a vocabulary of the part's own, `token_bytes` (uint8), `token_bounds` and `token_counts` (int64);
+        `texts` and `tokens`, how many these are; `silent`, texts without a token; `names`, JSON, the ids of a run's
+        tasks; `schema`, of the records that passed; `fault`, what is wrong with the part, and empty otherwise.
+    """
+    part = parts[row["part"]]
+    source = sources[part.source]
+    skipped: list[str] = []
+    texts, numbers, names = list[str](), list[int](), list[str]()
+    refused, read, fault, schema = list[tuple[int, str, str]](), 0, "", None
+    try:
+        for batch, verdicts in _screened(source, part, settings, skipped):
+            read += len(batch)
+            passed = [item for item, verdict in zip(batch, verdicts, strict=True) if verdict.keep]
+            refused += [
+                (item.number, verdict.rule, verdict.detail)
+                for item, verdict in zip(batch, verdicts, strict=True)
+                if not verdict.keep and item.settled is None
+            ]
+            texts += [item.task.instruction for item in passed]
+            numbers += [item.number for item in passed]
+            names += [item.task.id for item in passed] if source.run else []
+            if not source.known:
+                schema = widened(schema, _schema(source, passed), source)
+    except WrongUseError as error:
+        fault, texts, numbers, names = str(error), [], [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoTokensWarning)  # counted here, told once
+        encoded = encode(texts, settings.tokenizer)
+    silent = [texts[place] for place in np.flatnonzero(encoded.lengths == 0)] if settings.tokenizer == "rouge" else []
+    arena, bounds = encoded.vocabulary.token_bytes()
+    return {
+        "part": row["part"],
+        "rows": read,
+        "skipped": orjson.dumps(skipped),
+        "refused": orjson.dumps(refused),
+        "numbers": np.array(numbers, np.int64).tobytes(),
+        "ids": encoded.ids.tobytes(),
+        "offsets": encoded.offsets.tobytes(),
+        "token_bytes": arena.tobytes(),
+        "token_bounds": bounds.tobytes(),
+        "token_counts": np.bincount(encoded.ids, minlength=len(encoded.vocabulary)).tobytes(),
+        "texts": len(texts),
+        "tokens": encoded.ids.size,
+        "silent": sum(not text.isascii() and not text.isspace() for text in silent),
+        "names": orjson.dumps(names),
+        "schema": bytes(schema.serialize()) if schema is not None else b"",
+        "fault": fault,
+    }
+
+
+def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
+    """The columns of records; None if there are none."""
+    import pyarrow as pa
+
+    records = [record for item in items for record in item.records]
+    names = dict.fromkeys(name for record in records for name in record)
+    if not records:
+        return None
+    try:
+        return pa.table({name: [record.get(name) for record in records] for name in names}).schema
+    except (pa.ArrowException, OverflowError) as error:
+        message = f"{source.path}: Parquet has no place for a record ({str(error).splitlines()[0]}); mend its types"
+        raise WrongUseError(message) from error
+
+
+def widened(one: "Schema | None", other: "Schema | None", source: Source) -> "Schema | None":
+    """The columns of two lots of records, of which the other's are of `source`.
+
+    Raises:
+        WrongUseError: a field has two types.
+    """
+    import pyarrow as pa
+
+    if one is None or other is None:
+        return one if other is None else other
+    try:
+        return pa.unify_schemas([one, other], promote_options="permissive")
+    except pa.ArrowException as error:
+        why = str(error).splitlines()[0]
+        message = f"{source.path}: its records do not fit one table with those before ({why}); give the field one type"
+        raise WrongUseError(message) from error
+
+
+class NearCopies(NamedTuple):
+    """The near copies of a part.
+
+    Attributes:
+        keys: int64, theirs.
+        neighbors: int64, the keys of their neighbours.
+        scores: float64.
+        names: ids of those neighbours that stand in runs, and empty texts for the others.
+    """
+
+    keys: NDArray[np.int64]
+    neighbors: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    names: Sequence[str]
+
+
+def write_part(
+    row: dict[str, Any],
+    sources: Sequence[Source],
+    parts: Sequence[SourcePart],
+    copies: "Mapping[int, ObjectRef[NearCopies]]",
+    schema: "Schema",
+    folder: Path,
+) -> dict[str, Any]:
+    """Writes the tasks of a part that stay as Parquet, and the others with the reason as JSON lines.
+
+    Args:
+        row: `part`, `rows` and `refused` of `tokenise_part`.
+        sources: all of them.
+        parts: all of them.
+        copies: the near copies of each part that is written.
+        schema: columns of all parts.
+        folder: where the folders `kept` and `rejected` are.
+
+    Returns:
+        `kept`, and `rejected`, JSON: how many by rule.
+
+    Raises:
+        JobFailedError: the part is not what it was when it was read first, or the disk is full.
+    """
+    import ray
+
+    number = row["part"]
+    kept, rejected = 0, Counter[str]()
+    if number not in copies:
+        return {"kept": 0, "rejected": b"{}"}
+    part = parts[number]
+    source = sources[part.source]
+    taken = {
+        place: Verdict(keep=False, rule=rule, detail=detail) for place, rule, detail in orjson.loads(row["refused"])
+    }
+    near = _near_copies(ray.get(copies[number]), sources)
+    several = sum(not each.known for each in sources) > 1
+    name = f"part-{number:0{max(5, len(str(len(parts))))}}"
+    read = 0
+    with (
+        open_writer(folder / KEPT_FOLDER / f"{name}.parquet", schema=schema) as keeps,
+        open_writer(folder / REJECTED_FOLDER / f"{name}.jsonl") as throws,
+    ):
+        # Bad lines were told of when the part was read first.
+        for item in read_items(source, part.part, skipped=[]):
+            read += 1
+            verdict, where = near.get(item.number, (item.settled or taken.get(item.number, KEPT), {}))
+            if verdict.keep:
+                kept += 1
+                for record in item.records:
+                    keeps.write(record)
+                continue
+            rejected[verdict.rule] += 1
+            throws.write(_reject_record(source, item, verdict, where, several=several))
+        if read != row["rows"]:
+            message = f"{source.path}: changed while it was filtered; give the same command again"
+            raise JobFailedError(message)
+    if not kept and len(copies) > 1:
+        (folder / KEPT_FOLDER / f"{name}.parquet").unlink()  # a table of no rows is no file of tasks
+    return {"kept": kept, "rejected": orjson.dumps(rejected)}
+
+
+def _near_copies(copies: NearCopies, sources: Sequence[Source]) -> dict[int, tuple[Verdict, dict[str, Any]]]:
+    """The verdict on each near copy by its row's number, and where its neighbour stands."""
+    numbers = (1 << NUMBER_BITS) - 1
+    columns = (copies.keys.tolist(), copies.neighbors.tolist(), copies.scores.tolist(), copies.names)
+    verdicts = {}
+    for key, neighbor, score, name in zip(*columns, strict=True):
+        where: dict[str, Any] = {"neighbor_file": sources[neighbor >> NUMBER_BITS].name}
+        where |= {"neighbor": name} if name else {"neighbor_row": neighbor & numbers}
+        verdicts[key & numbers] = near_copy(neighbor, score), where
+    return verdicts
+
+
+def _reject_record(
+    source: Source, item: Item, verdict: Verdict, where: Mapping[str, Any], *, several: bool
+) -> dict[str, Any]:
+    reason: dict[str, Any] = {"rule": verdict.rule, "detail": verdict.detail}
+    if source.run:
+        task = item.task
+        record = {"instruction": task.instruction, "input": task.input, "output": task.output}
+        reason = {"id": task.id, **reason, **({"file": source.name} if several else {})}
+    else:
+        record = item.records[0]
+        reason |= {"file": source.name, "row": item.number} if several else {"row": item.number}
+    if item.neighbor is not None:
+        where = {"neighbor": item.neighbor}
+    if verdict.score is not None:
+        reason |= {**where, "score": verdict.score}
+    return {**record, "rejected": reason}

@@ -1,0 +1,126 @@
+"""Ray, started here or reached at an address, with nothing that reaches for the network.
+
+The extra `ray` brings it. Leans on nothing of the project but its errors, signals and switches.
+"""
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from selfinstruct_local.errors import JobFailedError, UserFacingError, WrongUseError
+from selfinstruct_local.interrupt import SIGNAL_EXIT
+from selfinstruct_local.offline import go_offline
+
+KNOCK_SECONDS = 10
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, workers: int | None = None) -> Iterator[int]:
+    """Holds a connection to Ray for the block; yields how many processors it has.
+
+    Args:
+        address: of a cluster that runs and has this machine in it (`auto` or `HOST:PORT`); None starts Ray on this
+            machine, for the block alone.
+        workers: processors that a Ray started here may use; all of this process if None.
+
+    Raises:
+        WrongUseError: Ray is not installed, or nothing answers at the address.
+        JobFailedError: Ray lost the work for good.
+    """
+    go_offline()
+    try:
+        import ray
+        from ray.data import DataContext
+        from ray.data.context import ShuffleStrategy
+        from ray.exceptions import RayError
+    except ImportError as error:
+        message = f"--engine ray: {error.name or 'ray'} is missing; install this package with its extra 'ray'"
+        raise WrongUseError(message) from error
+    if address:
+        _check_answers(address)
+    # Its errors are raised too.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    try:
+        if address:
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            # Named, so that Ray does not look for an address that other machines could reach.
+            here = "127.0.0.1"
+            ray.init(
+                "local",  # not one that runs on this machine already
+                num_cpus=workers,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _node_ip_address=here,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        message = f"--ray-address {address or 'none'}: {str(error).splitlines()[0]}; see 'ray status'"
+        raise WrongUseError(message) from error
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    # Its tasks have no state, so that a lost worker costs its task alone.
+    context.shuffle_strategy = ShuffleStrategy.SHUFFLE_V2
+    try:
+        # Ray tells of workers that died on stdout, which is for results.
+        with contextlib.redirect_stdout(sys.stderr), _plain_sigterm():
+            yield max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    except RayError as error:
+        if explained := _for_the_user(error):
+            raise explained from error
+        raise
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Knocks at HOST:PORT before Ray does, which would knock for most of a minute.
+
+    Raises:
+        WrongUseError: it is another kind of address, or nothing answers.
+    """
+    if "://" in address:
+        message = f"--ray-address {address}: give auto or HOST:PORT, on a machine of the cluster"
+        raise WrongUseError(message)
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return  # `auto` and other words, which Ray looks up
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        message = f"--ray-address {address}: nothing answers there ({error}); see 'ray status' on its first machine"
+        raise WrongUseError(message) from error
+
+
+@contextlib.contextmanager
+def _plain_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the block with the exit code of a signal; Ray's own handler prints a stack."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        raise SystemExit(SIGNAL_EXIT + signum)
+
+    rays = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, rays)
+
+
+def _for_the_user(error: BaseException) -> UserFacingError | None:
+    """What a worker said for the user, or that Ray gave up; None for a defect of this program in a worker."""
+    from ray.exceptions import RayTaskError
+
+    if isinstance(error, RayTaskError):
+        return error.cause if isinstance(error.cause, UserFacingError) else None
+    why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return JobFailedError(f"Ray gave up ({why}); nothing was written")

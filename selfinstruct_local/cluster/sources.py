@@ -1,0 +1,151 @@
+"""What is filtered: files of tasks and runs, divided into parts that workers read on their own.
+
+Every row has a key, a number that tells its file and its place there; keys ascend in the order of the pass.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from selfinstruct_local.filter.ledger import is_decided_here
+from selfinstruct_local.recordio import PARQUET, import_parquet
+from selfinstruct_local.store import RunStore
+from selfinstruct_local.taskfiles import Part, alpaca_records, begins_array, read_rows
+from selfinstruct_local.tasks import Task, Verdict
+
+# A part is read, tokenised and written by one worker at a time: some seconds of work.
+PART_BYTES = 8 << 20
+PART_ROWS = 1 << 16  # of Parquet
+# Keys are the source above so many bits of the row's number.
+NUMBER_BITS = 40
+
+
+class Source(NamedTuple):
+    """A file of tasks, or a run.
+
+    Attributes:
+        path: the file, or the run's folder; workers may have another working directory, so it is absolute.
+        name: the same as a person gave it.
+        run: whether it is a run, all of whose candidates are decided again.
+        known: whether what it holds is in the pool undecided, of a run its seeds, and is written nowhere.
+    """
+
+    path: str
+    name: str
+    run: bool = False
+    known: bool = False
+
+    @classmethod
+    def of(cls, path: Path, *, run: bool = False, known: bool = False) -> Self:
+        """The source at a path."""
+        return cls(str(path.absolute()), str(path), run, known)
+
+
+class SourcePart(NamedTuple):
+    """A part of a source.
+
+    Attributes:
+        source: the source's number, in the order of the pass.
+        part: its stretch; None for the whole.
+    """
+
+    source: int
+    part: Part | None
+
+    @property
+    def first_key(self) -> int:
+        """A key at or below those of its rows, and above those of all parts before it."""
+        return row_key(self.source, self.part.first if self.part else 0)
+
+
+class Item(NamedTuple):
+    """A row of a source.
+
+    Attributes:
+        number: line or position in a file, place among the candidates of a run, from 1.
+        task: what is decided.
+        records: what is written if it is kept; one, or of a run one for each worked case.
+        settled: what was decided of it before and is not decided here; None otherwise.
+        neighbor: of a settled near copy, the id of its neighbour.
+    """
+
+    number: int
+    task: Task
+    records: Sequence[dict[str, Any]]
+    settled: Verdict | None = None
+    neighbor: str | None = None
+
+
+def row_key(source: int, number: int) -> int:
+    """The key of a row: there is room for 2**40 rows of each of 2**23 sources."""
+    return source << NUMBER_BITS | number
+
+
+def divide(source: Source) -> list[Part | None]:
+    """The parts of a source; None stands for the whole of one that cannot be divided.
+
+    Raises:
+        WrongUseError: it is Parquet and pyarrow is missing.
+    """
+    path = Path(source.path)
+    if source.run or path.stat().st_size == 0:
+        return [None]
+    if path.suffix == PARQUET:
+        return list(_divide_parquet(path))
+    with path.open("rb") as stream:
+        return [None] if begins_array(stream) else list(_divide_lines(stream))
+
+
+def _divide_lines(stream: BinaryIO) -> Iterator[Part]:
+    """Some megabytes of lines a part; counts line feeds, at gigabytes a second."""
+    start, first = 0, 1
+    while chunk := stream.read(PART_BYTES):
+        chunk += stream.readline()
+        yield Part(start, start + len(chunk), first)
+        start, first = start + len(chunk), first + chunk.count(b"\n")
+
+
+def _divide_parquet(path: Path) -> Iterator[Part | None]:
+    from pyarrow import ArrowException
+
+    try:
+        with import_parquet().ParquetFile(path) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+    except (ArrowException, OSError):
+        yield None  # whoever reads it says what is wrong
+        return
+    if not sizes:
+        yield None
+    start, rows, first = 0, 0, 1
+    for group, size in enumerate(sizes, start=1):
+        rows += size
+        if rows >= PART_ROWS or group == len(sizes):
+            yield Part(start, group, first)
+            start, rows, first = group, 0, first + rows
+
+
+def read_items(source: Source, part: Part | None, skipped: list[str] | None) -> Iterator[Item]:
+    """The rows of a part, in order. `skipped` as in `taskfiles.read_rows`, and raises as it does."""
+    path = Path(source.path)
+    if not source.run:
+        for row in read_rows(path, skipped=skipped, part=part):
+            yield Item(row.number, row.task, [row.record])
+        return
+    with RunStore(path, read_only=True) as run:
+        tasks = run.seeds() if source.known else [each.task for each in run.inherited()]
+        numbers = count(1)
+        for task in tasks:
+            yield _item_of_run(next(numbers), task)
+        if source.known:
+            return
+        for job in run.ledger():
+            for candidate in job.decided.candidates:
+                item = _item_of_run(next(numbers), candidate.task)
+                if not is_decided_here(candidate):
+                    item = item._replace(settled=candidate.verdict, neighbor=candidate.neighbor_id)
+                yield item
+
+
+def _item_of_run(number: int, task: Task) -> Item:
+    return Item(number, task, list(alpaca_records([task])))
