@@ -19,10 +19,12 @@ from selfinstruct_local.filter.limits import DEFAULT_LIMITS
 from selfinstruct_local.store import RunStore
 from tests.cluster.files import WORKERS, on_one_machine, read_folder, records, write_lines
 from tests.generate.test_run import generate, settings
+from tests.kernels.oracles import SOAK
 from tests.scripted_engine import ScriptedEngine
 
 SCREEN = ScreenSettings("alpaca", "en", DEFAULT_LIMITS, (), 13, "rouge", skip_bad_lines=False)
 pytestmark = pytest.mark.usefixtures("ray", "small_parts")
+long = pytest.mark.skipif(not SOAK, reason="one more pass of Ray: in `make soak`")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,7 @@ def test_keeps_and_rejects_what_one_machine_does_and_says_the_same_why(tmp_path:
     assert summary["pairs"] == counts.pairs > len(near)
 
 
+@long
 def test_chinese_by_the_tokens_of_all_scripts(tmp_path: Path) -> None:
     texts = [
         "写一首关于春天的短诗。",
@@ -86,6 +89,7 @@ def test_chinese_by_the_tokens_of_all_scripts(tmp_path: Path) -> None:
     assert counts.silent == 0
 
 
+@long
 def test_minhash_tells_nearly_the_same_and_finds_no_pair_that_is_none(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", records(2000))
     exact = on_ray([Source.of(path)], tmp_path / "exact")
@@ -112,7 +116,7 @@ def test_runs_are_merged_one_after_the_other(tmp_path: Path) -> None:
     assert counts.kept == len(kept)
 
 
-@pytest.mark.parametrize("prefilter", ["exact", "minhash"])
+@pytest.mark.parametrize("prefilter", ["exact", pytest.param("minhash", marks=long)])
 def test_parts_with_nothing_to_compare(prefilter: str, tmp_path: Path) -> None:
     refused = [{"instruction": "Draw it.", "input": "", "output": "x"}] * 300
     later = [{"instruction": f"Explain a{n} and b{n} beside c{n}.", "output": "x"} for n in range(300)]
@@ -140,6 +144,7 @@ def test_parts_with_nothing_to_compare(prefilter: str, tmp_path: Path) -> None:
     assert (counts.silent, counts.kept) == (300, 300)
 
 
+@long
 def test_long_texts_and_the_same_file_as_known(tmp_path: Path) -> None:
     stream = random.Random(3)
     words = [f"word{number}" for number in range(900)]

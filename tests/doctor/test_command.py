@@ -15,7 +15,7 @@ from selfinstruct_local.models import ModelFolder
 from tests.conftest import RunCli
 
 ORDER = [
-    "encoding", "clock", "python", "packages", "lock", "engine", "train", "report", "parquet", "gpu", "memory",
+    "encoding", "clock", "python", "packages", "lock", "engine", "train", "report", "ray", "parquet", "gpu", "memory",
     "shared memory", "open files", "model", "weights", "tokenizer", "loading", "training", "checkpoints",
     "kernel cache", "kernels", "out", "file system", "disk", "sqlite", "offline", "proxies", "port",
 ]  # fmt: skip

@@ -83,7 +83,7 @@ def test_missing_extras_are_told_by_what_does_not_work(tmp_path: Path) -> None:
     install(tmp_path, "pyarrow", "21.0")
     found = {each.check: each for each in software.check_extras(software.read_installed([str(tmp_path)]))}
     assert {check: each.status for check, each in found.items()} == {
-        "engine": "warn", "train": "warn", "report": "warn", "parquet": "ok",
+        "engine": "warn", "train": "warn", "report": "warn", "ray": "warn", "parquet": "ok",
     }  # fmt: skip
     assert "generate and serve need vllm" in found["engine"].detail
     assert found["train"].detail.startswith("train, merge and chat do not work without")
