@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .bounds import signature_of, sort_occurrences
 from .cache import inner, kernel
 from .lcs import WORD, clear_pattern, need, popcount, score_query, set_pattern
-from .minhash import Bands, minhash_rows, permutations
+from .minhash import Bands, band_digest, minhash_rows, permutations
 from .pairs import Copies, Pairs, Texts, join
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -26,10 +26,7 @@ def digest_bands(signatures, lengths, digests):  # type: ignore[no-untyped-def]
     rows = signatures.shape[1] // digests.shape[1]
     for r in range(digests.shape[0]):
         for band in range(digests.shape[1]):
-            digest = np.uint64(0x9E3779B97F4A7C15)
-            for k in range(rows):
-                digest = (digest ^ np.uint64(signatures[r, band * rows + k])) * np.uint64(0xFF51AFD7ED558CCD)
-                digest ^= digest >> np.uint64(32)
+            digest = band_digest(signatures[r], band, rows)
             digests[r, band] = max(digest, np.uint64(1)) if lengths[r] > 0 else np.uint64(0)
 
 

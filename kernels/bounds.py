@@ -23,9 +23,6 @@ EXACT_BUCKETS = 32
 #: Queries up to this length read their plan from a table; longer ones compute it.
 PLANNED = 128
 
-# Slot of `counters`, the scalars that kernels change: queries answered, which marks the rows a query has met.
-SERIAL = 0
-
 # What a join does with a text.
 JUDGE, JUDGE_AND_ADD, ADD = 0, 1, 2
 
@@ -56,7 +53,8 @@ class Scratch(NamedTuple):
     """Work space of one query.
 
     pattern: uint64[vocabulary], zero between queries. carries: uint8[longest text]. seen: int64[rows], the serial
-    number of the last query that met the row. hits: int64[rows]. occurrences: int64[longest text].
+    number of the last query that met the row. hits: int64[rows]. occurrences: int64[longest text]. serial: int64[1],
+    queries answered, which goes on as long as `seen` does.
     """
 
     pattern: NDArray[np.uint64]
@@ -64,6 +62,7 @@ class Scratch(NamedTuple):
     seen: NDArray[np.int64]
     hits: NDArray[np.int64]
     occurrences: NDArray[np.int64]
+    serial: NDArray[np.int64]
 
 
 @inner

@@ -42,6 +42,14 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
     return longer
 
 
+def make_plan(threshold: float) -> bounds.Plan:
+    """Return the plan of a threshold, for all lengths up to `bounds.PLANNED`."""
+    prefix_, distance, widest = np.zeros((3, bounds.PLANNED + 1, bounds.BUCKETS), np.int32)
+    plan = bounds.Plan(prefix_, distance, widest, np.zeros((bounds.PLANNED + 1, 2), np.int32))
+    bounds.fill_plan(threshold, plan)
+    return plan
+
+
 class State:
     """The pool, the plan of a threshold, and the work space all prefilters share."""
 
@@ -50,12 +58,10 @@ class State:
         self.rows = 0
         self.vocabulary = 0
         self.pool = bounds.Pool(np.zeros(1 << 12, np.int32), np.zeros(1 << 8, np.int64))
-        prefix_, distance, widest = np.zeros((3, bounds.PLANNED + 1, bounds.BUCKETS), np.int32)
-        self.plan = bounds.Plan(prefix_, distance, widest, np.zeros((bounds.PLANNED + 1, 2), np.int32))
-        bounds.fill_plan(threshold, self.plan)
+        self.plan = make_plan(threshold)
         self.scratch = bounds.Scratch(
             np.zeros(1 << 10, np.uint64), np.zeros(1 << 7, np.uint8), np.zeros(1 << 8, np.int64),
-            np.zeros(1 << 8, np.int64), np.zeros(1 << 7, np.int64),
+            np.zeros(1 << 8, np.int64), np.zeros(1 << 7, np.int64), np.zeros(1, np.int64),
         )  # fmt: skip
 
     @property
@@ -70,11 +76,11 @@ class State:
         if batch.ids.size > self.longest:
             longest = int(batch.lengths.max())
         self.vocabulary = len(batch.vocabulary)
-        pattern, carries, seen, hits, occurrences = self.scratch
+        pattern, carries, seen, hits, occurrences, serial = self.scratch
         if max(rows - seen.size, longest - carries.size, self.vocabulary - pattern.size) > 0:
             self.scratch = bounds.Scratch(
                 grown(pattern, self.vocabulary), grown(carries, longest), grown(seen, rows), grown(hits, rows),
-                grown(occurrences, longest),
+                grown(occurrences, longest), serial,
             )  # fmt: skip
         if adding:
             used = int(self.pool.offsets[self.rows])
@@ -183,7 +189,6 @@ class PrefixIndex:
         postings = int(state.plan.depth[np.minimum(lengths, bounds.PLANNED), 1].sum())
         room = max(1 << 12, self._postings.arrays.entries.shape[0], 3 * postings)
         self._postings = GrowingPostings(self._order.size, room)
-        state.scratch.seen[:] = 0  # queries are counted from 1 again, and would take rows met before for met
         state.rows = 0
         self.join(state, texts, bounds.ADD)
 
@@ -208,7 +213,6 @@ class BandIndex:
         self._settings = (threshold, recall, seed)
         self._room = 0
         self._order = np.zeros(0, np.int32)  # any order serves to count occurrences
-        self._counters = np.zeros(1, np.int64)
 
     def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
         """Grow the table, with bands chosen for the pool that it will have room for."""
@@ -229,7 +233,7 @@ class BandIndex:
         result = no_result(len(batch))
         state.rows = minhash.join_bands(
             batch.ids, batch.offsets, state.rows, mode, state.pool, self._order, state.plan, batch.vocabulary.hashes,
-            self._permutations, self._table, state.scratch, self._counters, state.threshold, *result,
+            self._permutations, self._table, state.scratch, state.threshold, *result,
         )  # fmt: skip
         return result
 
@@ -238,7 +242,7 @@ class BandIndex:
         marked = np.zeros((len(batch), state.rows), np.bool_)
         minhash.mark_candidates(
             batch.ids, batch.offsets, state.pool, self._order, state.plan, batch.vocabulary.hashes, self._permutations,
-            self._table, state.scratch, self._counters, state.threshold, marked,
+            self._table, state.scratch, state.threshold, marked,
         )  # fmt: skip
         return marked
 

@@ -24,7 +24,6 @@ from .bounds import (
     ADD,
     JUDGE,
     PLANNED,
-    SERIAL,
     append_text,
     best_of,
     bucket_of,
@@ -165,6 +164,16 @@ def band_table(rows: int, bands: Bands) -> BandTable:
 
 
 @inner
+def band_digest(signature, band, rows):  # type: ignore[no-untyped-def]
+    """Return one hash (uint64) for the `rows` values of a band of a signature."""
+    digest = np.uint64(0x9E3779B97F4A7C15)
+    for k in range(rows):
+        digest = (digest ^ np.uint64(signature[band * rows + k])) * np.uint64(0xFF51AFD7ED558CCD)
+        digest ^= digest >> np.uint64(32)
+    return digest
+
+
+@inner
 def band_slots(table):  # type: ignore[no-untyped-def]
     """Fill `table.slots` for `table.signature`: where each band's chain is, or the free slot for it.
 
@@ -174,10 +183,7 @@ def band_slots(table):  # type: ignore[no-untyped-def]
     bands, slots = table.cells.shape
     rows = table.signature.size // bands
     for band in range(bands):
-        digest = np.uint64(0x9E3779B97F4A7C15)
-        for k in range(rows):
-            digest = (digest ^ np.uint64(table.signature[band * rows + k])) * np.uint64(0xFF51AFD7ED558CCD)
-            digest ^= digest >> np.uint64(32)
+        digest = band_digest(table.signature, band, rows)
         slot = np.int64(((digest & np.uint64(0xFFFFFFFF)) * np.uint64(slots)) >> np.uint64(32))
         table.slots[band] = slot
         table.signature[band * rows] = np.uint32(digest >> np.uint64(32))
@@ -190,7 +196,7 @@ def band_slots(table):  # type: ignore[no-untyped-def]
 
 
 @inner
-def band_candidates(occurrences, plan, threshold, table, scratch, counters, pool, check):  # type: ignore[no-untyped-def]
+def band_candidates(occurrences, plan, threshold, table, scratch, pool, check):  # type: ignore[no-untyped-def]
     """Fill `scratch.hits` with the rows that share a band, each once; return how many.
 
     With `check` 1, only those that length and parity signature leave, as in the exact index.
@@ -200,8 +206,8 @@ def band_candidates(occurrences, plan, threshold, table, scratch, counters, pool
     distance = plan.distance[planned]
     if planned == 0:
         plan_for(m, threshold, plan.prefix[0], distance, plan.widest[0])
-    counters[SERIAL] += 1
-    serial = counters[SERIAL]
+    scratch.serial[0] += 1
+    serial = scratch.serial[0]
     parity = signature_of(occurrences)
     found = 0
     for band in range(table.slots.size):
@@ -230,7 +236,7 @@ def band_insert(row, occurrences, table):  # type: ignore[no-untyped-def]
 
 @kernel
 def join_bands(  # type: ignore[no-untyped-def]
-    ids, offsets, rows, mode, pool, order, plan, token_hashes, permutation, table, scratch, counters, threshold,
+    ids, offsets, rows, mode, pool, order, plan, token_hashes, permutation, table, scratch, threshold,
     kept, neighbor, score,
 ):  # fmt: skip
     """Judge and add the rows of a batch in order, as `prefix.join_rows` does; return the pool's rows."""
@@ -244,7 +250,7 @@ def join_bands(  # type: ignore[no-untyped-def]
             band_slots(table)
         kept[r], neighbor[r], score[r] = True, -1, np.nan
         if m > 0 and mode != ADD:
-            found = band_candidates(occurrences, plan, threshold, table, scratch, counters, pool, 1)
+            found = band_candidates(occurrences, plan, threshold, table, scratch, pool, 1)
             neighbor[r], score[r] = best_of(row, scratch.hits[:found], pool, scratch, threshold)
             kept[r] = neighbor[r] < 0
         if mode != JUDGE and kept[r]:
@@ -257,7 +263,7 @@ def join_bands(  # type: ignore[no-untyped-def]
 
 @kernel
 def mark_candidates(  # type: ignore[no-untyped-def]
-    ids, offsets, pool, order, plan, token_hashes, permutation, table, scratch, counters, threshold, marked
+    ids, offsets, pool, order, plan, token_hashes, permutation, table, scratch, threshold, marked
 ):
     """Set `marked[r, p]` (bool[texts, pool]) where text r and pool row p share a band."""
     for r in range(offsets.size - 1):
@@ -268,7 +274,7 @@ def mark_candidates(  # type: ignore[no-untyped-def]
         sort_occurrences(row, order, occurrences)
         minhash_row(occurrences, token_hashes, permutation, table.signature)
         band_slots(table)
-        for h in range(band_candidates(occurrences, plan, threshold, table, scratch, counters, pool, 0)):
+        for h in range(band_candidates(occurrences, plan, threshold, table, scratch, pool, 0)):
             marked[r, scratch.hits[h]] = True
 
 

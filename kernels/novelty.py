@@ -24,6 +24,8 @@ PREFILTERS: tuple[str, ...] = get_args(PrefilterName)
 
 #: Seed of the MinHash permutations when none is given.
 DEFAULT_SEED = 1
+#: Promised to MinHash for a pair just above the threshold when nothing else is.
+DEFAULT_RECALL = 0.999
 
 _FORMAT = "selfinstruct-novelty-index"
 _VERSION = 1
@@ -78,7 +80,7 @@ class NoveltyIndex:
         threshold: float = 0.7,
         prefilter: PrefilterName = "exact",
         tokenizer: TokenizerName = "rouge",
-        recall: float = 0.999,
+        recall: float = DEFAULT_RECALL,
         seed: int = DEFAULT_SEED,
         lsh_storage: dict[str, Any] | None = None,
     ) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from . import prefix
 from .bounds import BUCKETS, PLANNED, Pool, Scratch, bucket_of, depths_for, signature_of, sort_occurrences
 from .cache import inner, kernel
-from .index import GrowingPostings, State
+from .index import GrowingPostings, make_plan
 from .lcs import WORD, clear_pattern, score_query, set_pattern
 
 
@@ -107,7 +107,7 @@ def route(texts: Texts, threshold: float, part_of: NDArray[np.int32]) -> tuple[N
     order = np.arange(part_of.size, dtype=np.int32)
     longest = int(np.diff(texts.offsets).max(initial=1))
     occurrences = np.empty(longest, np.int64)
-    plan = State(threshold).plan
+    plan = make_plan(threshold)
     count = route_rows(texts.ids, texts.offsets, order, plan, threshold, part_of, occurrences, rows, parts)
     return rows[:count], parts[:count]
 
@@ -259,7 +259,7 @@ def pair_rows(  # type: ignore[no-untyped-def]
         sort_occurrences(row, order, occurrences)
         if not prefix.has_room(count_owned(occurrences, deep, owned), postings, counters):
             return r, count
-        found = prefix.candidates(occurrences, plan, threshold, postings, scratch, reads, counters, pool)
+        found = prefix.candidates(occurrences, plan, threshold, postings, scratch, reads, pool)
         if count + found > left.size:
             return r, count
         for h in range(passing_hits(row, found, pool, scratch, threshold, values)):
@@ -295,10 +295,10 @@ def _distinct_pairs(texts: Texts, threshold: float, owned: NDArray[np.bool_]) ->
     """See `near_pairs`; no two texts have the same tokens."""
     count, longest = texts.offsets.size - 1, int(np.diff(texts.offsets).max(initial=1))
     order = np.arange(owned.size, dtype=np.int32)
-    plan = State(threshold).plan
+    plan = make_plan(threshold)
     scratch = Scratch(
         np.zeros(owned.size, np.uint64), np.zeros(longest, np.uint8), np.zeros(count, np.int64),
-        np.zeros(count, np.int64), np.zeros(longest, np.int64),
+        np.zeros(count, np.int64), np.zeros(longest, np.int64), np.zeros(1, np.int64),
     )  # fmt: skip
     reads = np.zeros((prefix.GROUPS * longest, 4), np.int64)
     others, values = np.empty(longest, np.int64), np.empty(count)

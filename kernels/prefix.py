@@ -31,7 +31,6 @@ from .bounds import (
     EXACT_BUCKETS,
     JUDGE,
     PLANNED,
-    SERIAL,
     append_text,
     best_of,
     bucket_of,
@@ -52,10 +51,9 @@ GROUPS = 2 * BUCKETS
 # Columns of `lists` and `groups`: where in the arena, postings held, room; and the group block of a divided list.
 START, USED, ROOM, BLOCK = 0, 1, 2, 3
 
-# Slots of `counters` after SERIAL: arena and blocks in use, the largest room of any list,
-# and what `has_room` missed last.
-ARENA, BLOCKS, LARGEST, SHORT = 1, 2, 3, 4
-COUNTERS = 5
+# Slots of `counters`: arena and blocks in use, the largest room of any list, and what `has_room` missed last.
+ARENA, BLOCKS, LARGEST, SHORT = 0, 1, 2, 3
+COUNTERS = 4
 SHORT_OF_ARENA, SHORT_OF_BLOCKS = 1, 2
 
 
@@ -190,7 +188,7 @@ def lists_to_read(  # type: ignore[no-untyped-def]  # noqa: C901 (one walk, spli
 
 
 @inner
-def candidates(occurrences, plan, threshold, postings, scratch, reads, counters, pool):  # type: ignore[no-untyped-def]
+def candidates(occurrences, plan, threshold, postings, scratch, reads, pool):  # type: ignore[no-untyped-def]
     """Fill `scratch.hits` with every row that the bounds cannot rule out, each once; return how many."""
     m = occurrences.size
     if m <= PLANNED:
@@ -199,8 +197,8 @@ def candidates(occurrences, plan, threshold, postings, scratch, reads, counters,
         prefix, distance, widest = plan.prefix[0], plan.distance[0], plan.widest[0]
         plan_for(m, threshold, prefix, distance, widest)
     signature = signature_of(occurrences)
-    counters[SERIAL] += 1
-    serial = counters[SERIAL]
+    scratch.serial[0] += 1
+    serial = scratch.serial[0]
     found = 0
     listed = lists_to_read(occurrences, prefix, distance, widest, postings, reads)
     for r in range(listed):
@@ -245,7 +243,7 @@ def join_rows(  # type: ignore[no-untyped-def]
                 return r, rows
         kept[r], neighbor[r], score[r] = True, -1, np.nan
         if m > 0 and mode != ADD:
-            found = candidates(occurrences, plan, threshold, postings, scratch, reads, counters, pool)
+            found = candidates(occurrences, plan, threshold, postings, scratch, reads, pool)
             neighbor[r], score[r] = best_of(row, scratch.hits[:found], pool, scratch, threshold)
             kept[r] = neighbor[r] < 0
             if not kept[r]:

@@ -3,7 +3,7 @@
 The format follows from the ending of the name. Parquet needs pyarrow: the extra `parquet`, or `train`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
 
 if TYPE_CHECKING:
-    from pyarrow import Schema
+    from pyarrow import Schema, Table
 
 PARQUET = ".parquet"
 ROW_GROUP = 16384
@@ -110,16 +110,11 @@ class _ParquetWriter:
     def _flush(self) -> None:
         import pyarrow as pa
 
-        names = dict.fromkeys(name for row in self._rows for name in row)
-        if self._schema is not None and (later := names.keys() - set(self._schema.names)):
+        if self._schema is not None and (later := _names(self._rows) - set(self._schema.names)):
             message = f"field '{min(later)}': Parquet takes its columns from the first records; write JSON lines"
             raise WrongUseError(message)
         try:
-            if self._schema is None:
-                columns = {name: [row.get(name) for row in self._rows] for name in names}
-                table = pa.table(columns)
-            else:
-                table = pa.Table.from_pylist(self._rows, schema=self._schema)
+            table = as_table(self._rows, self._schema)
             if self._writer is None:
                 self._schema = table.schema
                 self._writer = self._parquet.ParquetWriter(self._stream, self._schema)
@@ -133,6 +128,23 @@ class _ParquetWriter:
         if self._rows or self._writer is None:
             self._flush()
         self._writer.close()
+
+
+def as_table(records: Sequence[dict[str, Any]], schema: "Schema | None" = None) -> "Table":
+    """Records as a table; without a schema it has every field of any of them, in the order they come up.
+
+    Raises:
+        ArrowException, OverflowError: a table has no place for a value.
+    """
+    import pyarrow as pa
+
+    if schema is not None:
+        return pa.Table.from_pylist(records, schema=schema)
+    return pa.table({name: [record.get(name) for record in records] for name in _names(records)})
+
+
+def _names(records: Sequence[dict[str, Any]]) -> KeysView[str]:
+    return dict.fromkeys(name for record in records for name in record).keys()
 
 
 def import_parquet() -> ModuleType:

@@ -112,7 +112,7 @@ def filter_(
     _check_engine(engine, ray_address, workers, runs)
     _check_sources(files, runs, into)
     check_choices(choices, of_run=bool(runs))
-    verification = None
+    log = None
     started = time.perf_counter()
     if engine == "ray":
         folder = check_ray_choices(choices, out, rejects, into)
@@ -127,8 +127,8 @@ def filter_(
             counts, log = _filter_run(runs[0], into, choices, out, rejects)
         elif out:
             counts, log = _filter_files(files, choices, out, rejects, skip_bad_lines=skip_bad_lines)
-        verification = log.verify(verify, choices.threshold or DEFAULT_THRESHOLD) if log else None
     seconds = time.perf_counter() - started
+    verification = log.verify(verify, choices.threshold or DEFAULT_THRESHOLD) if log else None
     _print_summary(counts, [str(path) for path in (out, into) if path], seconds, verification, as_json=as_json)
     _raise_what_fell_short(files, counts, verification)
 

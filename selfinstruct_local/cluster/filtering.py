@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from selfinstruct_local.cluster.joining import JoinPlan, gather, join_group, rank_tokens, route_part
 from selfinstruct_local.cluster.reading import (
@@ -41,6 +43,7 @@ from selfinstruct_local.files import replace_atomically, sync_folder
 from selfinstruct_local.filter.files import FilterCounts
 from selfinstruct_local.kernels.greedy import Refused, refuse
 from selfinstruct_local.kernels.minhash import choose_bands
+from selfinstruct_local.kernels.novelty import DEFAULT_RECALL
 from selfinstruct_local.taskfiles import BadRecordError
 
 if TYPE_CHECKING:
@@ -53,8 +56,8 @@ GROUP_BYTES = 128 << 20
 GROUPS_A_WORKER = 4
 # A text of n tokens is sent to about half as many groups.
 _COPIES_A_TOKEN = 0.5
-#: Promised to MinHash for a pair just above the threshold, as `NoveltyIndex` does.
-RECALL = 0.999
+# What a part tells of itself when it has been read.
+_TOLD = ("rows", "skipped", "silent", "texts", "tokens", "schema", "fault")
 
 
 class NoveltySettings(NamedTuple):
@@ -121,6 +124,7 @@ class ClusterFilter:
         self._workers = workers
         self._say = say
         self._parts: list[SourcePart] = []
+        self._texts, self._tokens = 0, 0  # of what passed the rules
         self.counts = ClusterCounts()
 
     def filter_into(self, out: Path) -> ClusterCounts:
@@ -166,7 +170,7 @@ class ClusterFilter:
 
         read = Counter[int]()
         whole: Schema | None = None
-        for row in sorted(_columns(tokenised, "rows", "skipped", "silent", "schema", "fault"), key=_by_part):
+        for row in sorted(_columns(tokenised, *_TOLD), key=itemgetter("part")):
             if row["fault"]:
                 raise BadRecordError(row["fault"])
             source = self._parts[row["part"]].source
@@ -174,6 +178,8 @@ class ClusterFilter:
             read[source] += row["rows"]
             self.counts.skipped.extend(skipped)
             self.counts.silent += row["silent"]
+            self._texts += row["texts"]
+            self._tokens += row["tokens"]
             if not self._sources[source].known:
                 self.counts.read += row["rows"]
             if row["schema"]:
@@ -188,8 +194,7 @@ class ClusterFilter:
         ranks, vocabulary = rank_tokens(
             _columns(tokenised, "token_bytes", "token_bounds", "token_counts"), self._screen.tokenizer
         )
-        sizes = [(row["texts"], row["tokens"]) for row in _columns(tokenised, "texts", "tokens")]
-        plan = self._plan(vocabulary, sum(texts for texts, _ in sizes), sum(tokens for _, tokens in sizes))
+        plan = self._plan(vocabulary)
         if not vocabulary:
             return refuse(gather([], plan))
         import ray
@@ -210,10 +215,11 @@ class ClusterFilter:
         known = sum(source.known for source in self._sources)
         return refuse(pairs, row_key(known, 0))
 
-    def _plan(self, vocabulary: int, texts: int, tokens: int) -> JoinPlan:
-        mean = tokens / max(texts, 1)
+    def _plan(self, vocabulary: int) -> JoinPlan:
+        texts = self._texts
+        mean = self._tokens / max(texts, 1)
         row = 4 * mean + 24  # its tokens, key and offset
-        bands = choose_bands(self._novelty.threshold, RECALL, texts) if self._novelty.minhash else None
+        bands = choose_bands(self._novelty.threshold, DEFAULT_RECALL, texts) if self._novelty.minhash else None
         sent = texts * (bands.bands * (row + 8) if bands else max(1.0, _COPIES_A_TOKEN * mean) * row)
         groups = max(GROUPS_A_WORKER * self._workers, round(sent / GROUP_BYTES))
         return JoinPlan(self._novelty.threshold, vocabulary, groups, bands)
@@ -223,7 +229,7 @@ class ClusterFilter:
 
         written = [place for place, part in enumerate(self._parts) if not self._sources[part.source].known]
         self._say(f"writing {len(written)} parts")
-        names = self._names_in_runs(tokenised, set(refused.neighbor.tolist()))
+        names = self._names_in_runs(tokenised, refused.neighbor) if any(each.run for each in self._sources) else {}
         edges = np.searchsorted(refused.key, [*(part.first_key for part in self._parts), np.iinfo(np.int64).max])
         copies = {}
         for place in written:
@@ -238,10 +244,9 @@ class ClusterFilter:
             self.counts.kept += row["kept"]
             self.counts.rejected.update(orjson.loads(row["rejected"]))
 
-    def _names_in_runs(self, tokenised: "Dataset", neighbors: set[int]) -> dict[int, str]:
+    def _names_in_runs(self, tokenised: "Dataset", neighbors: NDArray[np.int64]) -> dict[int, str]:
         """The ids of those of `neighbors` that are tasks of runs, by key."""
-        if not any(source.run for source in self._sources):
-            return {}
+        wanted = set(neighbors.tolist())
         names: dict[int, str] = {}
         for row in _columns(tokenised, "numbers", "names"):
             source = self._parts[row["part"]].source
@@ -249,7 +254,7 @@ class ClusterFilter:
                 numbers = np.frombuffer(row["numbers"], np.int64).tolist()
                 keys = (row_key(source, number) for number in numbers)
                 named = zip(keys, orjson.loads(row["names"]), strict=True)
-                names |= {key: name for key, name in named if key in neighbors}
+                names |= {key: name for key, name in named if key in wanted}
         return names
 
     def _summary(self) -> dict[str, Any]:
@@ -294,10 +299,6 @@ def _dataset(rows: list[dict[str, Any]]) -> "Dataset":
 
 def _columns(dataset: "Dataset", *names: str) -> Iterator[dict[str, Any]]:
     yield from dataset.select_columns(["part", *names]).iter_rows()
-
-
-def _by_part(row: dict[str, Any]) -> int:
-    return int(row["part"])
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from selfinstruct_local.filter.decide import Screen, near_copy
 from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.kernels import NoTokensWarning, TokenizerName, encode
-from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.recordio import as_table, open_writer
 from selfinstruct_local.tasks import KEPT, Verdict
 
 if TYPE_CHECKING:
@@ -149,11 +149,10 @@ def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
     import pyarrow as pa
 
     records = [record for item in items for record in item.records]
-    names = dict.fromkeys(name for record in records for name in record)
     if not records:
         return None
     try:
-        return pa.table({name: [record.get(name) for record in records] for name in names}).schema
+        return as_table(records).schema
     except (pa.ArrowException, OverflowError) as error:
         message = f"{source.path}: Parquet has no place for a record ({str(error).splitlines()[0]}); mend its types"
         raise WrongUseError(message) from error

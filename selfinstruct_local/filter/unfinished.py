@@ -131,7 +131,8 @@ _OFFER = re.compile(
 _OFFER_ALONE = 2
 # One question may lead to what follows; who was asked for help and asks several does not help.
 _SEVERAL = 2
-_QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
+#: Words in quotation marks, within a line.
+QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
 # Who asks for words to somebody may get a question or an offer in them.
 _TO_SOMEBODY = (
     r"questions?|ask(?:s|ing)?|quiz\w*|survey\w*|questionnaires?|polls?|dialog\w*|conversation\w*|chat\w*|e-?mails?"
@@ -193,7 +194,7 @@ def asks_back(task: Task) -> str | None:
 
 def _questions(output: str) -> list[str]:
     """The sentences that ask, outside of what is quoted."""
-    return [each for each in _SENTENCE_END.split(_QUOTED.sub("", output)) if each.rstrip().endswith(("?", "？"))]
+    return [each for each in _SENTENCE_END.split(QUOTED.sub("", output)) if each.rstrip().endswith(("?", "？"))]
 
 
 def _could_offer(output: str) -> bool:

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import find, given, settings
@@ -46,54 +47,36 @@ text = st.builds(
     st.sampled_from([" ", "  ", "\n", "\x1f", ""]),
     st.sampled_from(["", " ", "\n"]),
 )
+
+
+def of_parts(*parts: Sequence[str] | st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Texts that are put together of one of each part's."""
+    return st.tuples(*(part if isinstance(part, st.SearchStrategy) else st.sampled_from(part) for part in parts)).map(
+        "".join
+    )
+
+
 long_text = st.builds(lambda n: "w " * n, st.sampled_from([11, 12, 149, 150, 151]))
 any_text = st.one_of(text, text, long_text, st.just("Name three long rivers"), st.just("name THREE long rivers "))
-refusing = st.builds(
-    lambda opening, rest: opening + rest,
-    st.sampled_from(
-        ["I'm sorry, but I can't help", "_I cannot assist", "As an AI, I do not", "\u201cI am unable to create"]
-    ),
-    any_text,
+refusing = of_parts(
+    ["I'm sorry, but I can't help", "_I cannot assist", "As an AI, I do not", "\u201cI am unable to create"], any_text
 )
 looping = st.lists(st.sampled_from(["go on", "so we", "I do", "2", "a b c", "no"]), max_size=24).map("\n".join)
 # What breaks off, offers, asks back or says what a sum is, and what only looks so.
-unfinished = st.builds(
-    lambda opening, rest, end: opening + rest + end,
-    st.sampled_from(
-        [
-            *(
-                "1.",
-                " 1) ",
-                "1. Go home. 2. ",
-                "The steps: 1. Go",
-                "```",
-                "```python\nif a:\n```",
-                "`a`",
-                "2+2=5, ",
-                "So 2 + 3 = 5 ",
-                "$1-1=",
-            ),
-            *("I'd be happy to help. ", "I am here to assist", "happy", "Who are you? ", "\u201cyou\u201d", ""),
-        ]
-    ),
+unfinished = of_parts(
+    [
+        *("1.", " 1) ", "1. Go home. 2. ", "The steps: 1. Go", "```", "```python\nif a:\n```", "`a`", "2+2=5, "),
+        *("So 2 + 3 = 5 ", "$1-1=", "I'd be happy to help. ", "I am here to assist", "happy", "Who are you? "),
+        *("\u201cyou\u201d", ""),
+    ],
     st.one_of(any_text, st.just("")),
-    st.sampled_from([":", ": ", " =4", "=", "?", " you?", "```", " = 3 ", "your?\n", "I will love to help", "", "."]),
+    [":", ": ", " =4", "=", "?", " you?", "```", " = 3 ", "your?\n", "I will love to help", "", "."],
 )
 # What speaks as a person to one who asks, and what should have been reworded; and what only looks so.
-posing = st.builds(
-    lambda opening, rest, end: opening + rest + end,
-    st.sampled_from(
-        [
-            "As a coach, I say: ",
-            "_I've worked. ",
-            "\u201cI'm a chef\u201d ",
-            "One of my_aims. ",
-            "I\u2019m a guide. ",
-            "",
-        ]
-    ),
+posing = of_parts(
+    ["As a coach, I say: ", "_I've worked. ", "\u201cI'm a chef\u201d ", "One of my_aims. ", "I\u2019m a guide. ", ""],
     any_text,
-    st.sampled_from(["", " I am only an AI", " my team", ' "I work in it"', "2I work in"]),
+    ["", " I am only an AI", " my team", ' "I work in it"', "2I work in"],
 )
 REWORDED = "We had to go to the sea again, and so we had gone"
 reworded = st.builds(
@@ -106,12 +89,7 @@ SENTENCE = "Give the words that she had written"
 # Copies of a sentence, with marks and spaces around them that are stripped before they are compared.
 mark = st.sampled_from(['"', "'", ".", " ", "`", "\u201c", "\u201d"])
 marks = st.one_of(st.lists(mark, max_size=4).map("".join), st.lists(mark, max_size=9).map(" ".join))
-copying = st.builds(
-    lambda before, end, after: before + SENTENCE + end + after,
-    marks,
-    st.sampled_from(["", ".", " again", ", so"]),
-    marks,
-)
+copying = of_parts(marks, [SENTENCE], ["", ".", " again", ", so"], marks)
 output = st.one_of(any_text, any_text, refusing, looping, unfinished, copying, posing, reworded)
 copied_from = st.sampled_from(
     [SENTENCE, f"{SENTENCE}.", f"Say: {SENTENCE}. Go on.", f'Repeat "{SENTENCE}"', "Give three"]
