@@ -8,6 +8,9 @@ code. Anything else that escapes is a defect of this program and keeps its trace
 
 from selfinstruct_local.terminal import one_line
 
+#: What is true of a run whose work was broken off.
+COMMITTED_STANDS = "what was committed stands, and the same command goes on from there"
+
 
 class UserFacingError(Exception):
     """An error whose text is written for the user."""

@@ -206,10 +206,7 @@ class EngineProcess:
             message = f"the engine did not start: it {why}{log}"
             raise EngineDeadError(message)
         if self._restarts >= self._settings.restarts:
-            message = (
-                f"the engine {why}, and was started {self._restarts} time(s) again without a completion{log}; what "
-                "was committed stands, and the same command goes on from there"
-            )
+            message = f"the engine {why}, and was started {self._restarts} time(s) again without a completion{log}"
             raise EngineDeadError(message)
         self._restarts += 1
         LOG.warning("the engine %s; starting it again (%d of %d)", why, self._restarts, self._settings.restarts)

@@ -247,10 +247,7 @@ class ServerPool:
 
     def _outage(self) -> EngineDeadError:
         states = ", ".join(f"{server.url} ({server.last_error})" for server in self._servers)
-        return EngineDeadError(
-            f"no server has answered for {self._outage_seconds:.0f} s: {states}; what was committed stands, and "
-            "the same command goes on from there when one does"
-        )
+        return EngineDeadError(f"no server has answered for {self._outage_seconds:.0f} s: {states}")
 
     def _say_trouble(self, server: Server, reason: str) -> None:
         """Says that a server is in trouble, once until it is well again."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from selfinstruct_local import __version__
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.base import Completion, Engine
+from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError
 from selfinstruct_local.filter.rulesets import refuses_echoes, rule_set
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.job import Profile
@@ -186,7 +187,11 @@ class Session:
     barren: int = 0  # jobs in a row without an accepted task
 
     def loop(self, engine: Engine) -> str:
-        """Turns until there is a reason to end, and gives it."""
+        """Turns until there is a reason to end, and gives it.
+
+        Raises:
+            EngineDeadError: the engine died and did not come back.
+        """
         batches = engine.generate(self.meter.watch(self.scheduler))
         try:
             while not (reason := self._reason_to_end()):
@@ -194,6 +199,9 @@ class Session:
                     finished = next(batches)
                 self.receive(finished)
                 self.decide()
+        except EngineDeadError as error:
+            message = f"{error}; {COMMITTED_STANDS}"
+            raise EngineDeadError(message) from error
         finally:
             self.meter.stop()
             batches.close()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selfinstruct_local.errors import JobFailedError, UserFacingError, WrongUseError
+from selfinstruct_local.errors import COMMITTED_STANDS, JobFailedError, UserFacingError, WrongUseError
 
 DATABASE = "run.sqlite"
 LOCK = "run.lock"
@@ -157,16 +157,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def explain(error: sqlite3.Error, folder: Path) -> UserFacingError:
     """The error for the user, of what SQLite says of the disk or the file."""
     text = str(error)
-    stands = "what was committed stands, and the same command goes on from there"
     if isinstance(error, sqlite3.OperationalError):
         if "full" in text:
-            return JobFailedError(f"--run {folder}: the disk is full; make room: {stands}")
+            return JobFailedError(f"--run {folder}: the disk is full; make room: {COMMITTED_STANDS}")
         if "disk I/O" in text or "too large" in text:
             return JobFailedError(
                 f"--run {folder}: {DATABASE} cannot be written to ({text}: a failing disk, or a limit on the size of "
-                f"files); mend that: {stands}"
+                f"files); mend that: {COMMITTED_STANDS}"
             )
-        return JobFailedError(f"--run {folder}: {DATABASE}: {text}; {stands}")
+        return JobFailedError(f"--run {folder}: {DATABASE}: {text}; {COMMITTED_STANDS}")
     return WrongUseError(f"--run {folder}: {DATABASE} cannot be read ({text}); it was left as it is")
 
 

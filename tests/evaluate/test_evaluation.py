@@ -243,7 +243,9 @@ def test_an_engine_that_dies_ends_it_and_writes_nothing(
         monkeypatch.setattr(engines, "_base", die)
     out = tmp_path / "out"
     options = ["--model", tiny_model.path, "--model", adapter, "--judge", judge, "--data", held_out, "--out", out]
-    assert isinstance(call(*options).exception, EngineDeadError)
+    exception = call(*options).exception
+    assert isinstance(exception, EngineDeadError)
+    assert str(exception) == "the engine stopped: scripted"
     assert [engine.closed for _, _, engine in engines.started] == [True] * (3 if judged else 1)
     assert list(out.iterdir()) == []
 

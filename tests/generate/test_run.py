@@ -9,7 +9,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, Request
-from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError, WrongUseError
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.interrupt import Interrupt
@@ -56,15 +56,16 @@ def test_the_pool_does_not_depend_on_the_order_of_completions(tmp_path: Path, pr
 def test_a_run_that_dies_again_and_again_ends_with_the_same_pool(tmp_path: Path, profile: str) -> None:
     chosen = settings(profile=profile)
     generate(tmp_path / "straight", chosen, ScriptedEngine())
-    deaths = 0
+    deaths = []
     for attempt in range(200):
         engine = ScriptedEngine(in_flight=3, order=attempt, die_after=4)
         try:
             generate(tmp_path / "killed", chosen, engine)
             break
-        except EngineDeadError:
-            deaths += 1
-    assert deaths > 4
+        except EngineDeadError as error:
+            deaths.append(str(error))
+    assert len(deaths) > 4
+    assert set(deaths) == {f"the engine stopped: scripted; {COMMITTED_STANDS}"}
     assert pool(tmp_path / "killed") == pool(tmp_path / "straight")
 
 
