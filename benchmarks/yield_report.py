@@ -45,6 +45,8 @@ MEASURED_SETTINGS = (
     "threshold",
     "rules",
     "min_confidence",
+    "min_output_confidence",
+    "max_numbers",
     "window",
 )
 

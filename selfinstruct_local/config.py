@@ -37,15 +37,13 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
     "alpaca": {},
     "self-instruct": {"rules": "self-instruct"},
     # A stricter threshold and a floor under the model's own confidence, since nothing but its habits keeps the user
-    # that it plays from asking the same things or talking at random. Chosen on the embedded model by reading.
+    # that it plays from asking the same things or talking at random.
     "magpie": {
         "prompt_format": "chat",
         "threshold": 0.6,
         "min_confidence": -1.6,
-        "min_output_confidence": -0.72,
-        "max_recurrence": 0.15,
         "top_p": 0.9,
-        "max_tokens": 192,
+        "max_tokens": 1024,
         "tasks_per_prompt": 4,
     },
     "alpaca-2023": {
@@ -66,6 +64,21 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
         "instances_per_task": 5,
     },
 }
+
+# The same for magpie's short answers. Chosen on the embedded model, by what readers threw away of what it wrote.
+SHORT_ANSWER_DEFAULTS: dict[str, Any] = {
+    "min_confidence": -1.5,
+    "min_output_confidence": -0.7,
+    "max_recurrence": 0.15,
+    "max_numbers": 0,
+    "max_tokens": 256,
+}
+
+
+def profile_defaults(profile: str, answers: str) -> dict[str, Any]:
+    """What a profile takes for settings that are left out; nothing if there is no such profile."""
+    defaults = PROFILE_DEFAULTS.get(profile, {})
+    return {**defaults, **SHORT_ANSWER_DEFAULTS} if (profile, answers) == ("magpie", "short") else defaults
 
 
 class DecidingSettings(BaseModel):
@@ -181,8 +194,9 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
         if not isinstance(values, dict):
             return values
         profile = values.get("profile") or cls.model_fields["profile"].default
+        answers = values.get("answers") or cls.model_fields["answers"].default
         # An unknown profile is refused with the other fields.
-        return {**PROFILE_DEFAULTS.get(str(profile), {}), **values}
+        return {**profile_defaults(str(profile), str(answers)), **values}
 
     @model_validator(mode="after")
     def _check_language(self) -> Self:

@@ -100,6 +100,7 @@ IN_WORDS = {
     "the profile's",
     "the model's",
     "magpie for chat models, else alpaca",
+    "short for weights below 2 GB, else full",
     "chat if it has one",
     "as the folder says",
     "that of --run",

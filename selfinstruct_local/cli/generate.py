@@ -78,7 +78,7 @@ def generate(
     answers: Annotated[
         str | None,
         typer.Option(
-            help="Of profile magpie: short (one paragraph) or full. [default: short]",
+            help="Of profile magpie: short (one paragraph) or full. [default: short for weights below 2 GB, else full]",
             autocompletion=completing(ANSWERS),
         ),
     ] = None,

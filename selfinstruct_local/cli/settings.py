@@ -11,7 +11,14 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from selfinstruct_local.config import PROFILE_DEFAULTS, GenerateSettings, load_settings, read_yaml
+from selfinstruct_local.config import (
+    PROFILE_DEFAULTS,
+    SHORT_ANSWER_DEFAULTS,
+    GenerateSettings,
+    load_settings,
+    profile_defaults,
+    read_yaml,
+)
 from selfinstruct_local.engine.serve import ServeSettings
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import WrongUseError
@@ -80,12 +87,15 @@ MEANINGS: dict[str, dict[str, str]] = {
 # What settles a setting that nobody gave, when it is not its default.
 FROM_PROFILE = frozenset(name for values in PROFILE_DEFAULTS.values() for name in values)
 BY_PROFILE = "by the profile"
+BY_ANSWERS = "by the profile, and of magpie by the answers"
 FROM_RUN = dict.fromkeys(("rules", "threshold"), "as in --run")
 SETTLED_BY: dict[str, dict[str, str]] = {
     "generate": {
         **dict.fromkeys(sorted(FROM_PROFILE), BY_PROFILE),
+        **dict.fromkeys(SHORT_ANSWER_DEFAULTS, BY_ANSWERS),
         "profile": "by the model: magpie for chat models",
         "prompt_format": "by the model: chat if it has a template",
+        "answers": "by the model: short if it is of the smallest",
         "window": "by the requests in flight",
     },
     "translate": {**FROM_RUN, "prompt_format": "by the model", "window": "by the requests in flight"},
@@ -163,10 +173,11 @@ def resolve(command: str, config: Path | None, preset: str | None = None, profil
         base = EVAL_BASE if command == "eval" else None
         settings = load_settings(MODELS[command], config, {"profile": profile}, base=base)
     origins = _origins(settings, config, preset, profile)
+    settled = set[str]()
+    if "profile" in origins:
+        settled = {BY_PROFILE} if getattr(settings, "profile", "") == "magpie" else {BY_PROFILE, BY_ANSWERS}
     open_now = {
-        name: by
-        for name, by in SETTLED_BY.get(command, {}).items()
-        if name not in origins and not ("profile" in origins and by == BY_PROFILE)
+        name: by for name, by in SETTLED_BY.get(command, {}).items() if name not in origins and by not in settled
     }
     return Resolved(settings, origins, open_now)
 
@@ -178,8 +189,12 @@ def _origins(settings: BaseModel, config: Path | None, preset: str | None, profi
         origins |= dict.fromkeys(_given(read_preset(preset)), f"of preset {preset}")
     in_file = _given(read_yaml(config)) if config else frozenset()
     if profile is not None or "profile" in in_file:
-        chosen = getattr(settings, "profile", "")
-        origins |= dict.fromkeys(PROFILE_DEFAULTS.get(chosen, {}), f"of profile {chosen}")
+        chosen, answers = getattr(settings, "profile", ""), getattr(settings, "answers", "")
+        if chosen == "magpie" and "answers" not in in_file:
+            own = set(PROFILE_DEFAULTS[chosen]) - set(SHORT_ANSWER_DEFAULTS)
+        else:
+            own = set(profile_defaults(chosen, answers))
+        origins |= dict.fromkeys(own, f"of profile {chosen}")
     origins |= dict.fromkeys(in_file, f"of {one_line(str(config))}")
     return origins | ({"profile": "of --profile"} if profile is not None else {})
 

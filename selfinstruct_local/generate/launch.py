@@ -17,6 +17,10 @@ from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.models.adapter import adapter_fingerprint
 from selfinstruct_local.models.folder import prepared_models
 
+# Weights below this many bytes are those of a model of less than a billion parameters, or one of little more that was
+# quantised: what it writes at length breaks off, goes in circles, or is invented.
+SMALL_WEIGHTS = 2 * 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenModel:
@@ -37,6 +41,11 @@ class ChosenModel:
         """Whether it is known to have a chat template."""
         return self.folder is not None and self.folder.has_chat_template
 
+    @property
+    def small(self) -> bool:
+        """Whether it is known to be of the smallest, which do better with short answers."""
+        return self.folder is not None and self.folder.weight_bytes < SMALL_WEIGHTS
+
     def facts(self) -> dict[str, str | None]:
         """What a run notes of it; fingerprints decide, the path does not."""
         return {
@@ -49,11 +58,11 @@ class ChosenModel:
 def fit_to_model(
     settings: GenerateSettings, model: ChosenModel, config: Path | None, flags: Mapping[str, Any]
 ) -> GenerateSettings:
-    """The settings with what was left open decided by the model: profile and prompt format.
+    """The settings with what was left open decided by the model: profile, prompt format, and how long it answers.
 
     Args:
         settings: as `config` and `flags` give them.
-        model: a chat model if its tokenizer has a chat template.
+        model: a chat model if its tokenizer has a chat template; small if its weights are.
         config: the YAML file they come from.
         flags: the flags they come from.
 
@@ -62,14 +71,13 @@ def fit_to_model(
     """
     given = settings.model_fields_set
     wants_completion = "prompt_format" in given and settings.prompt_format == "completion"
-    left_open = {
-        name: value
-        for name, value in (
-            ("profile", "magpie" if model.chats and not wants_completion else "alpaca"),
-            ("prompt_format", "chat" if model.chats else "completion"),
-        )
-        if name not in given
+    decided = {
+        "profile": "magpie" if model.chats and not wants_completion else "alpaca",
+        "prompt_format": "chat" if model.chats else "completion",
     }
+    if (settings.profile if "profile" in given else decided["profile"]) == "magpie":
+        decided["answers"] = "short" if model.small else "full"
+    left_open = {name: value for name, value in decided.items() if name not in given}
     fitted = load_settings(GenerateSettings, config, {**flags, **left_open}) if left_open else settings
     if fitted.profile == "magpie" and fitted.prompt_format == "completion":
         message = "--prompt-format completion: profile magpie is a conversation; leave it out, or use --profile alpaca"

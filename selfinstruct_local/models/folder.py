@@ -38,6 +38,11 @@ class ModelFolder:
     fingerprint: str
 
     @property
+    def weight_bytes(self) -> int:
+        """Size of its weights as they lie there."""
+        return sum(weight.stat().st_size for weight in self.path.glob("*.safetensors"))
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether the model can write turns of a conversation; its files tell, in the three ways there have been."""
         if any((self.path / name).exists() for name in CHAT_TEMPLATE_FILES):

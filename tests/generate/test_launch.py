@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from selfinstruct_local.cli.generate import _on_or_off
-from selfinstruct_local.config import PROFILE_DEFAULTS, GenerateSettings, load_settings
+from selfinstruct_local.config import GenerateSettings, load_settings, profile_defaults
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.generate.launch import ChosenModel, fit_to_model, launch
+from selfinstruct_local.generate.launch import SMALL_WEIGHTS, ChosenModel, fit_to_model, launch
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.models import check_model_folder
 from tests.conftest import RunCli
@@ -39,8 +39,22 @@ def test_a_chat_model_plays_the_user(chat: ChosenModel) -> None:
     settings = fit(chat)
     assert chosen(settings) == ("magpie", "chat")
     # What the profile brings comes with it.
-    assert {name: getattr(settings, name) for name in PROFILE_DEFAULTS["magpie"]} == PROFILE_DEFAULTS["magpie"]
+    brought = profile_defaults("magpie", "short")
+    assert {name: getattr(settings, name) for name in brought} == brought
     assert settings.min_confidence is not None
+
+
+def test_models_that_can_do_more_answer_in_full(chat: ChosenModel) -> None:
+    assert (fit(chat).answers, fit(chat).max_tokens) == ("short", 256)
+    assert chat.folder is not None
+    with (chat.folder.path / "more.safetensors").open("wb") as stream:
+        stream.truncate(SMALL_WEIGHTS)  # takes no room on the disk
+    settings = fit(chat)
+    assert (settings.answers, settings.max_tokens, settings.min_output_confidence) == ("full", 1024, None)
+    settings = fit(chat, answers="short")
+    assert (settings.answers, settings.max_tokens) == ("short", 256)
+    assert fit(SERVED, profile="magpie").answers == "full"
+    assert fit(chat, profile="alpaca").answers == "short"  # which other profiles do not look at
 
 
 def test_a_base_model_goes_on_from_a_text(base: ChosenModel) -> None:

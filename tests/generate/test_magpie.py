@@ -13,7 +13,13 @@ from selfinstruct_local.engine import Completion, FinishReason, Request, Request
 from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.opening import open_run
-from selfinstruct_local.generate.profiles.magpie import OPENING_CHARACTERS, OPENING_WORDS, MagpieProfile, read_question
+from selfinstruct_local.generate.profiles.magpie import (
+    OPENING_CHARACTERS,
+    OPENING_WORDS,
+    QUESTION_SHARE,
+    MagpieProfile,
+    read_question,
+)
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, SENTENCES, needs_lines
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.interrupt import Interrupt
@@ -230,10 +236,19 @@ def test_short_and_full_answers(answers: str, regex: str) -> None:
     assert {request.sampling.stop for request in [*questions, *asked]} == {()}
     assert {request.sampling.temperature for request in asked} == {0.0}
     assert {request.sampling.max_tokens for request in asked} == {chosen.max_tokens}
-    assert {request.sampling.max_tokens for request in questions} == {chosen.max_tokens // 4}
+    assert {request.sampling.max_tokens for request in questions} == {chosen.max_tokens // QUESTION_SHARE}
     assert {request.sampling.temperature for request in questions} == {chosen.temperature}
-    assert ("one or two sentences" in asked[0].turns[0].content) == (answers == "short")
+    assert ("one paragraph" in asked[0].turns[0].content) == (answers == "short")
     assert f"magpie{'_short' if answers == 'short' else ''}_answer" in MagpieProfile(chosen).prompts
+
+
+@pytest.mark.parametrize(("answers", "lang", "penalty"), [("short", "en", 1.0), ("full", "en", 0), ("short", "zh", 0)])
+def test_a_short_english_answer_is_kept_from_saying_the_same_again(answers: str, lang: str, penalty: float) -> None:
+    chosen = settings(answers=answers, lang=lang)
+    turns = [" 怎样才能睡得更好？", " 为什么秋天的叶子会变黄？", " 请说明如何泡茶。", " 有什么办法可以早起？"]
+    (questions, asked), _ = work_through(Job(0, 0, seeds(), ()), chosen, turns if lang == "zh" else GOOD)
+    assert {request.sampling.presence_penalty for request in asked} == {penalty}
+    assert {request.sampling.presence_penalty for request in questions} == {0}
 
 
 # --- rules ----------------------------------------------------------------------------------------------------------
@@ -271,9 +286,10 @@ def test_a_short_answer_is_one_paragraph_that_ends_with_a_sentence() -> None:
         'She said "Go!" and left. He stayed.',
         "天黑了。我们回家吧！",
         "No. " * 5 + "No.",
+        "Wait... What?!",
     ):
         assert fits.fullmatch(text), text
-    for text in ("", "Two\nlines.", "It is done. And so", "No. " * SENTENCES + "No."):
+    for text in ("", "Two\nlines.", "It is done. And so", "No. " * SENTENCES + "No.", "1.””””", "So....."):
         assert not fits.fullmatch(text), text
 
 

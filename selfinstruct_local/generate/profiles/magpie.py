@@ -30,10 +30,14 @@ OPENING_CHARACTERS = 4  # the same for Chinese, which has no spaces
 # Share of the turns that are begun; of these the share that begin as a task does, and of those as one of the pool: what
 # was accepted once begins better tasks than a seed that is beyond the model. The rest have an opening of the template,
 # which leads to advice, plans and reasons: of facts, a small model invents half.
-BEGUN = 0.8
+BEGUN = 0.95
 AS_A_TASK = 0.25
 FROM_POOL = 0.9
-QUESTION_SHARE = 4  # of the tokens of an answer, a question may have one in so many
+# Of answers in one paragraph, in English: without it a small model that answers greedily says the same again until it
+# is cut off. Of 36 questions, a reader who did not know which answer was which threw away 22 answers without it and 11
+# with it. Chinese is left alone, since small vocabularies write one of its characters in several tokens.
+PRESENCE_PENALTY = 1.0
+QUESTION_SHARE = 7  # of the tokens of an answer, a question may have one in so many
 
 
 class MagpieProfile:
@@ -74,6 +78,7 @@ class MagpieProfile:
             temperature=0.0,
             top_p=1.0,
             max_tokens=settings.max_tokens,
+            presence_penalty=PRESENCE_PENALTY if self._in_one_paragraph and settings.lang == "en" else 0.0,
             regex=PARAGRAPH if self._in_one_paragraph else "",
         )
 

@@ -4,12 +4,13 @@
 
 import re
 
-SENTENCES = 6
+SENTENCES = 8
 # A sentence or more on one line, or a phrase, for constrained decoding. Where the model would begin a list, a block of
 # code or another paragraph it has to end, or to go on in prose; left free and told to be short, small models break off
-# there. And where they would go on and on, they end with a sentence.
+# there. And where they would go on and on, they end with a sentence. What ends one is bounded: held back from a list,
+# they would write marks without an end.
 _MARKS = ".!?。！？"
-PARAGRAPH = rf"[^\n{_MARKS}]+|([^\n{_MARKS}]+[{_MARKS}]+[\"'”’)]*){{1,{SENTENCES}}}"
+PARAGRAPH = rf"[^\n{_MARKS}]+|([^\n{_MARKS}]+[{_MARKS}]{{1,3}}[\"'”’)]{{0,2}}){{1,{SENTENCES}}}"
 
 _NEEDS_LINES = re.compile(
     r"\b(?:codes?|coding|functions?|scripts?|snippets?|programs?|algorithms?|queries|regex|pseudo-?code|python|java"
