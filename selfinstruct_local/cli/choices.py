@@ -1,10 +1,10 @@
-"""Values of options that are one of a few, for shell completion, which must answer at once.
+"""Values of options that are one of a few: for shell completion, which must answer at once, and the check of them.
 
 They stand in the modules that check them too, which import numba or pydantic; `tests/test_cli_manners.py` holds the two
 together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from selfinstruct_local.language import LANGUAGES
 
@@ -40,3 +40,16 @@ def completing(names: Sequence[str]) -> Complete:
 
 
 languages = completing(LANGUAGES)
+
+
+def check_choice(flag: str, value: str | None, choices: Collection[str | None]) -> None:
+    """Refuses what is none of the choices.
+
+    Raises:
+        WrongUseError: naming the flag and the choices.
+    """
+    from selfinstruct_local.errors import WrongUseError
+
+    if value not in choices:
+        message = f"{flag} {value}: one of {', '.join(choice for choice in choices if choice)}"
+        raise WrongUseError(message)

@@ -13,6 +13,7 @@ from selfinstruct_local.cli.choices import (
     PREFILTERS,
     RULE_SETS,
     TOKENIZER_NAMES,
+    check_choice,
     completing,
     languages,
 )
@@ -179,10 +180,9 @@ def _filter_run(
 def _check_engine(engine: str, address: str | None, workers: int | None, runs: list[Path]) -> None:
     from selfinstruct_local.errors import WrongUseError
 
+    check_choice("--engine", engine, FILTER_ENGINES)
     message = ""
-    if engine not in FILTER_ENGINES:
-        message = f"--engine {engine}: one of {', '.join(FILTER_ENGINES)}"
-    elif engine == "local" and (address or workers):
+    if engine == "local" and (address or workers):
         message = f"{'--ray-address' if address else '--workers'}: is for --engine ray"
     elif address and workers:
         message = f"--workers {workers}: the cluster at --ray-address has its own; leave it out"

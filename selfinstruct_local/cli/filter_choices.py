@@ -1,10 +1,11 @@
 """What decides in `selfinstruct filter`, as its options and `--config` give it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfinstruct_local.cli.choices import check_choice
 from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.language import LANGUAGES, TOKENIZERS
 
@@ -101,11 +102,11 @@ def check_choices(choices: FilterChoices, *, of_run: bool) -> None:
     if choices.threshold is not None and not 0 < choices.threshold <= 1:
         message = f"--threshold {choices.threshold}: above 0 and at most 1"
         raise WrongUseError(message)
-    _check_choice("--rules", choices.rules, (None, *RULE_SETS))
+    check_choice("--rules", choices.rules, (None, *RULE_SETS))
     # A run is decided exactly, and by the tokens of its language: that is what a resumed `generate` goes on with.
-    _check_choice("--prefilter", choices.prefilter, ("exact", "none", "auto", *(() if of_run else ("minhash",))))
-    _check_choice("--lang", choices.lang, (None, *LANGUAGES))
-    _check_choice("--tokenizer", choices.tokenizer, (None, "rouge", "unicode"))
+    check_choice("--prefilter", choices.prefilter, ("exact", "none", "auto", *(() if of_run else ("minhash",))))
+    check_choice("--lang", choices.lang, (None, *LANGUAGES))
+    check_choice("--tokenizer", choices.tokenizer, (None, "rouge", "unicode"))
     if of_run and choices.tokenizer:
         message = f"--tokenizer {choices.tokenizer}: a run is decided by the tokens of its --lang; leave it out"
         raise WrongUseError(message)
@@ -114,12 +115,4 @@ def check_choices(choices: FilterChoices, *, of_run: bool) -> None:
         raise WrongUseError(message)
     if choices.verify and choices.prefilter == "minhash":
         message = "--verify: minhash may miss pairs by its nature; check --prefilter exact, or read its recall"
-        raise WrongUseError(message)
-
-
-def _check_choice(flag: str, value: str | None, choices: Collection[str | None]) -> None:
-    from selfinstruct_local.errors import WrongUseError
-
-    if value not in choices:
-        message = f"{flag} {value}: one of {', '.join(choice for choice in choices if choice)}"
         raise WrongUseError(message)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfinstruct_local.cli.choices import RULE_SETS, completing, languages
+from selfinstruct_local.cli.choices import RULE_SETS, check_choice, completing, languages
 from selfinstruct_local.cli.options import (
     ConfigOption,
     DryRunOption,
@@ -81,11 +81,7 @@ def translate(
     quiet: QuietOption = False,
 ) -> None:
     """Translate tasks of a run with a local model into a run that holds both. The same command resumes."""
-    from selfinstruct_local.errors import WrongUseError
-
-    if to not in LANGUAGES:
-        message = f"--to {to}: one of {', '.join(LANGUAGES)}"
-        raise WrongUseError(message)
+    check_choice("--to", to, LANGUAGES)
     _rewrite("translate", context.params)
 
 

@@ -94,7 +94,7 @@ def check_weights(folder: ModelFolder) -> tuple[Finding, Weights | None]:
     """Whether each file of weights is as long as its header says, and holds what the index says."""
     found: dict[str, str] = {}
     size = floats = others = 0
-    files = sorted(folder.path.glob("*.safetensors"))
+    files = folder.weight_files
     try:
         for file in files:
             for name, kind, shape, length in read_header(file):

@@ -38,9 +38,14 @@ class ModelFolder:
     fingerprint: str
 
     @property
+    def weight_files(self) -> list[Path]:
+        """Its weights, by name."""
+        return sorted(self.path.glob("*.safetensors"))
+
+    @property
     def weight_bytes(self) -> int:
         """Size of its weights as they lie there."""
-        return sum(weight.stat().st_size for weight in self.path.glob("*.safetensors"))
+        return sum(weight.stat().st_size for weight in self.weight_files)
 
     @property
     def has_chat_template(self) -> bool:
