@@ -148,7 +148,7 @@ def test_the_caller_gets_its_turn() -> None:
         started = time.monotonic()
         assert next(batches) == []
         assert next(batches) == []
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 10
         batches.close()
 
 
@@ -498,7 +498,7 @@ def test_closing_with_requests_in_flight_does_not_hang(how: str) -> None:
             engine.close()
             with pytest.raises(EngineDeadError, match="closed"):
                 list(batches)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
         assert server.disconnected.wait(2)
     engine.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "endpoints"]
