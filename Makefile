@@ -35,9 +35,9 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## the main job on the embedded model, in runs/demo
 	$(BIN)/selfinstruct demo --run runs/demo
 
-# What starts the engine or trains takes all cores by itself, and threads that wait for each other would take ten times as
-# long; the rest runs on all cores at once.
-ALONE := engine or training
+# What starts the engine or Ray or trains takes all cores by itself, and threads that wait for each other would take
+# ten times as long; the rest runs on all cores at once.
+ALONE := engine or training or ray
 test: lint ## lint, then the whole test suite
 	$(BIN)/python -m pytest -m "not ($(ALONE))" --numprocesses auto --dist loadfile
 	$(BIN)/python -m pytest -m "$(ALONE)"

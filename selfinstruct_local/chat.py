@@ -8,10 +8,12 @@ from typing import Any
 
 import orjson
 
+from selfinstruct_local.engine.base import Request, RequestKey, Sampling
+from selfinstruct_local.engine.conversation import PromptEncoder
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models import adapter as adapters
-from selfinstruct_local.train.template import TemplateName, alpaca_prompt
+from selfinstruct_local.train.template import TemplateName, ask
 
 TRAINING_MANIFEST = "training.json"
 
@@ -76,26 +78,28 @@ class Chat:
         self._torch = torch
         self.template = choose_template(model, adapter, template)
         self._tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+        self._encoder = PromptEncoder(self._tokenizer, model.path.name)
         network: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
         if adapter is not None:
             network = PeftModel.from_pretrained(network, str(adapter))
         self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def answer(self, instruction: str, task_input: str = "", max_tokens: int = 256) -> str:
-        """The greedy answer, without the prompt."""
-        if self.template == "alpaca":
-            prompt = alpaca_prompt(instruction, task_input)
-        else:
-            content = f"{instruction}\n\n{task_input}" if task_input else instruction
-            prompt = str(
-                self._tokenizer.apply_chat_template(
-                    [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-                )
-            )
-        inputs = self._tokenizer(prompt, return_tensors="pt").to(self._network.device)
+        """The greedy answer, without the prompt; the prompt's tokens are those of training.
+
+        Raises:
+            WrongUseError: the chat template refuses the question.
+        """
+        prompt, turns = ask(self.template, instruction, task_input)
+        request = Request(RequestKey(0, "chat", 0), prompt, Sampling(0.0, 1.0, max_tokens), turns)
+        asked = self._torch.tensor([self._encoder.encode(request)], device=self._network.device)  # (1, T)
         with self._torch.inference_mode():
             output = self._network.generate(
-                **inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=self._tokenizer.eos_token_id
+                input_ids=asked,
+                attention_mask=self._torch.ones_like(asked),
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                pad_token_id=self._tokenizer.eos_token_id,
             )
-        written = output[0, inputs["input_ids"].shape[1] :]
+        written = output[0, asked.shape[1] :]
         return str(self._tokenizer.decode(written, skip_special_tokens=True)).strip()

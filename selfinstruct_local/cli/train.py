@@ -142,8 +142,10 @@ def train(
     elif folder is not None and out is not None and audited is not None:
         with waiting(console, f"loading {folder.path.name}"):
             from selfinstruct_local.train.folder import open_folder
-            from selfinstruct_local.train.trainer import check_machine
+            from selfinstruct_local.train.trainer import check_machine, count_idle_gpus
         check_machine(settings, processes)
+        if idle := count_idle_gpus(processes):
+            console.print(f"{idle} GPUs of this machine stay idle; --nproc takes more of them")
         opened = open_folder(out, audited, folder, settings, processes)
         if starts_others:  # what is wrong has been said once by now, and not by each of them
             raise typer.Exit(start(sys.argv[1:], processes))
@@ -153,14 +155,10 @@ def train(
 def _audit(
     samples: "list[Sample]", folder: "ModelFolder", settings: "TrainSettings", console: "Console", *, verbose: bool
 ) -> "TrainingData":
-    """The examples, when the audit has nothing against them; raises as `Audit.check` does."""
-    from selfinstruct_local.train.audit import make_audit
-    from selfinstruct_local.train.data import build_examples
-    from selfinstruct_local.train.trainer import load_tokenizer
+    """The examples, when the audit has nothing against them; raises as `examine` and `Audit.check` do."""
+    from selfinstruct_local.train.audit import examine
 
-    tokenizer = load_tokenizer(folder)
-    data = build_examples(samples, tokenizer, settings)
-    audit = make_audit(data, tokenizer)
+    data, audit = examine(samples, folder, settings)
     for line in [*audit.describe(), *(audit.describe_samples() if verbose else ())]:
         console.print(line, markup=False, highlight=False)
     audit.check(settings)
@@ -216,6 +214,7 @@ def _train(
     from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
     from selfinstruct_local.progress import format_seconds
     from selfinstruct_local.train.display import TrainingDisplay
+    from selfinstruct_local.train.processes import echo_seconds
     from selfinstruct_local.train.trainer import train
 
     if folder.is_done:
@@ -227,7 +226,7 @@ def _train(
             console.print(f"passed over {checkpoint.folder.name}: {checkpoint.fault}", markup=False)
         else:
             console.print(f"going on after step {checkpoint.step}")
-    with interruptible() as interrupt:
+    with interruptible(echo_seconds()) as interrupt:
         result = train(data, model, folder, settings, interrupt=interrupt, callbacks=[TrainingDisplay(console)])
     console.print(
         f"{len(data.examples)} examples, {data.supervised_tokens} supervised tokens; "

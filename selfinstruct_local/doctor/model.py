@@ -20,7 +20,7 @@ from selfinstruct_local.doctor.hardware import CARD_SHARE, GIB, Card
 from selfinstruct_local.engine.serve import ServeSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import EMBEDDED_NAME, ModelFolder, find_model
-from selfinstruct_local.models.folder import prepared_models
+from selfinstruct_local.models.folder import INDEX, prepared_models
 
 if TYPE_CHECKING:
     from selfinstruct_local.train.settings import TrainSettings
@@ -149,7 +149,7 @@ def read_header(file: Path) -> Iterator[tuple[str, str, list[int], int]]:
 
 
 def _check_index(folder: Path, found: dict[str, str]) -> None:
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if not index.is_file():
         return
     wanted: dict[str, str] = orjson.loads(index.read_bytes()).get("weight_map", {})

@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 
 from selfinstruct_local.chat import choose_template, read_manifest
-from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
+from selfinstruct_local.engine.base import Request, RequestKey, Sampling
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.models.adapter import ADAPTER_FILES
 from selfinstruct_local.models.folder import prepared_models
-from selfinstruct_local.train.template import TemplateName, alpaca_prompt
+from selfinstruct_local.train.template import TemplateName, ask
 
 _CONFIG, _WEIGHTS = ADAPTER_FILES
 
@@ -47,10 +47,8 @@ class Contender:
         sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
         if case.sample.verbatim:
             return Request(key, case.instruction, sampling)
-        if self.template == "alpaca":
-            return Request(key, alpaca_prompt(case.instruction, case.sample.input), sampling)
-        content = f"{case.instruction}\n\n{case.sample.input}" if case.sample.input else case.instruction
-        return Request(key, "", sampling, (Turn("user", content),))
+        prompt, turns = ask(self.template, case.instruction, case.sample.input)
+        return Request(key, prompt, sampling, turns)
 
 
 def find_contenders(

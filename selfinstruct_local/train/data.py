@@ -16,7 +16,7 @@ from selfinstruct_local.engine.conversation import PromptEncoder
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.train.settings import Overlong, TrainSettings
 from selfinstruct_local.train.sources import Sample
-from selfinstruct_local.train.template import alpaca_prompt
+from selfinstruct_local.train.template import alpaca_prompt, user_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -177,7 +177,7 @@ def _encode_chats(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerBase
 def _encode_chat(sample: Sample, encoder: PromptEncoder, tokenizer: "PreTrainedTokenizerBase") -> _Spans | str:
     turns = list(sample.turns)
     if sample.input:
-        turns[0] = Turn("user", f"{turns[0].content}\n\n{sample.input}")
+        turns[0] = user_turn(turns[0].content, sample.input)
     spans: _Spans = []
     done: list[int] = []
     for number, turn in enumerate(turns):
@@ -202,7 +202,12 @@ def _on_prompt(example: Example) -> Example:
 
 
 def _hold_out(data: TrainingData, share: float, seed: int) -> None:
-    count = round(share * len(data.examples))
-    chosen = set(Random(f"hold out {seed}").sample(range(len(data.examples)), count))  # noqa: S311 - a draw of data
+    # A weight makes copies; one that is held out while another is learnt would measure memory.
+    copies: dict[tuple[int, ...], list[int]] = {}
+    for index, example in enumerate(data.examples):
+        copies.setdefault(tuple(example.input_ids), []).append(index)
+    count = round(share * len(copies))
+    drawn = Random(f"hold out {seed}").sample(list(copies.values()), count)  # noqa: S311 - a draw of data
+    chosen = {index for group in drawn for index in group}
     data.held_out = [example for index, example in enumerate(data.examples) if index in chosen]
     data.examples = [example for index, example in enumerate(data.examples) if index not in chosen]

@@ -18,7 +18,7 @@ from selfinstruct_local.chat import TRAINING_MANIFEST
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.models import ModelFolder
-from selfinstruct_local.train.checkpoints import Checkpoint, find_checkpoints
+from selfinstruct_local.train.checkpoints import Checkpoint, checkpoint_bytes, find_checkpoints
 from selfinstruct_local.train.data import TrainingData
 from selfinstruct_local.train.memory import FLOAT32, GIB
 from selfinstruct_local.train.network_size import count_parameters, read_config
@@ -103,18 +103,20 @@ def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
     """Checks that the checkpoints and the result will fit on the disk: better now than after the first epoch.
 
     A checkpoint holds what is trained and the two states of AdamW, in float32; before the oldest goes there is one more
-    than are kept.
+    than are kept. Those that an earlier start left have their room already, and go as new ones come.
 
     Raises:
         WrongUseError: they will not.
     """
     _, trainable = count_parameters(read_config(model.path), settings)
     needed = trainable * FLOAT32 * (3 * (settings.keep_checkpoints + 1) + 1)
+    held = checkpoint_bytes(out)
     free = shutil.disk_usage(out).free
-    if free < needed:
+    if free + held < needed:
+        there = f", {held / GIB:.1f} GiB of it there already" if held else ""
         message = (
-            f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result take {needed / GIB:.1f} GiB, "
-            f"and {free / GIB:.1f} GiB are free; make room or name another folder"
+            f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result take {needed / GIB:.1f} GiB"
+            f"{there}, and {free / GIB:.1f} GiB are free; make room or name another folder"
         )
         raise WrongUseError(message)
 

@@ -10,6 +10,7 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import adapter_fingerprint, check_adapter
+from selfinstruct_local.train.network import make_savable
 
 
 def check_base(model: ModelFolder, adapter: Path) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
         message = f"merge needs '{error.name}', which is missing; install this package with its extra 'train'"
         raise WrongUseError(message) from error
     base: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
+    make_savable(base)
     stored_as = base.dtype
     if size := manifest.get("settings", {}).get("pad_vocab_to"):
         base.resize_token_embeddings(pad_to_multiple_of=size)

@@ -7,7 +7,7 @@ from selfinstruct_local.train.processes import world_size
 from selfinstruct_local.train.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from transformers import GenerationConfig, TrainingArguments
 
 
 def load_network(model: ModelFolder, settings: TrainSettings, arguments: "TrainingArguments") -> Any:
@@ -36,6 +36,7 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
 
         options["distributed_config"] = DistributedConfig(fsdp_size=world_size(), fsdp_mixed_precision=arguments.bf16)
     network: Any = AutoModelForCausalLM.from_pretrained(model.path, local_files_only=True, **options)
+    make_savable(network)
     if sharded:
         from selfinstruct_local.train.sharding import check_sharded
 
@@ -43,6 +44,30 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
     if settings.pad_vocab_to:
         network.resize_token_embeddings(pad_to_multiple_of=settings.pad_vocab_to)
     return network if settings.method == "full" else _with_lora(network, settings, arguments)
+
+
+def make_savable(network: Any) -> None:
+    """Mends a generation config that transformers loads and will not save: better now than after the last step.
+
+    The common fault is a temperature or top_p beside a `do_sample` that was left out, as in Vicuna 1.5 and early copies
+    of LLaMA 2 Chat.
+    """
+    from transformers import GenerationConfig
+
+    config = network.generation_config
+    if config is None or _is_valid(config):
+        return
+    config.do_sample = True
+    if not _is_valid(config):
+        network.generation_config = GenerationConfig.from_model_config(network.config)
+
+
+def _is_valid(config: "GenerationConfig") -> bool:
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _in_four_bits(arguments: "TrainingArguments") -> dict[str, Any]:

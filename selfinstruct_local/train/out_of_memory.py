@@ -9,9 +9,11 @@ import torch
 from selfinstruct_local.errors import OutOfMemoryError
 from selfinstruct_local.train.settings import TrainSettings
 
-# What PyTorch's allocator of a CPU's memory and its kernels say; on a GPU it raises a class of its own.
+# What PyTorch's allocator of a CPU's memory and its kernels say, and what CUDA, cuBLAS and NCCL do; PyTorch's allocator
+# of a GPU's memory raises a class of its own.
 _SAID = re.compile(
     r"not enough memory|can't allocate memory|Cannot allocate memory|bad_alloc|could not create a memory"
+    r"|out of memory|ALLOC_FAILED"
 )
 
 
@@ -42,7 +44,8 @@ def _changes(settings: TrainSettings) -> Iterator[str]:
             "" if settings.global_batch_size else f" --gradient-accumulation {settings.gradient_accumulation * 2}"
         )
         yield f"--batch-size {half}{accumulation}"
-    if settings.gradient_checkpointing is not True:
+    on = torch.cuda.is_available() if settings.gradient_checkpointing is None else settings.gradient_checkpointing
+    if not on:
         yield "--gradient-checkpointing"
     yield f"--max-length below {settings.max_length}"
     if settings.method == "full":

@@ -1,7 +1,7 @@
 """The processes of one training, one a device: which of them this is, and starting them on one machine.
 
-Whoever starts them (`--nproc`, torchrun, accelerate launch, Slurm) says so by PyTorch's environment variables `RANK`
-and `WORLD_SIZE`. The first process alone speaks and writes what is not sharded.
+Whoever starts them (`--nproc`, torchrun, accelerate launch) says so by PyTorch's environment variables `RANK`,
+`LOCAL_RANK` and `WORLD_SIZE`. The first process alone speaks and writes what is not sharded.
 """
 
 import logging
@@ -16,6 +16,8 @@ from selfinstruct_local.interrupt import SIGNAL_EXIT
 
 # A signal lets each process end its step and write its shards, and this long may that take before it is killed.
 _SHUTDOWN_SECONDS = 900
+# A signal to the whole group reaches each process from the system, and once more from the launcher that got it too.
+_ECHO_SECONDS = 5.0
 
 
 def world_size() -> int:
@@ -31,6 +33,11 @@ def is_first() -> bool:
 def are_started() -> bool:
     """Whether a launcher has started this process as one of several."""
     return "WORLD_SIZE" in os.environ
+
+
+def echo_seconds() -> float:
+    """How long the same signal may come again and be no second one (see `interrupt.interruptible`)."""
+    return _ECHO_SECONDS if are_started() else 0.0
 
 
 def start(arguments: Sequence[str], count: int) -> int:

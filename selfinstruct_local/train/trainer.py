@@ -138,11 +138,19 @@ def check_machine(settings: TrainSettings, processes: int) -> None:
         processes: that train together, here or on several machines.
 
     Raises:
-        WrongUseError: it has not, or the examples of a step do not divide among the processes.
+        WrongUseError: it has not, the examples of a step do not divide among the processes, or a launcher has not said
+            which of them this is.
     """
     import torch
 
     settings.accumulation(processes)
+    # Without it accelerate takes a process on a GPU for the only one, and each would train alone.
+    if world_size() > 1 and "LOCAL_RANK" not in os.environ:
+        message = (
+            f"WORLD_SIZE is {world_size()} and LOCAL_RANK is not set; start the processes by --nproc or torchrun, or "
+            "set it to the number of each on its machine"
+        )
+        raise WrongUseError(message)
     if settings.method == "qlora" and find_spec("bitsandbytes") is None:
         message = "--method qlora: needs 'bitsandbytes', which is missing; install this package with its extra 'train'"
         raise WrongUseError(message)
@@ -150,6 +158,14 @@ def check_machine(settings: TrainSettings, processes: int) -> None:
     if torch.cuda.is_available() and here > torch.cuda.device_count():
         message = f"--nproc {here}: each process takes a GPU, and {torch.cuda.device_count()} are here"
         raise WrongUseError(message)
+
+
+def count_idle_gpus(processes: int) -> int:
+    """GPUs of this machine beyond those that `processes` take, one each."""
+    import torch
+
+    taken = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    return max(0, torch.cuda.device_count() - taken)
 
 
 def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "TrainingArguments":
@@ -160,7 +176,7 @@ def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "T
     on_gpu = torch.cuda.is_available()
     processes = world_size()
     by_steps = {"save_strategy": "steps", "save_steps": settings.save_steps}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
@@ -192,6 +208,17 @@ def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "T
         log_level_replica="error",
         remove_unused_columns=False,
     )
+    train_on_one_device(arguments)
+    return arguments
+
+
+def train_on_one_device(arguments: "TrainingArguments") -> None:
+    """Leaves one GPU to a process that sees several.
+
+    The Trainer would divide each batch over all of them by DataParallel, which can split neither a batch without
+    padding nor its count of tokens, and would take that many times the examples a step that were settled.
+    """
+    arguments._n_gpu = min(1, arguments.n_gpu)  # noqa: SLF001 - as the Trainer does where DataParallel will not do
 
 
 def _in_bf16(settings: TrainSettings, *, on_gpu: bool) -> bool:

@@ -17,6 +17,8 @@ from selfinstruct_local.cluster.session import ray_session
 from selfinstruct_local.errors import JobFailedError
 from tests.cluster.files import WORKERS, on_one_machine, read_folder, records, write_lines
 
+pytestmark = pytest.mark.ray
+
 
 def test_it_survives_killed_workers_with_no_network(tmp_path: Path, can_unshare_network: bool) -> None:  # noqa: FBT001 - a fixture
     if not can_unshare_network:

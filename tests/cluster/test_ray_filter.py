@@ -23,7 +23,7 @@ from tests.kernels.oracles import SOAK
 from tests.scripted_engine import ScriptedEngine
 
 SCREEN = ScreenSettings("alpaca", "en", DEFAULT_LIMITS, (), 13, "rouge", skip_bad_lines=False)
-pytestmark = pytest.mark.usefixtures("ray", "small_parts")
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray", "small_parts")]
 long = pytest.mark.skipif(not SOAK, reason="one more pass of Ray: in `make soak`")
 
 

@@ -51,6 +51,16 @@ def test_what_is_missing_is_named(bare_model: Path) -> None:
     assert "not a folder" in refusal(bare_model / "nowhere")
 
 
+def test_weights_beside_those_of_the_index_are_not_counted(bare_model: Path) -> None:
+    """Mistral's folders hold the same weights again, as consolidated.safetensors."""
+    (bare_model / "consolidated.safetensors").write_bytes(b"the same again")
+    assert len(check_model_folder(bare_model).weight_files) == 2
+    index = {"weight_map": {"lm_head.weight": "model.safetensors"}}
+    (bare_model / "model.safetensors.index.json").write_bytes(orjson.dumps(index))
+    folder = check_model_folder(bare_model)
+    assert folder.weight_files == [folder.path / "model.safetensors"]
+
+
 def test_pickle_weights_are_refused_with_the_way_out(bare_model: Path) -> None:
     (bare_model / "model.safetensors").rename(bare_model / "pytorch_model.bin")
     assert f"selfinstruct models prepare {bare_model}" in refusal(bare_model)

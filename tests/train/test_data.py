@@ -155,6 +155,16 @@ def test_what_is_held_out_is_not_learnt(tokenizer: Any) -> None:
     assert build(samples, tokenizer, validation=0.25).held_out == data.held_out
 
 
+def test_copies_are_held_out_together(tokenizer: Any) -> None:
+    """A weight of 2 takes each sample twice."""
+    samples = [sample(f"Name number {number}.", "", str(number)) for number in range(40)] * 2
+    data = build(samples, tokenizer, validation=0.25)
+    learnt = {tuple(example.input_ids) for example in data.examples}
+    held_out = {tuple(example.input_ids) for example in data.held_out}
+    assert (len(data.held_out), len(held_out), len(learnt)) == (20, 10, 30)
+    assert not learnt & held_out
+
+
 def test_a_tokenizer_without_an_end_is_refused(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tokenizer._special_tokens_map, "eos_token", None)
     with pytest.raises(WrongUseError, match="no end-of-sequence token"):

@@ -124,6 +124,21 @@ def test_a_sharded_training_that_was_ended_goes_on_as_if_it_was_not(
     assert all(torch.equal(tensor, after[name]) for name, tensor in weights(straight).items())
 
 
+def test_a_signal_to_every_process_is_one_signal(tiny_model: ModelFolder, tasks: Path, tmp_path: Path) -> None:
+    """As systemd and Slurm send it; the launcher passes its own on to those that have theirs already."""
+    out = tmp_path / "out"
+    arguments = command(tiny_model, tasks, out, *LORA, "--nproc", "2", "--save-steps", "3")
+    process = subprocess.Popen([*HERE, *arguments], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    wait_for(out / "checkpoint-3" / "checkpoint.json", process)
+    for each in [*ranks_of(process), process.pid]:
+        os.kill(each, signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "the same command goes on" in said
+    (checkpoint, *_) = find_checkpoints(out)
+    assert not checkpoint.fault
+
+
 def test_a_killed_process_ends_the_others_and_one_alone_can_go_on(
     straight: Path, tiny_model: ModelFolder, tasks: Path, tmp_path: Path
 ) -> None:

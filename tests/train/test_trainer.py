@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,21 +16,25 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from peft import PeftModel
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from selfinstruct_local.chat import Chat, check_adapter
+from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder, find_model
+from selfinstruct_local.train import callbacks, checkpoints
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
 from selfinstruct_local.train.checkpoints import find_checkpoints
-from selfinstruct_local.train.data import Example, TrainingData, build_examples
+from selfinstruct_local.train.data import IGNORED, Example, TrainingData, build_examples
 from selfinstruct_local.train.folder import check_room, open_folder
 from selfinstruct_local.train.merge import merge
 from selfinstruct_local.train.result import TrainingResult
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Source, read_sources
-from selfinstruct_local.train.trainer import train
+from selfinstruct_local.train.sources import Sample, Source, read_sources
+from selfinstruct_local.train.template import TemplateName
+from selfinstruct_local.train.trainer import check_machine, make_arguments, train, train_on_one_device
 
 pytestmark = pytest.mark.training
 FAST = {"learning_rate": 1e-3, "warmup_ratio": 0.1, "batch_size": 4, "save_steps": 2}
@@ -184,6 +189,22 @@ def test_a_torn_checkpoint_is_passed_over(
     assert run(tiny_model, tasks_file, out, settings).losses == straight.losses
 
 
+def test_a_signal_within_an_epoch_writes_one_checkpoint_and_measures_nothing(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Trainer takes any end for that of an epoch, where checkpoints and the held-out loss are due."""
+    sealed: list[Path] = []
+    monkeypatch.setattr(callbacks, "seal", lambda folder: sealed.append(folder) or checkpoints.seal(folder))
+    settings = TrainSettings.model_validate({**FAST, "method": "full", "save_steps": 0, "validation": 0.25})
+    halted = run(tiny_model, tasks_file, tmp_path / "out", settings, stop=3)
+    assert [folder.name for folder in sealed] == ["checkpoint-3"]
+    assert halted.validation == []
+    resumed = run(tiny_model, tasks_file, tmp_path / "out", settings)
+    assert len(resumed.validation) == 3, "one an epoch"
+    straight = run(tiny_model, tasks_file, tmp_path / "straight", settings)
+    assert (resumed.losses, resumed.validation) == (straight.losses, straight.validation)
+
+
 def test_another_training_is_not_gone_on_with(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
     settings = TrainSettings(method="full", max_steps=2, **FAST)
     run(tiny_model, tasks_file, tmp_path / "out", settings, stop=1)
@@ -299,6 +320,39 @@ def test_the_held_out_loss_is_told_each_epoch(tiny_model: ModelFolder, tasks_fil
     assert result.validation[1][1] < result.validation[0][1]
 
 
+@pytest.mark.parametrize("template", ["alpaca", "chat"])
+def test_what_is_tuned_is_asked_with_the_tokens_of_its_training(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: TemplateName
+) -> None:
+    """With a tokenizer that puts a token before every text, as LLaMA's do, and a template that writes it too."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model.path, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    first = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, tokenizer.bos_token_id)]
+    )
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    tokenizer.chat_template += "{% if add_generation_prompt %}[assistant]{% endif %}"
+    tokenizer.save_pretrained(folder)
+    question = "What does <|im_end|> mean?"
+    sample = Sample((Turn("user", question), Turn("assistant", "The end.")), "In ChatML.")
+    (example,) = build_examples(
+        [sample], AutoTokenizer.from_pretrained(folder), TrainSettings(template=template)
+    ).examples
+    chat = Chat(find_model(str(folder)), template=template)
+    asked: list[list[int]] = []
+
+    def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        asked.append(input_ids[0].tolist())
+        return input_ids
+
+    monkeypatch.setattr(chat._network, "generate", generate)
+    chat.answer(question, "In ChatML.")
+    assert asked == [example.input_ids[: example.labels.count(IGNORED)]]
+    assert asked[0].count(tokenizer.bos_token_id) == 1
+
+
 def test_the_vocabulary_grows_only_when_it_is_asked_to(
     tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path
 ) -> None:
@@ -316,6 +370,56 @@ def test_too_little_disk_is_said_before_the_model_loads(
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
     with pytest.raises(WrongUseError, match=r"3 checkpoints and the result take 0\.1 GiB, and 0\.0 GiB are free"):
         check_room(tmp_path, tiny_model, settings)
+
+
+def test_checkpoints_that_are_there_have_their_room(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that began with just enough room goes on when its checkpoints have taken it."""
+    settings = TrainSettings(method="full")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=200 << 20))
+    check_room(tmp_path, tiny_model, settings)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=80 << 20))
+    with pytest.raises(WrongUseError, match="checkpoints and the result take"):
+        check_room(tmp_path, tiny_model, settings)
+    for step in (10, 20):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        with (tmp_path / f"checkpoint-{step}" / "optimizer.pt").open("wb") as file:
+            file.truncate(35 << 20)
+    check_room(tmp_path, tiny_model, settings)
+
+
+def test_a_process_takes_one_gpu_of_several(tmp_path: Path) -> None:
+    arguments = make_arguments(tmp_path, TrainSettings(batch_size=4), validates=False)
+    arguments._n_gpu = 4  # what a machine with four would have it be
+    assert arguments.train_batch_size == 16
+    train_on_one_device(arguments)
+    assert arguments.train_batch_size == 4
+
+
+def test_processes_that_do_not_know_their_place_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(WrongUseError, match="WORLD_SIZE is 2 and LOCAL_RANK is not set"):
+        check_machine(TrainSettings(), 2)
+
+
+def test_a_base_whose_generation_config_cannot_be_saved_is_tuned_and_merged(
+    tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path
+) -> None:
+    """Vicuna 1.5 has such a file."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model.path, folder)
+    (folder / "generation_config.json").write_text('{"temperature": 0.9, "top_p": 0.6, "eos_token_id": 2}')
+    base = find_model(str(folder))
+    settings = {"max_steps": 1, **FAST}
+    assert run(base, tasks_file, tmp_path / "full", TrainSettings(method="full", **settings)).finished
+    saved = orjson.loads((tmp_path / "full" / "generation_config.json").read_bytes())
+    assert (saved["temperature"], saved["top_p"], saved["do_sample"]) == (0.9, 0.6, True)
+    assert run(base, tasks_file, tmp_path / "lora", TrainSettings(**settings)).finished
+    (tmp_path / "merged").mkdir()
+    merge(base, tmp_path / "lora", tmp_path / "merged")
+    assert find_model(str(tmp_path / "merged"))
 
 
 def test_qlora_learns_on_a_base_of_four_bits_and_goes_on(
