@@ -31,6 +31,8 @@ _FORMAT = "selfinstruct-novelty-index"
 _VERSION = 1
 #: The scores told apart in a recall report.
 RECALL_BINS = (0.75, 0.85)
+# Pairs that are scored at a time when recall is measured: 32 MB of scores.
+_RECALL_PAIRS = 1 << 22
 
 
 class Recall(NamedTuple):
@@ -71,6 +73,9 @@ class NoveltyIndex:
         lsh_storage: keep the bands of `minhash` in datasketch's `MinHashLSH` with this `storage_config` (for example
             Redis) rather than in the compiled table: slower by far, and open to other processes.
 
+    Attributes:
+        silent: texts of `add` and `filter` so far that are not blank and have no token, so that they are near none.
+
     Raises:
         ValueError: if a setting is outside what is said above.
     """
@@ -89,6 +94,7 @@ class NoveltyIndex:
         self.prefilter = prefilter
         self.recall = float(recall)
         self.seed = seed
+        self.silent = 0
         self.vocabulary = Vocabulary(tokenizer)
         self._foreign: tuple[Vocabulary, NDArray[np.int32]] | None = None
         self._state = State(self.threshold)
@@ -127,10 +133,11 @@ class NoveltyIndex:
         if meaning.size < len(texts.vocabulary):
             meaning = np.concatenate([meaning, self.vocabulary.translate(texts.vocabulary, meaning.size)])
             self._foreign = (texts.vocabulary, meaning)
-        return Encoded(meaning[texts.ids], texts.offsets, self.vocabulary)
+        return Encoded(meaning[texts.ids], texts.offsets, self.vocabulary, texts.silent)
 
     def _join(self, texts: Sequence[str] | Encoded, mode: int) -> FilterResult:
         batch = self._encode(texts)
+        self.silent += batch.silent if mode != bounds.JUDGE else 0
         self._state.make_room(batch, adding=mode != bounds.JUDGE)
         self._index.prepare(self._state, batch, adding=mode != bounds.JUDGE)
         return self._index.join(self._state, batch, mode)
@@ -193,13 +200,17 @@ class NoveltyIndex:
             raise ValueError(message)
         return top(self.scores(text), k)
 
-    def nearest_before(self, positions: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def nearest_before(
+        self, positions: Sequence[int], threads: int | None = 1
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return for texts of the pool itself the best of those that stand before each: (neighbors, scores).
 
-        So each gets the neighbour it had when it joined. -1 and NaN for the first text. A full scan a text, in one go.
+        So each gets the neighbour it had when it joined. -1 and NaN for the first text. A full scan of what stands
+        before each.
 
         Args:
             positions: of texts of the pool, int.
+            threads: that scan; all processors of this process if None.
 
         Returns:
             neighbors: int64[positions], of equal scores the lowest position. scores: float64[positions].
@@ -211,16 +222,8 @@ class NoveltyIndex:
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             message = f"positions must be of the {len(self)} texts of the pool"
             raise IndexError(message)
-        ids, offsets = self._state.pool
-        texts = [ids[offsets[row] : offsets[row + 1]] for row in rows]
-        ends = np.cumsum([0, *(text.size for text in texts)])
-        scores = self._scores(Encoded(np.concatenate([*texts, ids[:0]]), ends, self.vocabulary))
-        neighbors, best = np.full(rows.size, -1, np.int64), np.full(rows.size, np.nan)
-        for r, row in enumerate(rows):
-            if row:
-                found, values = top(scores[r, :row], 1)
-                neighbors[r], best[r] = found[0], values[0]
-        return neighbors, best
+        state = self._state
+        return self._scanner.nearest_before(rows, *state.pool, state.rows, len(self.vocabulary), threads)
 
     def mean_score(self, text: str | Encoded) -> float:
         """Return the mean of `scores(text)` (numpy's float64 mean); 0.0 for an empty pool."""
@@ -232,19 +235,23 @@ class NoveltyIndex:
         The exact answer is a full scan. Scores are told apart at 0.75 and 0.85.
         """
         batch = self._encode(texts)
-        scores = self._scores(batch)
         self._state.make_room(batch, adding=False)
         self._index.prepare(self._state, batch, adding=False)
-        if isinstance(self._index, BandIndex | SharedIndex):
-            found = self._index.candidates(self._state, batch)
-        else:
-            found = np.ones(scores.shape, np.bool_)
         edges = [self.threshold, *(edge for edge in RECALL_BINS if edge > self.threshold), 1.0]
-        report = []
-        for low, high in pairwise(edges):
-            inside = (scores > low) & (scores <= high)
-            report.append(Recall(low, high, int(inside.sum()), int((inside & found).sum())))
-        return report
+        pairs, found = np.zeros((2, len(edges) - 1), np.int64)
+        rows = max(1, _RECALL_PAIRS // max(1, len(self)))
+        for first in range(0, len(batch), rows):
+            block = batch.block(first, first + rows)
+            scores = self._scores(block)
+            shown = np.ones(scores.shape, np.bool_)
+            if isinstance(self._index, BandIndex | SharedIndex):
+                shown = self._index.candidates(self._state, block)
+            for place, (low, high) in enumerate(pairwise(edges)):
+                inside = (scores > low) & (scores <= high)
+                pairs[place] += inside.sum()
+                found[place] += (inside & shown).sum()
+        bins = zip(pairwise(edges), pairs.tolist(), found.tolist(), strict=True)
+        return [Recall(low, high, all_of_them, some) for (low, high), all_of_them, some in bins]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool and its settings to `path` (a numpy archive without pickle), whole or not at all.

@@ -104,8 +104,9 @@ class Work(NamedTuple):
 
 
 @inner
-def _advance(query, block, states):  # type: ignore[no-untyped-def]
-    """Run the LCS of `query` through the states of the block's texts: one step a token shared."""
+def _advance(query, block, count, states):  # type: ignore[no-untyped-def]
+    """Run the LCS of `query` through the states of the block's first `count` texts: one step a token shared."""
+    limit = np.uint64(count)
     for k in range(query.size):
         token = query[k]
         if token + 1 >= block.starts.size:
@@ -113,11 +114,19 @@ def _advance(query, block, states):  # type: ignore[no-untyped-def]
         start, stop = block.starts[token], block.starts[token + 1]
         rows, masks = block.rows[start:stop], block.masks[start:stop]
         for e in range(rows.size):
-            if rows[e] < 0:
-                break
             row = np.uint64(rows[e])
+            if row >= limit:
+                break  # rows ascend; what is left free at the end of a list is -1, the largest there is
             matches = states[row] & masks[e]
             states[row] = (states[row] + matches) | (states[row] - matches)
+
+
+@inner
+def _tabulate(m, table):  # type: ignore[no-untyped-def]
+    """Fill `table[n, lcs]` with F of a query of m tokens and a text of n, up to 64."""
+    for n in range(1, WORD + 1):
+        for lcs in range(1, min(m, n) + 1):
+            table[n, lcs] = f_measure(lcs, m, n)
 
 
 @kernel
@@ -127,12 +136,10 @@ def _scan_block(ids, offsets, first, last, pool_ids, pool_offsets, block, work, 
     for r in range(first, last):
         query = ids[offsets[r] : offsets[r + 1]]
         m = query.size
-        for n in range(1, WORD + 1):
-            for lcs in range(1, min(m, n) + 1):
-                table[n, lcs] = f_measure(lcs, m, n)
+        _tabulate(m, table)
         for p in range(lengths.size):
             states[p] = ~np.uint64(0)
-        _advance(query, block, states)
+        _advance(query, block, lengths.size, states)
         scores = out[r, block.first : block.last]
         for p in range(lengths.size):
             scores[p] = table[min(lengths[p], WORD), popcount(~states[p])]
@@ -143,6 +150,49 @@ def _scan_block(ids, offsets, first, last, pool_ids, pool_offsets, block, work, 
             out[r, p] = score_query(query, pool_ids, pool_offsets[p], pool_offsets[p + 1], work.pattern, work.carries)
             if m <= WORD:
                 clear_pattern(query, work.pattern)
+
+
+@inner
+def _nearest_of_long(query, row, pool_ids, pool_offsets, block, work, nearest, best):  # type: ignore[no-untyped-def]
+    """Return (nearest, best) after the block's texts of more than 64 tokens before `row`, which have no states."""
+    if query.size <= WORD:
+        set_pattern(query, work.pattern)
+    for i in range(block.long_rows.size):
+        p = block.long_rows[i]
+        if p >= row:
+            break
+        score = score_query(query, pool_ids, pool_offsets[p], pool_offsets[p + 1], work.pattern, work.carries)
+        if score > best or (score == best and p < nearest):
+            nearest, best = p, score
+    if query.size <= WORD:
+        clear_pattern(query, work.pattern)
+    return nearest, best
+
+
+@kernel
+def _nearest_in_block(rows, pool_ids, pool_offsets, block, work, nearest, best):  # type: ignore[no-untyped-def]
+    """Raise `nearest[r]` (int64) and `best[r]` (float64) to the text of `block` before row `rows[r]` of largest F.
+
+    Of equal ones the lowest stays, so blocks are asked in their order.
+    """
+    states, table, lengths = work.states, work.table, block.lengths
+    for r in range(rows.size):
+        count = min(rows[r] - block.first, lengths.size)
+        if count <= 0:
+            continue
+        query = pool_ids[pool_offsets[rows[r]] : pool_offsets[rows[r] + 1]]
+        m = query.size
+        _tabulate(m, table)
+        for p in range(count):
+            states[p] = ~np.uint64(0)
+        _advance(query, block, count, states)
+        for p in range(count):
+            score = table[min(lengths[p], WORD), popcount(~states[p])]
+            if score > best[r]:
+                nearest[r], best[r] = block.first + p, score
+        if block.long_rows.size and block.long_rows[0] < rows[r]:
+            found = _nearest_of_long(query, rows[r], pool_ids, pool_offsets, block, work, nearest[r], best[r])
+            nearest[r], best[r] = found
 
 
 @kernel
@@ -272,3 +322,42 @@ class Scanner:
             for done in [executor.submit(work_on, bounds[i], bounds[i + 1], spaces[i]) for i in range(workers)]:
                 done.result()
         return out
+
+    def nearest_before(
+        self,
+        rows: NDArray[np.int64],
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        size: int,
+        vocabulary: int,
+        threads: int | None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return for texts of the pool the nearest of those before each, the lowest of equals: (positions, F).
+
+        -1 and NaN for the first text. What stands behind a text is not scored, and no row of scores is kept.
+
+        Args:
+            rows: of the texts, int64.
+            ids: of the pool, int32.
+            offsets: of the pool, int64[size + 1 or more]; texts already seen must be as they were.
+            size: texts of the pool.
+            vocabulary: tokens there are.
+            threads: of this scan; all processors of this process if None.
+        """
+        nearest, best = np.full(rows.size, -1, np.int64), np.full(rows.size, -1.0)
+        if rows.size:
+            self._follow(ids, offsets, size, vocabulary, tail=0)
+            workers = min(default_threads() if threads is None else threads, rows.size)
+            spaces = self._workspace(workers, vocabulary, max(self._longest, 1))
+
+            def work_on(worker: int) -> None:
+                share = slice(worker, None, workers)  # later rows cost more: each worker gets some of all
+                mine, found, scores = rows[share].copy(), nearest[share].copy(), best[share].copy()
+                for block in self._blocks:
+                    _nearest_in_block(mine, ids, offsets, block, spaces[worker], found, scores)
+                nearest[share], best[share] = found, scores
+
+            with ThreadPoolExecutor(workers) as executor:
+                list(executor.map(work_on, range(workers)))
+        best[nearest < 0] = np.nan
+        return nearest, best

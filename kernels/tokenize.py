@@ -82,11 +82,13 @@ class Encoded:
         ids: int32[total tokens], ids of `vocabulary`.
         offsets: int64[n + 1], from 0 to the number of tokens.
         vocabulary: what the ids mean.
+        silent: texts, when they were tokenised, that are not blank and have no token.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     vocabulary: Vocabulary = field(repr=False)
+    silent: int = 0
 
     def __len__(self) -> int:
         return self.offsets.size - 1
@@ -203,10 +205,11 @@ def encode(
             stacklevel=2,
         )
     if len(blocks) == 1:
-        return Encoded(*blocks[0], vocabulary)
+        return Encoded(*blocks[0], vocabulary, silent)
     ends = np.cumsum([ids.size for ids, _ in blocks])
     later = [offsets[1:] + end for (_, offsets), end in zip(blocks[1:], ends, strict=False)]
-    return Encoded(np.concatenate([ids for ids, _ in blocks]), np.concatenate([blocks[0][1], *later]), vocabulary)
+    offsets = np.concatenate([blocks[0][1], *later])
+    return Encoded(np.concatenate([ids for ids, _ in blocks]), offsets, vocabulary, silent)
 
 
 def _encode_block(

@@ -5,6 +5,7 @@ is timed on a sample and multiplied out, and says so. Decisions are compared, no
 """
 
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ BRUTE_FORCE_QUERIES = 400
 # Code points of one plane stand for tokens, so that a text is a string and its ROUGE-L an indel similarity.
 FIRST_CODE_POINT = 0x100
 FIRST_SURROGATE, SURROGATES = 0xD800, 0x800  # no characters
+CHARACTERS = sys.maxunicode + 1 - FIRST_CODE_POINT - SURROGATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,11 @@ def greedy_pairs(kept: "np.ndarray[Any, np.dtype[np.bool_]]") -> int:
 
 
 def as_strings(encoded: Encoded) -> list[str]:
-    """Each text as a string with one character a token, for libraries that compare strings."""
+    """Each text as a string with one character a token, for libraries that compare strings.
+
+    Raises:
+        ValueError: there are more different tokens than `CHARACTERS`.
+    """
     ids = encoded.ids.astype(np.int64) + FIRST_CODE_POINT
     ids += np.where(ids >= FIRST_SURROGATE, SURROGATES, 0)
     characters = [chr(number) for number in ids.tolist()]
@@ -115,6 +121,8 @@ def _brute_force(encoded: Encoded, kept: Any, threshold: float) -> Timing:
         from rapidfuzz.process import cdist
     except ImportError:
         return Timing(name, float("nan"), note="not measured: rapidfuzz is not installed")
+    if len(encoded.vocabulary) > CHARACTERS:
+        return Timing(name, float("nan"), note=f"not measured: more than {CHARACTERS} different tokens")
     strings = as_strings(encoded)
     queries = _sample(len(strings), BRUTE_FORCE_QUERIES)
     chosen = [strings[number] for number in queries]

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: writing aside, syncing and renaming; and checks before any work.
+"""Files and folders that are whole or absent: writing aside, syncing and renaming; and checks before any work.
 
 Leans on nothing of the project but its errors.
 """
@@ -6,6 +6,7 @@ Leans on nothing of the project but its errors.
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +23,15 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 def replace_atomically(path: Path) -> Iterator[BinaryIO]:
     """Opens a temporary file beside `path` that takes its place when the block ends without an error.
 
-    The bytes are synced before the rename and the folder after it, so a power cut leaves the old file
-    or the new one, never half of either. A kill leaves at most a hidden `.NAME.*.tmp` file beside it.
+    Of a link the file that it names is replaced. The bytes are synced before the rename and the folder after it, so a
+    power cut leaves the old file or the new one, never half of either. A kill leaves at most a hidden `.NAME.*.tmp`
+    file beside it.
 
     Raises:
         JobFailedError: the disk is full, or the file cannot be written for another reason.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    target = path.resolve()
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -37,14 +40,35 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         # mkstemp makes private files; what replaces a shared file gets the mode `open` would give.
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        temporary.replace(target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             message = f"{path}: cannot be written ({_reason(error)}); make room and give the same command again"
             raise JobFailedError(message) from error
         raise
-    sync_folder(path.parent)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def whole_folder(out: Path, flag: str) -> Iterator[Path]:
+    """A hidden folder beside `out` that takes its name when the block ends without an error, and goes otherwise.
+
+    Raises:
+        WrongUseError: as `check_new_folder`.
+    """
+    check_new_folder(out, flag)
+    target = out.resolve()
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        folder.chmod(0o777 & ~_umask())
+        yield folder
+        sync_folder(folder)
+        folder.replace(target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # other processes may still be writing
+        raise
+    sync_folder(target.parent)
 
 
 def checksum(path: Path) -> str:
@@ -101,14 +125,34 @@ def check_writable_folder(folder: Path, flag: str) -> None:
         raise WrongUseError(message) from error
 
 
+def check_new_folder(folder: Path, flag: str) -> None:
+    """Proves that `folder` can be made, or that nothing is lost where it is replaced.
+
+    Raises:
+        WrongUseError: it is a file or holds something, a file system is mounted there, it cannot be made, or its name
+            is no text.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        message = f"{flag} {folder}: is there already; name a folder that is missing or empty"
+        raise WrongUseError(message)
+    if folder.is_mount():
+        message = f"{flag} {folder}: a whole file system is mounted there; name a folder in it"
+        raise WrongUseError(message)
+    check_name(folder, flag)
+    check_writable_folder(folder.resolve().parent, flag)
+
+
 def check_writable_file(path: Path, flag: str) -> None:
     """Proves that `path` can be written before work is spent on its content.
 
     Raises:
-        WrongUseError: it is a folder, its folder cannot be written to, or its name is no text.
+        WrongUseError: it is a folder or a device, its folder cannot be written to, or its name is no text.
     """
     check_name(path, flag)
     if path.is_dir():
         message = f"{flag} {path}: is a folder; name a file"
         raise WrongUseError(message)
-    check_writable_folder(path.parent, flag)
+    if path.exists() and not path.is_file():  # the rename would take its place
+        message = f"{flag} {path}: is a device or a pipe; name a file"
+        raise WrongUseError(message)
+    check_writable_folder(path.resolve().parent, flag)

@@ -15,7 +15,7 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
 
 if TYPE_CHECKING:
-    from pyarrow import Schema, Table
+    from pyarrow import DataType, Schema, Table
 
 PARQUET = ".parquet"
 ROW_GROUP = 16384
@@ -49,8 +49,11 @@ def open_writer(path: Path, *, lines: bool = False, schema: "Schema | None" = No
             array.close()
         else:
             table = _ParquetWriter(stream, schema)
-            yield table
-            table.close()
+            try:
+                yield table
+                table.finish()
+            finally:
+                table.close()
 
 
 def _dump(record: dict[str, Any], option: int) -> bytes:
@@ -110,10 +113,11 @@ class _ParquetWriter:
     def _flush(self) -> None:
         import pyarrow as pa
 
-        if self._schema is not None and (later := _names(self._rows) - set(self._schema.names)):
-            message = f"field '{min(later)}': Parquet takes its columns from the first records; write JSON lines"
-            raise WrongUseError(message)
         try:
+            later = _later_field(self._rows, self._schema) if self._schema is not None else None
+            if later:
+                message = f"field '{later}': Parquet takes its columns from the first records; write JSON lines"
+                raise WrongUseError(message)
             table = as_table(self._rows, self._schema)
             if self._writer is None:
                 self._schema = table.schema
@@ -124,10 +128,40 @@ class _ParquetWriter:
             raise WrongUseError(message) from error
         self._rows.clear()
 
-    def close(self) -> None:
+    def finish(self) -> None:
         if self._rows or self._writer is None:
             self._flush()
-        self._writer.close()
+
+    def close(self) -> None:
+        """Ends the file, which must still be open: where an error took it away first, pyarrow would complain later."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _later_field(records: Sequence[dict[str, Any]], schema: "Schema") -> str | None:
+    """A field that a record has and the schema has not, at whatever depth; Arrow would drop an inner one in silence."""
+    import pyarrow as pa
+
+    if later := _names(records) - set(schema.names):
+        return min(later)
+    nested = [field for field in schema if pa.types.is_nested(field.type)]
+    found = (pa.array([record.get(field.name) for record in records]).type for field in nested)
+    inner = (_later_inside(kind, field.type, field.name) for kind, field in zip(found, nested, strict=True))
+    return next(filter(None, inner), None)
+
+
+def _later_inside(found: "DataType", kind: "DataType | None", name: str) -> str | None:
+    from pyarrow import types
+
+    if kind is None:
+        return name
+    if types.is_list(found) and types.is_list(kind):
+        return _later_inside(found.value_type, kind.value_type, name)
+    if types.is_struct(found) and types.is_struct(kind):
+        known = {field.name: field.type for field in kind}
+        inner = (_later_inside(field.type, known.get(field.name), f"{name}.{field.name}") for field in found)
+        return next(filter(None, inner), None)
+    return None
 
 
 def as_table(records: Sequence[dict[str, Any]], schema: "Schema | None" = None) -> "Table":

@@ -7,7 +7,9 @@ at line feeds alone, so U+2028 and U+0085 inside a text are text.
 
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -83,7 +85,7 @@ def read_rows(path: Path, *, skipped: list[str] | None = None, part: Part | None
         part: what to read of JSONL or Parquet; None reads it all. A part may hold no record.
 
     Raises:
-        WrongUseError: the file is missing or holds no record.
+        WrongUseError: the file is missing, cannot be read or holds no record.
         BadRecordError: a record is broken and `skipped` was not given.
     """
     found = part is not None
@@ -119,12 +121,32 @@ def _refuse(message: str, skipped: list[str] | None) -> None:
 def read_values(path: Path, skipped: list[str] | None = None, part: Part | None = None) -> Iterator[tuple[int, Any]]:
     """The parsed records of a file, whatever they hold, numbered as in `Row`. Takes and raises as `read_rows`."""
     check_name(path)
-    if not path.exists():
-        message = f"{path}: no such file"
-        raise WrongUseError(message)
-    if path.is_dir():
-        message = f"{path}: is a folder; name a file of tasks (JSONL or a JSON array)"
-        raise WrongUseError(message)
+    with reading(path):
+        if not path.exists():
+            message = f"{path}: no such file"
+            raise WrongUseError(message)
+        if path.is_dir():
+            message = f"{path}: is a folder; name a file of tasks (JSONL or a JSON array)"
+            raise WrongUseError(message)
+        yield from _read_values(path, skipped, part)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Names the file in what the system says while the block reads it.
+
+    Raises:
+        WrongUseError: it cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        message = f"{path}: cannot be read ({why}); mend that, or name another file"
+        raise WrongUseError(message) from error
+
+
+def _read_values(path: Path, skipped: list[str] | None, part: Part | None) -> Iterator[tuple[int, Any]]:
     if path.suffix == PARQUET:
         yield from _read_parquet(path, part)
         return
@@ -203,6 +225,8 @@ def _read_parquet(path: Path, part: Part | None) -> Iterator[tuple[int, Any]]:
         message = f"{path}: a text is not UTF-8 ({error.reason})"
         raise BadRecordError(message) from error
     except (ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # it is the system that says so, not pyarrow of the data
         message = f"{path}: not a Parquet file, or a damaged one ({str(error).splitlines()[0]})"
         raise BadRecordError(message) from error
 

@@ -39,3 +39,22 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         check_writable_folder(blocker / "run", "--run")
     with pytest.raises(WrongUseError, match="is a folder; name a file"):
         check_writable_file(tmp_path, "--out")
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/null"), tmp_path / "pipe"):
+        with pytest.raises(WrongUseError, match=f"^--out {path}: is a device or a pipe; name a file$"):
+            check_writable_file(path, "--out")
+
+
+def test_through_a_link_the_file_it_names_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "data.json", tmp_path / "out.json"
+    link.symlink_to(target)
+    check_writable_file(link, "--out")
+    for text in (b"new", b"newer"):  # first of a link to what is not there yet
+        with replace_atomically(link) as stream:
+            stream.write(text)
+        assert (link.is_symlink(), target.read_bytes()) == (True, text)
+    assert list(target.parent.iterdir()) == [target]

@@ -196,7 +196,7 @@ def test_terminal_codes_in_the_data_are_shown_not_obeyed(tmp_path: Path) -> None
         (("check", "{good}", "--json", "--markdown"), "give one of them"),
         (("import", "{tmp}/none", "--out", "{tmp}/o"), "none: no such file"),
         (("import", "{tmp}/none.txt", "--out", "{tmp}/o"), "none.txt: no such file"),
-        (("import", "{good}", "--out", "{good}"), "is FILE itself"),
+        (("import", "{good}", "--out", "{good}"), "the command reads it too; name another file"),
         (("import", "{good}", "--out", "{tmp}/o", "--lang", "fr"), "--lang fr: one of en, zh"),
         (("import", "{good}", "--out", "{good}/o"), "cannot be written to"),
         (("import", "{list}", "--out", "{tmp}/o"), "2 of 2 tasks have no output (number 1 is the first), and a seed"),

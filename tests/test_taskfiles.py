@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.recordio import ROW_GROUP, open_writer
 from selfinstruct_local.taskfiles import BadRecordError, alpaca_records, read_rows, read_tasks
 from selfinstruct_local.tasks import Instance, Task
 
@@ -105,11 +105,49 @@ def test_what_is_written_is_read_again(
         assert read_tasks(path) == tasks
 
 
+# A file that may be opened and not read, and names that no file can have.
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        (Path("/proc/self/mem"), "input/output error"),
+        (Path("n" * 300 + ".jsonl"), "file name too long"),
+        (Path("n" * 300 + ".parquet"), "file name too long"),
+    ],
+    ids=["content", "lines", "table"],
+)
+def test_what_the_system_refuses_to_read_is_said(path: Path, why: str) -> None:
+    with pytest.raises(WrongUseError, match=rf"^{path}: cannot be read \({why}\); "):
+        read_tasks(path)
+
+
 def test_an_empty_output_is_whole(tmp_path: Path) -> None:
     for name, content in (("a.json", b"[]\n"), ("a.jsonl", b"")):
         with open_writer(tmp_path / name):
             pass
         assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "name"),
+    [
+        ({"a": 1}, {"a": 1, "score": 2}, "meta.score"),
+        ([{"a": {"b": 1}}], [{"a": {"b": 1}}, {"a": {"c": 1}}], r"meta\.a\.c"),
+    ],
+    ids=["an object", "a list"],
+)
+def test_a_field_that_comes_up_after_the_columns_are_settled_is_named(
+    first: object, later: object, name: str, tmp_path: Path
+) -> None:
+    def write_both() -> None:
+        with open_writer(tmp_path / "t.parquet") as writer:
+            for _ in range(ROW_GROUP):
+                writer.write({"instruction": "Hi", "meta": first})
+            writer.write({"instruction": "Hi", "meta": first})
+            writer.write({"instruction": "Hi", "meta": later})
+
+    with pytest.raises(WrongUseError, match=f"^field '{name}': Parquet takes its columns from the first records"):
+        write_both()
+    assert not list(tmp_path.iterdir())
 
 
 def test_parquet_keeps_its_columns_and_bad_files_are_said(tmp_path: Path) -> None:

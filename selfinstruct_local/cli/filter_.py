@@ -2,6 +2,7 @@
 
 import gc
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,16 +19,15 @@ from selfinstruct_local.cli.choices import (
     languages,
 )
 from selfinstruct_local.cli.filter_choices import (
-    DEFAULT_LANG,
-    DEFAULT_RULES,
-    DEFAULT_THRESHOLD,
     FilterChoices,
+    SettledChoices,
     add_settings,
     check_choices,
+    shared_facts,
+    silent_told_once,
 )
 from selfinstruct_local.cli.filter_ray import check_ray_choices, filter_on_ray
 from selfinstruct_local.cli.options import ConfigOption, QuietOption
-from selfinstruct_local.filter.limits import Limits
 
 if TYPE_CHECKING:
     from selfinstruct_local.filter.files import FilterCounts
@@ -113,66 +113,67 @@ def filter_(
     _check_engine(engine, ray_address, workers, runs)
     _check_sources(files, runs, into)
     check_choices(choices, of_run=bool(runs))
+    if engine == "ray":
+        folder = check_ray_choices(choices, out, rejects, into)
+    else:
+        inputs = [*files, *choices.against, *choices.decontaminate, config]
+        _check_targets({"--out": out, "--rejects": rejects}, inputs, into, of_run=bool(runs))
+    settled = choices.settle(shared_facts(runs, choices))
     log = None
     started = time.perf_counter()
     if engine == "ray":
-        folder = check_ray_choices(choices, out, rejects, into)
         counts: FilterCounts = filter_on_ray(
-            files, runs, choices, folder, address=ray_address, workers=workers, skip_bad_lines=skip_bad_lines
+            files, runs, settled, folder, address=ray_address, workers=workers, skip_bad_lines=skip_bad_lines
         )
     else:
-        _check_targets(files, out, rejects, into, of_run=bool(runs))
         # What is loaded by now stays, and rows make no cycles: looking for some would take a tenth of the time.
         gc.disable()
         if runs:
-            counts, log = _filter_run(runs[0], into, choices, out, rejects)
+            counts, log = _filter_run(runs[0], into, settled, out, rejects)
         elif out:
-            counts, log = _filter_files(files, choices, out, rejects, skip_bad_lines=skip_bad_lines)
+            counts, log = _filter_files(files, settled, out, rejects, skip_bad_lines=skip_bad_lines)
     seconds = time.perf_counter() - started
-    verification = log.verify(verify, choices.threshold or DEFAULT_THRESHOLD) if log else None
+    verification = log.verify(verify, settled.threshold) if log else None
     _print_summary(counts, [str(path) for path in (out, into) if path], seconds, verification, as_json=as_json)
     _raise_what_fell_short(files, counts, verification)
 
 
 def _filter_files(
-    sources: list[Path], choices: FilterChoices, out: Path, rejects: Path | None, *, skip_bad_lines: bool
+    sources: list[Path], choices: SettledChoices, out: Path, rejects: Path | None, *, skip_bad_lines: bool
 ) -> "tuple[FilterCounts, DecisionLog | None]":
     from selfinstruct_local.filter.files import FileFilter
     from selfinstruct_local.progress import counting, stderr_console
 
-    choices.default_to(DEFAULT_RULES, DEFAULT_THRESHOLD, DEFAULT_LANG)
     decider, log = choices.make_decider()
     file_filter = FileFilter(decider, log)
-    for path in choices.against:
-        file_filter.add_known(path)
-    with counting(stderr_console(), "filtering") as advance:
-        counts = file_filter.filter_files(sources, out, rejects, skip_bad_lines=skip_bad_lines, advance=advance)
-    if choices.prefilter == "minhash":
-        stderr_console().print(f"minhash: {file_filter.measure_recall()}")
+    with silent_told_once(decider.index):
+        for path in choices.against:
+            file_filter.add_known(path)
+        with counting(stderr_console(), "filtering") as advance:
+            counts = file_filter.filter_files(sources, out, rejects, skip_bad_lines=skip_bad_lines, advance=advance)
+        if choices.prefilter == "minhash":
+            stderr_console().print(f"minhash: {file_filter.measure_recall()}")
     return counts, log
 
 
 def _filter_run(
-    run: Path, into: Path | None, choices: FilterChoices, out: Path | None, rejects: Path | None
+    run: Path, into: Path | None, choices: SettledChoices, out: Path | None, rejects: Path | None
 ) -> "tuple[FilterCounts, DecisionLog | None]":
-    from selfinstruct_local.filter.ledger import LedgerFilter, begin_run
+    from selfinstruct_local.filter.ledger import LedgerFilter, new_run
     from selfinstruct_local.progress import counting, stderr_console
     from selfinstruct_local.store import RunStore
 
     with ExitStack() as stack:
         ledger = stack.enter_context(RunStore(run, read_only=True))
-        facts = ledger.facts()
-        defaults = {"rules": DEFAULT_RULES, "threshold": DEFAULT_THRESHOLD, "lang": DEFAULT_LANG, **facts}
-        choices.default_to(defaults["rules"], defaults["threshold"], defaults["lang"])
-        choices.limits = {**facts, **choices.limits}
         decider, log = choices.make_decider()
-        new = stack.enter_context(RunStore(into)) if into else None
-        if new:
-            changed = {"rules": choices.rules, "threshold": choices.threshold, "lang": choices.lang}
-            begin_run(new, ledger, **changed, **Limits.of(choices.limits)._asdict())
+        stack.enter_context(silent_told_once(decider.index))
         ledger_filter = LedgerFilter(decider, log)
         for path in choices.against:
             ledger_filter.add_known_file(path)
+        new = None
+        if into:
+            changed = {"rules": choices.rules, "threshold": choices.threshold, "lang": choices.lang}
+            new = stack.enter_context(new_run(into, ledger, **changed, **choices.limits._asdict()))
         with counting(stderr_console(), "filtering") as advance:
             return ledger_filter.filter_run(ledger, out, rejects, new, advance), log
 
@@ -194,6 +195,7 @@ def _check_engine(engine: str, address: str | None, workers: int | None, runs: l
 
 def _check_sources(files: list[Path], runs: list[Path], into: Path | None) -> None:
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.taskfiles import reading
 
     if bool(files) == bool(runs):
         message = "name either files of tasks, or a run with --run RUN"
@@ -202,28 +204,29 @@ def _check_sources(files: list[Path], runs: list[Path], into: Path | None) -> No
         message = f"--into {into}: makes a run of another run's ledger; name that one with --run"
         raise WrongUseError(message)
     for source in files:
-        if not source.exists() or source.is_dir():
-            message = f"{source}: {'is a folder' if source.is_dir() else 'no such file'}; name a file of tasks"
-            raise WrongUseError(message)
+        with reading(source):
+            if not source.exists() or source.is_dir():
+                message = f"{source}: {'is a folder' if source.is_dir() else 'no such file'}; name a file of tasks"
+                raise WrongUseError(message)
 
 
 def _check_targets(
-    files: list[Path], out: Path | None, rejects: Path | None, into: Path | None, *, of_run: bool
+    targets: Mapping[str, Path | None], inputs: list[Path | None], into: Path | None, *, of_run: bool
 ) -> None:
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.files import check_writable_file
+    from selfinstruct_local.files import check_new_folder
+    from selfinstruct_local.targets import check_targets
 
-    if not out and not into:
+    if not targets["--out"] and not into:
         message = "--out is missing: name the file for the survivors" + (" (or a run, with --into)" if of_run else "")
         raise WrongUseError(message)
-    inputs = {path.resolve() for path in files}
-    targets = [path.resolve() for path in (out, rejects) if path]
-    if len(inputs | set(targets)) < len(inputs) + len(targets):
-        message = f"{files[0] if files else out}: --out and --rejects must name other files than IN and than each other"
-        raise WrongUseError(message)
-    for flag, path in (("--out", out), ("--rejects", rejects)):
-        if path:
-            check_writable_file(path, flag)
+    if into:
+        check_new_folder(into, "--into")
+        for flag, path in targets.items():
+            if path and into.resolve() in path.resolve().parents:
+                message = f"{flag} {path}: lies in the run that --into makes whole at the end; name a file elsewhere"
+                raise WrongUseError(message)
+    check_targets(targets, inputs)
 
 
 def _print_summary(

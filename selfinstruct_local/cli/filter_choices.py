@@ -1,17 +1,21 @@
 """What decides in `selfinstruct filter`, as its options and `--config` give it."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.cli.choices import check_choice
 from selfinstruct_local.filter.limits import Limits
-from selfinstruct_local.language import LANGUAGES, TOKENIZERS
+from selfinstruct_local.language import LANGUAGES, TOKENIZERS, Language
 
 if TYPE_CHECKING:
     from selfinstruct_local.filter.decide import Decider
     from selfinstruct_local.filter.verify import DecisionLog
+    from selfinstruct_local.kernels import NoveltyIndex, TokenizerName
+    from selfinstruct_local.kernels.novelty import PrefilterName
 
 DEFAULT_THRESHOLD = 0.7
 DEFAULT_RULES = "alpaca"
@@ -20,7 +24,7 @@ DEFAULT_LANG = "en"
 
 @dataclass(slots=True)
 class FilterChoices:
-    """What decides, as the options give it; `default_to` fills in what is None."""
+    """What decides, as the options and `--config` give it; None is what the run says, or the default."""
 
     rules: str | None
     threshold: float | None
@@ -33,22 +37,52 @@ class FilterChoices:
     verify: int
     limits: Mapping[str, Any] = field(default_factory=dict)
 
-    def default_to(self, rules: str, threshold: float, lang: str) -> None:
-        """Fills in what was not given.
+    def settle(self, facts: Mapping[str, Any]) -> "SettledChoices":
+        """What they come to where a run was decided by `facts`, which are empty for files.
 
         Raises:
-            WrongUseError: the rules know no such language.
+            WrongUseError: the rules know no such language, or nothing can verify its tokens.
         """
         from selfinstruct_local.errors import WrongUseError
         from selfinstruct_local.filter.rulesets import PUBLISHED
 
-        self.rules = self.rules or rules
-        self.threshold = self.threshold or threshold
-        self.lang = self.lang or lang
-        self.tokenizer = self.tokenizer or TOKENIZERS[self.lang]  # type: ignore[index]  # checked by then
-        if self.lang == "zh" and self.rules in PUBLISHED:
-            message = f"--rules {self.rules}: the published rules are English only; name others for --lang zh"
+        rules = self.rules or facts.get("rules", DEFAULT_RULES)
+        lang: Language = self.lang or facts.get("lang", DEFAULT_LANG)  # type: ignore[assignment]  # checked by then
+        tokenizer = self.tokenizer or TOKENIZERS[lang]
+        if lang == "zh" and rules in PUBLISHED:
+            message = f"--rules {rules}: the published rules are English only; name others for --lang zh"
             raise WrongUseError(message)
+        if self.verify and tokenizer == "unicode":
+            message = "--verify: rouge_score sees a-z and 0-9 alone, so it can check --tokenizer rouge alone"
+            raise WrongUseError(message)
+        return SettledChoices(
+            rules=rules,
+            threshold=self.threshold or facts.get("threshold", DEFAULT_THRESHOLD),
+            prefilter=self.prefilter,  # type: ignore[arg-type]  # checked by then
+            lang=lang,
+            tokenizer=tokenizer,  # type: ignore[arg-type]  # checked by then
+            limits=Limits.of({**facts, **self.limits}),
+            against=self.against,
+            decontaminate=self.decontaminate,
+            ngram=self.ngram,
+            verify=self.verify,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SettledChoices:
+    """What decides; nothing is open."""
+
+    rules: str
+    threshold: float
+    prefilter: "PrefilterName"
+    lang: Language
+    tokenizer: "TokenizerName"
+    limits: Limits
+    against: list[Path]
+    decontaminate: list[Path]
+    ngram: int
+    verify: int
 
     def make_decider(self) -> "tuple[Decider, DecisionLog | None]":
         """A decider with an empty index, and a log of its decisions if they are to be checked."""
@@ -58,13 +92,9 @@ class FilterChoices:
         from selfinstruct_local.filter.verify import DecisionLog
         from selfinstruct_local.kernels import NoveltyIndex
 
-        index = NoveltyIndex(
-            threshold=self.threshold or DEFAULT_THRESHOLD,
-            prefilter=self.prefilter,  # type: ignore[arg-type]
-            tokenizer=self.tokenizer,  # type: ignore[arg-type]
-        )
-        evaluation = EvaluationSet(self.decontaminate, self.ngram, index.tokenizer) if self.decontaminate else None
-        rules = rule_set(self.rules or DEFAULT_RULES, self.lang or DEFAULT_LANG, Limits.of(self.limits))
+        index = NoveltyIndex(threshold=self.threshold, prefilter=self.prefilter, tokenizer=self.tokenizer)
+        evaluation = EvaluationSet(self.decontaminate, self.ngram, self.tokenizer) if self.decontaminate else None
+        rules = rule_set(self.rules, self.lang, self.limits)
         return Decider(rules, index, evaluation), DecisionLog() if self.verify else None
 
 
@@ -110,9 +140,54 @@ def check_choices(choices: FilterChoices, *, of_run: bool) -> None:
     if of_run and choices.tokenizer:
         message = f"--tokenizer {choices.tokenizer}: a run is decided by the tokens of its --lang; leave it out"
         raise WrongUseError(message)
-    if choices.verify and (choices.tokenizer == "unicode" or choices.lang == "zh"):
-        message = "--verify: rouge_score sees a-z and 0-9 alone, so it can check --tokenizer rouge alone"
-        raise WrongUseError(message)
     if choices.verify and choices.prefilter == "minhash":
         message = "--verify: minhash may miss pairs by its nature; check --prefilter exact, or read its recall"
         raise WrongUseError(message)
+
+
+def shared_facts(runs: list[Path], choices: FilterChoices) -> dict[str, Any]:
+    """What the runs were decided by, as far as nothing else was asked for; empty for no run.
+
+    Raises:
+        WrongUseError: they differ in it, or one is no run.
+    """
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.store import RunStore
+
+    given = {name for name in ("rules", "threshold", "lang") if getattr(choices, name) is not None} | set(
+        choices.limits
+    )
+    shared: dict[str, Any] = {}
+    for number, run in enumerate(runs):
+        with RunStore(run, read_only=True) as store:
+            facts = store.facts()
+        own = {name: facts[name] for name in ("rules", "threshold", "lang", *Limits._fields) if name in facts}
+        if number == 0:
+            shared = own
+        for name in sorted((shared.keys() | own.keys()) - given):
+            if shared.get(name) != own.get(name):
+                mend = f"--{name}" if name in {"rules", "threshold", "lang"} else f"'{name}' in --config"
+                values = f"{own.get(name)}, and {shared.get(name)} in {runs[0]}"
+                message = f"--run {run}: {name} is {values}; name one with {mend}"
+                raise WrongUseError(message)
+    return shared
+
+
+@contextmanager
+def silent_told_once(index: "NoveltyIndex") -> Iterator[None]:
+    """Tells of the texts without a token when all have joined the index, where it would warn of every batch."""
+    from selfinstruct_local.kernels import NoTokensWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoTokensWarning)
+        yield
+    tell_silent(index.silent)
+
+
+def tell_silent(texts: int) -> None:
+    """Warns of that many texts without a token."""
+    from selfinstruct_local.kernels import NoTokensWarning
+
+    if texts:
+        message = f"{texts} texts have no token [a-z0-9] and are near none; --tokenizer unicode sees every script"
+        warnings.warn(message, NoTokensWarning, stacklevel=1)

@@ -68,16 +68,13 @@ def import_(
     ] = False,
 ) -> None:
     """Write the tasks of a file as seeds, with unique ids, and check them."""
-    from selfinstruct_local.errors import PartlyDoneError, WrongUseError
-    from selfinstruct_local.files import check_writable_file
+    from selfinstruct_local.errors import PartlyDoneError
     from selfinstruct_local.seedfiles.check import check_language, check_seeds  # imports numba
     from selfinstruct_local.seedfiles.convert import import_seeds
+    from selfinstruct_local.targets import check_targets
 
-    if out.resolve() == file.resolve():
-        message = f"--out {out}: is FILE itself; name another"
-        raise WrongUseError(message)
     check_language(lang)
-    check_writable_file(out, "--out")
+    check_targets({"--out": out}, [file])
     imported = import_seeds(file, out, bare=bare)
     typer.echo(f"read {imported.seeds} {imported.kind}: {file}")
     typer.echo(f"wrote {imported.seeds} seeds, {imported.new_ids} new ids, {imported.cleaned} texts cleaned: {out}")

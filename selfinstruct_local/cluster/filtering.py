@@ -11,8 +11,6 @@ is written under a hidden name and takes its own at the end.
 Leans on: the stages beside it.
 """
 
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +37,7 @@ from selfinstruct_local.cluster.reading import (
 )
 from selfinstruct_local.cluster.sources import Source, SourcePart, divide, row_key
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically, sync_folder
+from selfinstruct_local.files import replace_atomically, whole_folder
 from selfinstruct_local.filter.files import FilterCounts
 from selfinstruct_local.kernels.greedy import Refused, refuse
 from selfinstruct_local.kernels.minhash import choose_bands
@@ -146,11 +144,15 @@ class ClusterFilter:
             schema = self._check(tokenised)
         with self._timed("join"):
             refused = self._decide(tokenised)
-        with _whole_folder(out) as folder:
+        with whole_folder(out, "--out") as folder:
+            for name in (KEPT_FOLDER, REJECTED_FOLDER):
+                (folder / name).mkdir()
             with self._timed("write"):
                 self._write(tokenised, refused, schema, folder)
             with replace_atomically(folder / SUMMARY) as stream:
                 stream.write(orjson.dumps(self._summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            for unfinished in folder.rglob(".*.tmp"):  # of a worker that was killed while it wrote
+                unfinished.unlink(missing_ok=True)
         return self.counts
 
     def _tokenise(self) -> "Dataset":
@@ -299,28 +301,3 @@ def _dataset(rows: list[dict[str, Any]]) -> "Dataset":
 
 def _columns(dataset: "Dataset", *names: str) -> Iterator[dict[str, Any]]:
     yield from dataset.select_columns(["part", *names]).iter_rows()
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name when the block ends without an error, and goes otherwise.
-
-    Raises:
-        WrongUseError: `out` holds something.
-    """
-    if out.exists() and any(out.iterdir()):
-        message = f"--out {out}: holds something; name a folder that is missing or empty"
-        raise WrongUseError(message)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        folder.chmod(0o755)
-        for name in (KEPT_FOLDER, REJECTED_FOLDER):
-            (folder / name).mkdir()
-        yield folder
-        for unfinished in folder.rglob(".*.tmp"):  # of a worker that was killed while it wrote
-            unfinished.unlink(missing_ok=True)
-        folder.replace(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # workers may still be writing
-        raise
-    sync_folder(out.parent)

@@ -23,6 +23,7 @@ from selfinstruct_local.errors import JobFailedError, WrongUseError
 from selfinstruct_local.filter.contamination import EvaluationSet
 from selfinstruct_local.filter.decide import Screen, near_copy
 from selfinstruct_local.filter.limits import Limits
+from selfinstruct_local.filter.rejects import Place, reject_record, task_record
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.kernels import NoTokensWarning, TokenizerName, encode
 from selfinstruct_local.recordio import as_table, open_writer
@@ -122,7 +123,6 @@ def tokenise_part(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoTokensWarning)  # counted here, told once
         encoded = encode(texts, settings.tokenizer)
-    silent = [texts[place] for place in np.flatnonzero(encoded.lengths == 0)] if settings.tokenizer == "rouge" else []
     arena, bounds = encoded.vocabulary.token_bytes()
     return {
         "part": row["part"],
@@ -137,7 +137,7 @@ def tokenise_part(
         "token_counts": np.bincount(encoded.ids, minlength=len(encoded.vocabulary)).tobytes(),
         "texts": len(texts),
         "tokens": encoded.ids.size,
-        "silent": sum(not text.isascii() and not text.isspace() for text in silent),
+        "silent": encoded.silent,
         "names": orjson.dumps(names),
         "schema": bytes(schema.serialize()) if schema is not None else b"",
         "fault": fault,
@@ -238,14 +238,14 @@ def write_part(
         # Bad lines were told of when the part was read first.
         for item in read_items(source, part.part, skipped=[]):
             read += 1
-            verdict, where = near.get(item.number, (item.settled or taken.get(item.number, KEPT), {}))
+            verdict, place = near.get(item.number, (item.settled or taken.get(item.number, KEPT), None))
             if verdict.keep:
                 kept += 1
                 for record in item.records:
                     keeps.write(record)
                 continue
             rejected[verdict.rule] += 1
-            throws.write(_reject_record(source, item, verdict, where, several=several))
+            throws.write(_reject_record(source, item, verdict, place, several=several))
         if read != row["rows"]:
             message = f"{source.path}: changed while it was filtered; give the same command again"
             raise JobFailedError(message)
@@ -254,31 +254,24 @@ def write_part(
     return {"kept": kept, "rejected": orjson.dumps(rejected)}
 
 
-def _near_copies(copies: NearCopies, sources: Sequence[Source]) -> dict[int, tuple[Verdict, dict[str, Any]]]:
+def _near_copies(copies: NearCopies, sources: Sequence[Source]) -> dict[int, tuple[Verdict, Place]]:
     """The verdict on each near copy by its row's number, and where its neighbour stands."""
     numbers = (1 << NUMBER_BITS) - 1
     columns = (copies.keys.tolist(), copies.neighbors.tolist(), copies.scores.tolist(), copies.names)
     verdicts = {}
     for key, neighbor, score, name in zip(*columns, strict=True):
-        where: dict[str, Any] = {"neighbor_file": sources[neighbor >> NUMBER_BITS].name}
-        where |= {"neighbor": name} if name else {"neighbor_row": neighbor & numbers}
-        verdicts[key & numbers] = near_copy(neighbor, score), where
+        row = 0 if name else neighbor & numbers
+        place = Place(sources[neighbor >> NUMBER_BITS].name, row, name)
+        verdicts[key & numbers] = near_copy(neighbor, score), place
     return verdicts
 
 
 def _reject_record(
-    source: Source, item: Item, verdict: Verdict, where: Mapping[str, Any], *, several: bool
+    source: Source, item: Item, verdict: Verdict, near: Place | None, *, several: bool
 ) -> dict[str, Any]:
-    reason: dict[str, Any] = {"rule": verdict.rule, "detail": verdict.detail}
-    if source.run:
-        task = item.task
-        record = {"instruction": task.instruction, "input": task.input, "output": task.output}
-        reason = {"id": task.id, **reason, **({"file": source.name} if several else {})}
-    else:
-        record = item.records[0]
-        reason |= {"file": source.name, "row": item.number} if several else {"row": item.number}
+    file = source.name if several else ""
     if item.neighbor is not None:
-        where = {"neighbor": item.neighbor}
-    if verdict.score is not None:
-        reason |= {**where, "score": verdict.score}
-    return {**record, "rejected": reason}
+        near = Place(id=item.neighbor)
+    if source.run:
+        return reject_record(task_record(item.task), verdict, Place(file, id=item.task.id), near)
+    return reject_record(item.records[0], verdict, Place(file, item.number), near)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 from selfinstruct_local.filter.ledger import is_decided_here
 from selfinstruct_local.recordio import PARQUET, import_parquet
 from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import Part, alpaca_records, begins_array, read_rows
+from selfinstruct_local.taskfiles import Part, alpaca_records, begins_array, read_rows, reading
 from selfinstruct_local.tasks import Task, Verdict
 
 # A part is read, tokenised and written by one worker at a time: some seconds of work.
@@ -86,15 +86,16 @@ def divide(source: Source) -> list[Part | None]:
     """The parts of a source; None stands for the whole of one that cannot be divided.
 
     Raises:
-        WrongUseError: it is Parquet and pyarrow is missing.
+        WrongUseError: it cannot be read, or it is Parquet and pyarrow is missing.
     """
     path = Path(source.path)
-    if source.run or path.stat().st_size == 0:
-        return [None]
-    if path.suffix == PARQUET:
-        return list(_divide_parquet(path))
-    with path.open("rb") as stream:
-        return [None] if begins_array(stream) else list(_divide_lines(stream))
+    with reading(path):
+        if source.run or path.stat().st_size == 0:
+            return [None]
+        if path.suffix == PARQUET:
+            return list(_divide_parquet(path))
+        with path.open("rb") as stream:
+            return [None] if begins_array(stream) else list(_divide_lines(stream))
 
 
 def _divide_lines(stream: BinaryIO) -> Iterator[Part]:

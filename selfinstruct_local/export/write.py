@@ -11,10 +11,10 @@ from typing import NamedTuple
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.export.card import write_card
 from selfinstruct_local.export.formats import FORMATS, PLAIN_FORMATS, REGEN, Format, regen
-from selfinstruct_local.files import check_writable_file
 from selfinstruct_local.language import TOKENIZERS
 from selfinstruct_local.recordio import PARQUET, open_writer
-from selfinstruct_local.store import DATABASE, RunStore
+from selfinstruct_local.store import RunStore
+from selfinstruct_local.targets import check_targets
 
 
 class Exported(NamedTuple):
@@ -60,15 +60,12 @@ def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], 
         advance: called with the number of further tasks.
 
     Raises:
-        WrongUseError: `check_format` refuses it, the file cannot be written or belongs to the run itself, or the run
+        WrongUseError: `check_format` refuses it, the file cannot be written or is one of a run's own, or the run
             has no task with instances.
         JobFailedError: the disk is full.
     """
     check_format(name, path)
-    if path.resolve().parent == store.folder.resolve() and path.stem == Path(DATABASE).stem:
-        message = f"--out {path}: that name is kept for the run's own files; name another"
-        raise WrongUseError(message)
-    check_writable_file(path, "--out")
+    check_targets({"--out": path})
     records_of = _make_format(store, name)
     records = tasks = bare = 0
     with open_writer(path) as writer:

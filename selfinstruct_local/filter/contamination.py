@@ -4,11 +4,13 @@
 appendix C). A text of fewer words than that can neither be found nor protected; how many there are is told.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.kernels import TokenizerName
+from selfinstruct_local.kernels import NoTokensWarning, TokenizerName
 from selfinstruct_local.kernels.ngrams import NgramSet
 from selfinstruct_local.taskfiles import read_tasks
 from selfinstruct_local.tasks import Task
@@ -30,9 +32,9 @@ class EvaluationSet:
         Raises:
             WrongUseError: a file cannot be read, or no text is as long as an n-gram.
         """
-        self._ngrams = NgramSet(
-            [text for path in paths for task in read_tasks(path) for text in _texts(task)], ngram, tokenizer
-        )
+        texts = [text for path in paths for task in read_tasks(path) for text in _texts(task)]
+        with _silently():
+            self._ngrams = NgramSet(texts, ngram, tokenizer)
         if not len(self._ngrams):
             message = f"--decontaminate {paths[0]}: no text has {ngram} words, so nothing could be found; lower --ngram"
             raise WrongUseError(message)
@@ -45,11 +47,20 @@ class EvaluationSet:
     def refusals(self, tasks: Sequence[Task]) -> list[str | None]:
         """For each task what was found of the evaluation set in it, or None."""
         texts = [text for task in tasks for text in _texts(task)]
-        shared = iter(self._ngrams.overlap(texts).tolist() if texts else [])
+        with _silently():
+            shared = iter(self._ngrams.overlap(texts).tolist() if texts else [])
         counts = [sum(next(shared) for _ in _texts(task)) for task in tasks]
         return [
             f"shares {count} {self._ngrams.n}-gram(s) with the evaluation set" if count else None for count in counts
         ]
+
+
+@contextmanager
+def _silently() -> Iterator[None]:
+    """An answer may be a sign; that no n-gram is in it goes without saying."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoTokensWarning)
+        yield
 
 
 def _texts(task: Task) -> list[str]:

@@ -11,8 +11,6 @@ import re
 
 from selfinstruct_local.tasks import Task
 
-# The first words of refusals in English; the screen looks for them.
-REFUSAL_OPENINGS = ("as", "i", "we", "sorry", "my", "apologies", "apologise", "apologize", "unfortunately")
 # A refusal stands at the very beginning, and says within so many characters what it will not do.
 OPENING = 200
 
@@ -29,6 +27,9 @@ _DOING = (
     r"|do (?:that|this"
     r"|it)\b|provid|execute|physically|engage in|write (?:that|this)|give (?:you )?(?:medical|legal|financial))"
 )
+# The screen looks for these: an English refusal begins with one of the words, or has the other where it turns.
+REFUSAL_OPENINGS = ("as", "i", "we", "sorry", "my", "apologies", "apologise", "apologize", "unfortunately")
+REFUSAL_TURN = "however"
 _REFUSAL = re.compile(
     r"\W*(?:"
     # As an AI language model, I do not ...
@@ -40,9 +41,9 @@ _REFUSAL = re.compile(
     rf"|unfortunately)\b[^.!?\n]{{0,90}}?\b(?:(?:I|we) ?{_CANNOT} {_DOING}"
     rf"|(?:(?:this|the) task|an AI|(?:language|GPT|the) model)\b.{{0,100}}?{_CANNOT})"
     # Sure, I'd be happy to help. However, I'm unable to provide ...
-    rf"|[^.!?\n]{{0,90}}[.!] However, (?:I|as an AI) ?.{{0,30}}?{_CANNOT} {_DOING}"
+    rf"|[^.!?\n]{{0,90}}[.!] {REFUSAL_TURN}, (?:I|as an AI) ?.{{0,30}}?{_CANNOT} {_DOING}"
     # I cannot assist with that request.
-    rf"|(?:I|we) ?(?:{_CANNOT}) {_DOING}"
+    rf"|(?:I|we)\b ?(?:{_CANNOT}) {_DOING}"
     # I am just a language model ...
     rf"|I(?:['’]m| am) (?:just |only |merely )?an? (?:AI|(?:AI |large )?language model)\b.{{0,100}}?{_CANNOT}"
     r"|作为(?:一个|一名|一款|一种)?(?:AI|人工智能|大型?语言模型|语言模型|智能助手|虚拟助手).{0,40}?(?:无法|不能|没有|不具备|不会)"

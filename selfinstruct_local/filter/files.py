@@ -10,13 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
+from selfinstruct_local.filter.rejects import Place, reject_record
 from selfinstruct_local.filter.verify import DecisionLog
 from selfinstruct_local.recordio import open_writer
 from selfinstruct_local.taskfiles import Row, read_rows
-from selfinstruct_local.tasks import Verdict
 
 # Small enough to stay in the processor's cache between reading, deciding and writing.
 BATCH = 1024
@@ -52,7 +51,7 @@ class FileFilter:
         """
         self._decider = decider
         self._log = log
-        self._places: list[tuple[str, int]] = []  # file and row of each index position
+        self._places: list[Place] = []  # of each index position
         self._sample: list[tuple[str, bool]] = []  # the first instructions that reached novelty, and whether kept
 
     def add_known(self, path: Path) -> None:
@@ -64,7 +63,7 @@ class FileFilter:
         for batch in _batches(read_rows(path)):
             instructions = [row.task.instruction for row in batch]
             self._decider.index.add(instructions)
-            self._places.extend((str(path), row.number) for row in batch)
+            self._places.extend(Place(str(path), row.number) for row in batch)
             if self._log:
                 self._log.add_known(instructions)
 
@@ -103,13 +102,15 @@ class FileFilter:
                     if len(self._sample) < RECALL_SAMPLE and (verdict.keep or verdict.rule == NOT_NOVEL):
                         self._sample.append((row.task.instruction, verdict.keep))
                     if verdict.keep:
-                        self._places.append((str(source), row.number))
+                        self._places.append(Place(str(source), row.number))
                         counts.kept += 1
                         kept.write(row.record)
                         continue
                     counts.rejected[verdict.rule] += 1
                     if thrown:
-                        thrown.write(self._reject_record(row, verdict, str(source) if len(sources) > 1 else None))
+                        own = Place(str(source) if len(sources) > 1 else "", row.number)
+                        near = None if verdict.neighbor is None else self._places[verdict.neighbor]
+                        thrown.write(reject_record(row.record, verdict, own, near))
                 advance(len(batch))
         return counts
 
@@ -123,14 +124,6 @@ class FileFilter:
             own = themselves if each.high == 1.0 else 0
             parts.append(f"{each.found - own} of {each.pairs - own} above {each.low:.2f}")
         return f"pairs found on a sample of {len(self._sample)}: {', '.join(parts)}"
-
-    def _reject_record(self, row: Row, verdict: Verdict, file: str | None) -> dict[str, Any]:
-        reason: dict[str, Any] = {"rule": verdict.rule, "detail": verdict.detail}
-        reason |= {"row": row.number} if file is None else {"file": file, "row": row.number}
-        if verdict.neighbor is not None:
-            file, number = self._places[verdict.neighbor]
-            reason |= {"neighbor_file": file, "neighbor_row": number, "score": verdict.score}
-        return {**row.record, "rejected": reason}
 
 
 def _sourced_batches(sources: Sequence[Path], skipped: list[str] | None) -> Iterator[tuple[Path, Sequence[Row]]]:

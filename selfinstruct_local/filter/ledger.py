@@ -5,16 +5,20 @@ asked for: there is no whole task to decide. So does an echo, for the prompt is 
 anew, in job order, rejects included.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.files import whole_folder
 from selfinstruct_local.filter.contamination import CONTAMINATED
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
 from selfinstruct_local.filter.files import FilterCounts
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS
+from selfinstruct_local.filter.rejects import Place, reject_record, task_record
 from selfinstruct_local.filter.rulesets import PUBLISHED, RULE_SETS, rule_set
 from selfinstruct_local.filter.verify import DecisionLog
 from selfinstruct_local.language import LANGUAGES
@@ -125,15 +129,24 @@ def _with_candidates(jobs: Sequence[LedgerJob], candidates: Sequence[Candidate])
         yield job._replace(decided=job.decided._replace(candidates=own))
 
 
-def begin_run(new: RunStore, old: RunStore, **changed: Any) -> None:
-    """Makes `new` a run of the facts, seeds and inherited tasks of `old`, under changed settings.
+@contextmanager
+def new_run(folder: Path, old: RunStore, **changed: Any) -> Iterator[RunStore]:
+    """A run of the facts, seeds and inherited tasks of `old`, under changed settings; whole or absent.
+
+    It stands in `folder` when the block ends without an error.
 
     Raises:
-        WrongUseError: it holds a run already.
+        WrongUseError: `folder` holds something or cannot be made.
+        JobFailedError: the disk is full or fails.
     """
-    new.check_unused("--into")
-    new.inherit(old.inherited())
-    new.create({**old.facts(), **changed}, old.seeds())
+    with whole_folder(folder, "--into") as aside, RunStore(aside) as new:
+        try:
+            new.inherit(old.inherited())
+            new.create({**old.facts(), **changed}, old.seeds())
+            yield new
+        except sqlite3.OperationalError as error:  # the store would name the folder aside, and promise to go on
+            message = f"--into {folder}: cannot be written ({error}); make room and give the same command again"
+            raise JobFailedError(message) from error
 
 
 def _write_tasks(writer: RecordWriter | None, tasks: Any) -> None:
@@ -150,8 +163,5 @@ def _count(counts: FilterCounts, candidates: Sequence[Candidate], thrown: Record
             continue
         counts.rejected[verdict.rule] += 1
         if thrown:
-            reason: dict[str, Any] = {"id": task.id, "rule": verdict.rule, "detail": verdict.detail}
-            if neighbor is not None:
-                reason |= {"neighbor": neighbor, "score": verdict.score}
-            record = {"instruction": task.instruction, "input": task.input, "output": task.output, "rejected": reason}
-            thrown.write(record)
+            near = None if neighbor is None else Place(id=neighbor)
+            thrown.write(reject_record(task_record(task), verdict, Place(id=task.id), near))

@@ -14,7 +14,7 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
 - missing_input: the input is blank, and a word is one that points.
 - output_is_instruction: texts that are equal but for case and white space around them have the same words, so the sums
   of their words' hashes are equal. input_is_output: the sums, or the numbers of the words are.
-- refusal: the first word of letters of the output is one with which a refusal begins.
+- refusal: the first word of letters of the output is one with which a refusal begins, or `however` stands in it.
 - placeholder: a bracket or an angle bracket stands in the input or output, or `lorem` in the output.
 - cut_off: an output begins with a 1 or has a first item of a list, one behind a colon too, ends with a colon, has a
   backtick or a word that announces something; or there is white space at either end.
@@ -46,7 +46,14 @@ from numpy.typing import NDArray
 
 from selfinstruct_local.filter import rules as published
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
-from selfinstruct_local.filter.faults import POINTERS, REFUSAL_OPENINGS, missing_input, placeholder, refusal
+from selfinstruct_local.filter.faults import (
+    POINTERS,
+    REFUSAL_OPENINGS,
+    REFUSAL_TURN,
+    missing_input,
+    placeholder,
+    refusal,
+)
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
 from selfinstruct_local.filter.persona import ASKING, SPEAKING, poses
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
@@ -186,10 +193,10 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
 
     letters, offsets = _words(data, bounds[2 * tasks :], _LETTERS)
     recurs = _may_recur(letters, offsets, facts.repetition.limit)
-    opens = np.zeros(tasks, np.bool_)
+    declines = _has_any(letters, offsets, _hashes((REFUSAL_TURN,)))
     if letters.size:
         first = letters[np.minimum(offsets[:-1], letters.size - 1)]  # of a later text where there is none
-        opens = np.isin(first, _hashes(REFUSAL_OPENINGS))
+        declines |= np.isin(first, _hashes(REFUSAL_OPENINGS))
     slots = _has_any(letters, offsets, _hashes(("lorem",)))
     brackets = bounds[tasks] + np.flatnonzero(_SLOT_BRACKETS[data[bounds[tasks] :]])
     slots[(np.searchsorted(bounds[tasks:], brackets, "right") - 1) % tasks] = True
@@ -198,7 +205,7 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
     breaks |= _has_byte(data, bounds[2 * tasks :], b"`") | _has_any(letters, offsets, _hashes(ANNOUNCING))
     return suspect, (
         (missing_input, points),
-        (refusal, opens),
+        (refusal, declines),
         (placeholder, slots),
         (cut_off, breaks),
         # A sentence may have a word that its text has only a part of, at either end.

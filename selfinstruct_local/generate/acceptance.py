@@ -87,19 +87,28 @@ class Acceptance:
             found.append(f"ROUGE-L {score:.3f}" if score > self._threshold else None)
         return found
 
-    def score(self, store: RunStore, keep_on: Callable[[], bool]) -> None:
+    def score(
+        self, store: RunStore, keep_on: Callable[[], bool], announce: Callable[[int], None] = lambda _tasks: None
+    ) -> None:
         """Gives accepted tasks that have none their nearest neighbour of those before them, and its score.
 
-        A full scan of the pool for each, so it is left for when the engine has nothing to wait for. What `keep_on`
-        breaks off is taken up by the next session.
+        A full scan of what stands before each, on all processors, so it is left for when the engine is closed. What
+        `keep_on` breaks off is taken up by the next session.
+
+        Args:
+            store: of the run.
+            keep_on: asked before each batch.
+            announce: told how many tasks there are to score, if there are any.
         """
         unscored = store.unscored()
+        if unscored:
+            announce(len(unscored))
         seeds = len(self._seeds)
         for first in range(0, len(unscored), SCORE_BATCH):
             if not keep_on():
                 return
             batch = unscored[first : first + SCORE_BATCH]
-            neighbors, scores = self._decider.index.nearest_before([seeds + each.place for each in batch])
+            neighbors, scores = self._decider.index.nearest_before([seeds + each.place for each in batch], threads=None)
             store.set_neighbors(
                 (each, self._id(int(neighbor)), float(score))
                 for each, neighbor, score in zip(batch, neighbors, scores, strict=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import check_writable_file, replace_atomically
+from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.progress import counting, waiting
 from selfinstruct_local.report import verbs
 from selfinstruct_local.report.figures import Figures, make_figures
@@ -14,7 +14,7 @@ from selfinstruct_local.report.novelty import Nearness, measure_nearness
 from selfinstruct_local.report.page import render_page
 from selfinstruct_local.report.rows import sample_rows
 from selfinstruct_local.report.sources import Source, read_source, source_names, with_nearest
-from selfinstruct_local.store import DATABASE
+from selfinstruct_local.targets import check_targets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,7 @@ def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "
     """
     check_report_extra()
     names = source_names(paths)
-    _check_out(paths, out, seeds)
+    check_targets({"--out": out}, [*paths, seeds])
     sources: list[Source] = []
     for path, name in zip(paths, names, strict=True):
         with counting(console, f"{name}: reading") as advance:
@@ -73,13 +73,3 @@ def check_report_extra() -> None:
     if missing:
         message = f"report needs '{missing}'; install this package with its extra 'report'"
         raise WrongUseError(message)
-
-
-def _check_out(paths: Sequence[Path], out: Path, seeds: Path | None) -> None:
-    if any(out.resolve() == path.resolve() for path in (*paths, *((seeds,) if seeds else ()))):
-        message = f"--out {out}: is a source itself; name another file"
-        raise WrongUseError(message)
-    if out.name.startswith(DATABASE):
-        message = f"--out {out}: the name is kept for a run's own files; name another"
-        raise WrongUseError(message)
-    check_writable_file(out, "--out")

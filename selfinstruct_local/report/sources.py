@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.filter.rejects import read_reason
 from selfinstruct_local.filter.scripts import count_scripts
 from selfinstruct_local.kernels import TokenizerName
 from selfinstruct_local.language import TOKENIZERS
@@ -30,7 +31,7 @@ class Decided(NamedTuple):
         task: the task; its id is unique in its source.
         rule: what turned it away; empty for one that was kept.
         detail: what the rule saw.
-        neighbor: id of the nearest task, where the source says it.
+        neighbor: id of the nearest task, or its file and row, where the source says it.
         score: ROUGE-L F with it, in [0, 1].
     """
 
@@ -217,14 +218,5 @@ def _read_file(path: Path, seeds: Path | None, name: str, advance: Callable[[int
 def _decided(row: Row) -> Decided:
     """A row of a file; `selfinstruct filter --rejects` writes beside a task why it was turned away."""
     task = row.task if row.task.id else row.task._replace(id=str(row.number))
-    reason = row.record.get("rejected")
-    if not isinstance(reason, dict) or not isinstance(reason.get("rule"), str):
-        return Decided(task)
-    score = reason.get("score")
-    return Decided(
-        task,
-        reason["rule"],
-        str(reason.get("detail", "")),
-        str(reason.get("neighbor", "")),
-        float(score) if isinstance(score, int | float) else None,
-    )
+    reason = read_reason(row.record)
+    return Decided(task, reason.rule, reason.detail, str(reason.neighbor), reason.score) if reason else Decided(task)

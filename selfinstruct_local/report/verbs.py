@@ -118,9 +118,10 @@ def count_verbs(instructions: Sequence[str], advance: Callable[[int], None] = la
     """Parses instructions, on all processors where there are many, and counts their verbs and nouns.
 
     About a millisecond an instruction and processor. `advance` is told of every batch how many instructions it had.
+    The processes of many import the script that asks, which therefore needs `if __name__ == "__main__":`.
 
     Raises:
-        JobFailedError: one of the processes was killed.
+        JobFailedError: one of the processes was killed, or the script has no such line.
     """
     if len(instructions) > MAX_PARSED:
         instructions = random.Random(_SEED).sample(instructions, MAX_PARSED)  # noqa: S311 - a sample, no secret
@@ -146,7 +147,10 @@ def _parse(batches: Sequence[list[str]], instructions: int) -> Iterator[list[Roo
         with ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts) as pool:
             yield from pool.map(_parse_batch, batches)
     except BrokenProcessPool as error:
-        message = "a process that parses instructions was ended from outside (is the memory full?); try again"
+        message = (
+            "a process that parses instructions was ended: a script that makes a report needs "
+            "'if __name__ == \"__main__\":' around what it does; elsewhere, is the memory full?"
+        )
         raise JobFailedError(message) from error
 
 

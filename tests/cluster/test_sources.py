@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from selfinstruct_local.cluster import sources
 from selfinstruct_local.cluster.sources import Source, SourcePart, divide, read_items
+from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.taskfiles import BadRecordError, read_rows
 
 LINES = st.lists(
@@ -55,6 +56,12 @@ def test_parts_of_a_table_are_the_table(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(parts) == 5
     told = [(item.number, item.task.instruction) for part in parts for item in read_items(Source.of(path), part, None)]
     assert told == [(number + 1, f"Add one to {number}.") for number in range(100)]
+
+
+def test_what_the_system_refuses_to_read_is_said() -> None:
+    source = Source.of(Path("n" * 300))
+    with pytest.raises(WrongUseError, match=rf"^{source.path}: cannot be read \(file name too long\); "):
+        divide(source)
 
 
 def test_a_broken_record_is_named_by_its_line_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

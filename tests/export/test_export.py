@@ -269,7 +269,7 @@ def test_wrong_use_is_one_line(run: Path, tmp_path: Path) -> None:
     blocked.touch()
     assert "the folder cannot be written to" in refusal(run, "--out", blocked / "out.json")
     assert "is a folder; name a file" in refusal(run, "--out", tmp_path)
-    assert "kept for the run's own files" in refusal(run, "--out", run / "run.sqlite")
+    assert "kept for a run's own files" in refusal(run, "--out", run / "run.sqlite")
     assert not out.exists()
 
 

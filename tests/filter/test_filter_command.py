@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
+from selfinstruct_local.filter.files import BATCH
 from tests.conftest import RunCli
 
 
@@ -99,7 +100,6 @@ def test_bad_use_is_one_line(tmp_path: Path, cli: RunCli) -> None:
             ("filter", source, "--out", out, "--rules", "alpaca-2023", "--lang", "zh"),
             "--rules alpaca-2023: the published",
         ),
-        (("filter", source, "--out", source), "must name other files"),
         (("filter", source, "--out", blocker / "out.jsonl"), "cannot be written to"),
         (("filter", source), "--out is missing"),
     ]
@@ -108,6 +108,26 @@ def test_bad_use_is_one_line(tmp_path: Path, cli: RunCli) -> None:
         assert done.returncode == 2, arguments
         assert wanted in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_output_takes_the_place_of_what_is_read_or_of_a_run(tmp_path: Path, cli: RunCli) -> None:
+    source, known, config = (tmp_path / name for name in ("in.jsonl", "known.jsonl", "config.yaml"))
+    out = tmp_path / "out.jsonl"
+    for path in (source, known):
+        path.write_bytes(ROWS[0])
+    config.write_text("threshold: 0.6\n")
+    flags = ("--against", known, "--decontaminate", known, "--config", config)
+    cases = [
+        (("--out", source), f"--out {source}: the command reads it too"),
+        (("--out", known), f"--out {known}: the command reads it too"),
+        (("--out", out, "--rejects", config), f"--rejects {config}: the command reads it too"),
+        (("--out", out, "--rejects", out), f"--rejects {out}: is the file of --out too"),
+        (("--out", out, "--rejects", tmp_path / "run.sqlite"), "is kept for a run's own files"),
+    ]
+    for targets, wanted in cases:
+        done = cli("filter", source, *flags, *targets)
+        assert (done.returncode, wanted in done.stderr) == (2, True), done.stderr
+    assert sorted(tmp_path.iterdir()) == sorted((source, known, config))
 
 
 def test_other_files_neighbours_and_decontamination(tmp_path: Path, cli: RunCli) -> None:
@@ -138,8 +158,21 @@ def test_chinese_is_seen_by_the_unicode_tokenizer_alone(tmp_path: Path, cli: Run
     assert orjson.loads(done.stdout)["rejected"] == {"not_novel": 1}
     done = cli("filter", source, "--out", out, "--rules", "none", "--json")
     assert orjson.loads(done.stdout)["kept"] == 2
-    assert done.stderr.startswith("selfinstruct: warning: ")
-    assert "tokenizer='unicode' sees every script" in done.stderr
+    assert done.stderr.startswith("selfinstruct: warning: 2 texts have no token [a-z0-9]")
+
+
+def test_texts_without_a_token_are_told_of_once(tmp_path: Path, cli: RunCli) -> None:
+    source, known, exam = (tmp_path / name for name in ("in.jsonl", "known.jsonl", "exam.jsonl"))
+    leaked = "the quick brown fox jumps over the lazy dog near the old mill at dawn"
+    signs = [record("\u8bf7\u6539\u5199", "\u597d") for _ in range(3 * BATCH)]  # every batch has some
+    source.write_bytes(b"\n".join(signs[:-1]))
+    known.write_bytes(signs[-1])
+    exam.write_bytes(record("\u8bf7\u6539\u5199", leaked))
+    flags = ("--rules", "none", "--against", known, "--decontaminate", exam)
+    done = cli("filter", source, "--out", tmp_path / "out.jsonl", *flags)
+    assert done.returncode == 0, done.stderr
+    (warning,) = (line for line in done.stderr.splitlines() if "warning" in line)
+    assert warning.startswith(f"selfinstruct: warning: {3 * BATCH} texts have no token [a-z0-9] and are near none; ")
 
 
 @pytest.mark.parametrize("prefilter", ["exact", "minhash", "none", "auto"])

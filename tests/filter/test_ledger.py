@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from selfinstruct_local.filter.ledger import new_run
 from selfinstruct_local.filter.rulesets import RULE_SETS, rule_set
 from selfinstruct_local.store import RunStore
 from tests.conftest import RunCli
@@ -76,7 +77,26 @@ def test_into_a_new_run_that_goes_on(run: Path, tmp_path: Path, cli: RunCli) -> 
     assert [record["instruction"] for record in orjson.loads(pool(new))][: len(accepted)] == accepted
     again = cli("filter", "--run", run, "--into", new)
     assert again.returncode == 2
-    assert "holds a run already" in again.stderr
+    assert "is there already" in again.stderr
+
+
+def test_a_new_run_is_whole_or_absent(run: Path, tmp_path: Path) -> None:
+    def break_off() -> None:
+        with RunStore(run, read_only=True) as old, new_run(tmp_path / "new", old, threshold=0.5) as new:
+            new.copy_jobs(old.ledger())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_known_file_that_cannot_be_read_leaves_no_run(run: Path, tmp_path: Path, cli: RunCli) -> None:
+    known = tmp_path / "known.jsonl"
+    known.write_text("torn")
+    done = cli("filter", "--run", run, "--into", tmp_path / "new", "--against", known)
+    assert (done.returncode, f"{known}:1: not JSON" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == [known]
 
 
 def test_a_bare_instruction_that_was_screened_out_stays_out(tmp_path: Path, cli: RunCli) -> None:
@@ -111,11 +131,24 @@ def test_bad_use_is_one_line(run: Path, tmp_path: Path, cli: RunCli) -> None:
         ),
         (("filter", "--run", run, "--out", out, "--prefilter", "minhash"), "--prefilter minhash: one of"),
         (("filter", "--run", tmp_path / "none", "--out", out), "no run there"),
+        (
+            ("filter", "--run", run, "--into", tmp_path / "new", "--out", tmp_path / "new" / "out.json"),
+            "lies in the run that --into makes",
+        ),
+        (("filter", "--run", run, "--out", run / "run.sqlite"), "the name is kept for a run's own files"),
     ]
     for arguments, wanted in cases:
         done = cli(*arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
         assert wanted in done.stderr
+
+
+def test_verify_is_refused_where_the_run_is_chinese(tmp_path: Path, cli: RunCli) -> None:
+    with RunStore(tmp_path / "run") as store:
+        store.create({"lang": "zh", "rules": "alpaca", "threshold": 0.7}, [])
+    done = cli("filter", "--run", tmp_path / "run", "--out", tmp_path / "out.json", "--verify", 5)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "--verify: rouge_score sees a-z and 0-9 alone" in done.stderr
 
 
 def test_rule_names_and_parser_names_do_not_meet() -> None:

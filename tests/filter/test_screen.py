@@ -2,10 +2,11 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from selfinstruct_local.filter.decide import Screen
+from selfinstruct_local.filter.faults import _REFUSAL
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filter.rules import ALPACA_UNSUITABLE, Rule, apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
@@ -172,6 +173,19 @@ def test_what_is_sure_each_rule_alone_keeps(name: str, batch: list[Task]) -> Non
             assert apply_rules((rule,), task).keep
 
 
+# Beyond ASCII what the pattern itself holds, and a mark that does not send a text to the rules at once.
+refusal_characters = st.characters(max_codepoint=0x7F, include_characters=f"{_REFUSAL.pattern}\u201c")
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(declining=st.lists(st.from_regex(_REFUSAL, alphabet=refusal_characters), min_size=4, max_size=4))
+def test_no_refusal_is_sure(declining: list[str]) -> None:
+    (rule,) = (each for each in rule_set("alpaca") if each.name == "refusal")
+    batch = [GOOD._replace(instances=(Instance("", output),)) for output in declining]
+    for task, sure in zip(batch, screened((rule,), batch), strict=True):
+        assert not sure or apply_rules((rule,), task).keep
+
+
 @pytest.mark.parametrize("name", UNFINISHED)
 def test_the_texts_above_come_before_each_rule(name: str) -> None:
     (rule,) = (each for each in rule_set("alpaca") if each.name == name)
@@ -215,6 +229,8 @@ def test_no_unsuitable_word_is_sure(phrase: str, around: str) -> None:
         Task(""),
         GOOD._replace(instruction="Shorten the following sentence"),
         GOOD._replace(instances=(Instance("", "I'm sorry, but I can't help with that."),)),
+        GOOD._replace(instances=(Instance("", "Great question. However, I cannot provide medical advice."),)),
+        GOOD._replace(instances=(Instance("", "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u63d0\u4f9b"),)),
         GOOD._replace(instances=(Instance("[Map of Africa]", "The Nile."),)),
         GOOD._replace(instances=(Instance("", "The Nile, says [Your Name]."),)),
         GOOD._replace(instances=(Instance("", "\u0414\u0430, \u044d\u0442\u043e \u041d\u0438\u043b."),)),

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from selfinstruct_local.kernels import NoveltyIndex, encode, minhash
+from selfinstruct_local.kernels import NoveltyIndex, encode, minhash, novelty
 from selfinstruct_local.kernels.index import BandIndex
 from tests.kernels import oracles
 
@@ -130,6 +130,17 @@ def test_recall_report_of_exact_is_complete() -> None:
     index = NoveltyIndex()
     index.add(["a b c d", "w x y z"])
     assert [(r.pairs, r.found) for r in index.measure_recall(["a b c d", "q"])] == [(0, 0), (0, 0), (1, 1)]
+
+
+def test_recall_is_the_same_however_many_pairs_are_scored_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(tokens) for tokens in oracles.near_copies(3, 600)]
+    index = NoveltyIndex(0.5, prefilter="minhash", recall=0.7)
+    index.add(texts[:400])
+    whole = index.measure_recall(texts[400:])
+    assert sum(each.pairs for each in whole) > sum(each.found for each in whole) > 0
+    for pairs in (1, 3 * 400, 7 * 400):
+        monkeypatch.setattr(novelty, "_RECALL_PAIRS", pairs)
+        assert index.measure_recall(texts[400:]) == whole
 
 
 def test_decisions_are_never_false_rejections(corpus: list[list[str]]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import LCSseq
 from rapidfuzz.process import cdist
 
-from selfinstruct_local.kernels import Encoded, FilterResult, NoveltyIndex, encode
+from selfinstruct_local.kernels import Encoded, FilterResult, NoveltyIndex, encode, scan
 from tests.kernels import oracles
 
 EXACT = ["exact", "none", "auto"]
@@ -281,20 +281,27 @@ def test_a_very_long_text_among_short_ones() -> None:
     ]
 
 
-def test_nearest_before_is_what_nearest_said_when_the_text_joined() -> None:
+@pytest.mark.parametrize("threads", [1, 3, None])
+def test_nearest_before_is_what_nearest_said_when_the_text_joined(
+    threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "BLOCK", 100)
     stream = random.Random(5)
-    texts = [" ".join(stream.choices("abcdefgh", k=stream.randrange(1, 9))) for _ in range(300)]
+    texts = [" ".join(stream.choices("abcdefgh", k=stream.randrange(1, 9))) for _ in range(280)]
+    texts += ["", "--", *(" ".join(stream.choices("abcdefgh", k=k)) for k in (63, 64, 65, 66, 127, 128, 129, 200, 5))]
+    texts += [texts[-2], *(" ".join(stream.choices("ijkl", k=70)) for _ in range(8))]
+    stream.shuffle(texts)
     index = NoveltyIndex(threshold=0.9)
     said = []
     for text in texts:
         positions, scores = index.nearest(text, 1)
         said.append((int(positions[0]), float(scores[0])) if positions.size else (-1, None))
         index.add([text])
-    neighbors, scores = index.nearest_before(range(300))
+    neighbors, scores = index.nearest_before(range(300), threads)
     assert neighbors[0] == -1
     assert np.isnan(scores[0])
     assert list(zip(neighbors.tolist()[1:], scores.tolist()[1:], strict=True)) == said[1:]
-    some = index.nearest_before([250, 3])
+    some = index.nearest_before([250, 3], threads)
     assert some[0].tolist() == [said[250][0], said[3][0]]
     assert index.nearest_before([])[0].size == 0
     with pytest.raises(IndexError, match="300 texts"):

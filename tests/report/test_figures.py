@@ -8,6 +8,9 @@ import numpy as np
 import orjson
 import pytest
 
+from selfinstruct_local.filter.decide import Decider
+from selfinstruct_local.filter.files import FileFilter
+from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.progress import stderr_console
 from selfinstruct_local.report.figures import Figures, make_figures
 from selfinstruct_local.report.lengths import bin_widths, describe_lengths
@@ -99,6 +102,14 @@ def test_a_file_of_rejects_says_why(tmp_path: Path) -> None:
     assert [each.task.id for each in source.kept] == ["2", "3"]
     (found,) = figures_of(source)
     assert (found.kept, found.rejected, found.acceptance) == (2, {"not_novel": 1}, 2 / 3)
+
+
+def test_the_nearest_of_a_file_of_rejects_is_told(tmp_path: Path) -> None:
+    tasks = write(tmp_path / "tasks.jsonl", *[{"instruction": "Name three long rivers.", "output": "Nile."}] * 2)
+    file_filter = FileFilter(Decider((), NoveltyIndex()))
+    file_filter.filter_files([tasks], tmp_path / "kept.jsonl", tmp_path / "rejects.jsonl")
+    (row,) = sample_rows(read(tmp_path / "rejects.jsonl")).rows
+    assert (row["neighbor"], row["score"]) == (f"{tasks}:1", 1.0)
 
 
 def test_a_file_in_chinese_is_counted_in_characters_and_has_no_verbs() -> None:

@@ -62,7 +62,7 @@ def test_wrong_use_is_one_line_and_writes_nothing(cli: RunCli, run: Path, tasks:
         (tmp_path, "--out", out): "no run there",
         (tasks, "--out", blocked / "page.html"): "the folder cannot be written to",
         (tasks, "--out", tmp_path): "is a folder; name a file",
-        (tasks, "--out", tasks): "is a source itself; name another file",
+        (tasks, "--out", tasks): "the command reads it too; name another file",
         (run, "--out", run / "run.sqlite"): "is kept for a run's own files",
         (tasks, tasks, "--out", out): "is named twice",
         (tasks, "--out", out, "--seeds", blocked): "holds no task",

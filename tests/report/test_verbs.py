@@ -1,6 +1,9 @@
 """The root verb of an instruction is the one its first sentence turns on; the figure counts it with its nouns."""
 
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +54,19 @@ def test_processes_side_by_side_count_the_same(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(verbs, "MIN_PARALLEL", 1)
     monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0, 1})
     assert count_verbs(many) == alone
+
+
+def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\n"
+        "from selfinstruct_local.report import verbs\n"
+        "os.sched_getaffinity = lambda _process: {0, 1}\n"
+        "verbs.count_verbs(['Name a river.'] * verbs.MIN_PARALLEL)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert "JobFailedError: a process that parses instructions was ended: " in done.stderr
+    assert "needs 'if __name__ == \"__main__\":'" in done.stderr
 
 
 def test_of_too_many_a_random_part_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
