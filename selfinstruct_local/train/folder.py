@@ -6,7 +6,10 @@ is written last.
 """
 
 import hashlib
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from selfinstruct_local import __version__
 from selfinstruct_local.chat import TRAINING_MANIFEST
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.locks import take_lock
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train.checkpoints import Checkpoint, checkpoint_bytes, find_checkpoints
 from selfinstruct_local.train.data import TrainingData
@@ -26,6 +30,7 @@ from selfinstruct_local.train.processes import is_first
 from selfinstruct_local.train.settings import TrainSettings
 
 _SETTINGS = "settings.json"
+_LOCK = "training.lock"
 # Of the settings, those that may change between two starts of one training.
 _EXECUTING = frozenset({"save_steps", "keep_checkpoints", "max_dropped"})
 # What must be the same beside them.
@@ -55,6 +60,24 @@ class TrainingFolder:
     def is_done(self) -> bool:
         """Whether all steps are done and what they made is saved."""
         return (self.path / TRAINING_MANIFEST).is_file()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other trainings off the folder for the block: twice the same command would write over each other.
+
+        Raises:
+            WrongUseError: another process trains there.
+        """
+        if not is_first():
+            yield
+            return
+        busy = "another process trains there; wait for it, or name another folder"
+        # Large shared disks are mounted without locks at many sites; models belong there all the same.
+        lock = take_lock(self.path / _LOCK, f"--out {self.path}", busy, needs_locks=False)
+        try:
+            yield
+        finally:
+            os.close(lock)
 
     def note_begin(self) -> None:
         """Writes down whose folder it is."""

@@ -67,18 +67,30 @@ def train(
         callbacks: told of every step, for a display.
 
     Raises:
-        WrongUseError: the settings ask for what this machine has not.
+        WrongUseError: the settings ask for what this machine has not, or another process trains in the folder.
         OutOfMemoryError: the memory does not hold the model or a step; the line names the flags to change.
         JobFailedError: the model was to be sharded and cannot be.
     """
     quieten()
+    check_machine(settings, world_size())
+    with folder.held():
+        folder.note_begin()
+        return _train(data, model, folder, settings, interrupt or Interrupt(), callbacks)
+
+
+def _train(
+    data: TrainingData,
+    model: ModelFolder,
+    folder: TrainingFolder,
+    settings: TrainSettings,
+    interrupt: Interrupt,
+    callbacks: "Sequence[TrainerCallback]",
+) -> TrainingResult:
     from selfinstruct_local.train.callbacks import Stopping
     from selfinstruct_local.train.out_of_memory import naming_flags
 
-    check_machine(settings, world_size())
-    folder.note_begin()
     start = folder.start
-    stopping = Stopping(interrupt or Interrupt())
+    stopping = Stopping(interrupt)
     with naming_flags(settings):
         trainer = _make_trainer(data, model, folder, settings, [stopping, *callbacks])
         outcome = trainer.train(resume_from_checkpoint=str(start.folder) if start else None)

@@ -193,11 +193,16 @@ def test_a_signal_within_an_epoch_writes_one_checkpoint_and_measures_nothing(
     tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Trainer takes any end for that of an epoch, where checkpoints and the held-out loss are due."""
-    sealed: list[Path] = []
-    monkeypatch.setattr(callbacks, "seal", lambda folder: sealed.append(folder) or checkpoints.seal(folder))
+    sealed: list[str] = []
+
+    def seal(folder: Path) -> None:
+        sealed.append(folder.name)
+        checkpoints.seal(folder)
+
+    monkeypatch.setattr(callbacks, "seal", seal)
     settings = TrainSettings.model_validate({**FAST, "method": "full", "save_steps": 0, "validation": 0.25})
     halted = run(tiny_model, tasks_file, tmp_path / "out", settings, stop=3)
-    assert [folder.name for folder in sealed] == ["checkpoint-3"]
+    assert sealed == ["checkpoint-3"]
     assert halted.validation == []
     resumed = run(tiny_model, tasks_file, tmp_path / "out", settings)
     assert len(resumed.validation) == 3, "one an epoch"
@@ -213,6 +218,16 @@ def test_another_training_is_not_gone_on_with(tiny_model: ModelFolder, tasks_fil
     tasks_file.write_text('{"instruction": "New.", "output": "Yes."}', encoding="utf-8")
     with pytest.raises(WrongUseError, match="differs in data; name another folder"):
         run(tiny_model, tasks_file, tmp_path / "out", settings)
+
+
+def test_two_trainings_do_not_write_into_one_folder(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(method="full", max_steps=1, **FAST)
+    data = examples_of(tasks_file, tiny_model, settings)
+    folder = open_folder(tmp_path, data, tiny_model, settings)
+    with folder.held(), pytest.raises(WrongUseError, match="another process trains there"):
+        train(data, tiny_model, folder, settings)
+    assert not (tmp_path / "settings.json").exists()
+    assert train(data, tiny_model, folder, settings).finished
 
 
 def command(*options: object) -> list[str]:
