@@ -52,9 +52,8 @@ MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_f
 def open_session(store: RunStore, chosen: GenerateSettings, capacity: int) -> Session:
     """All that `generate` makes for its loop but the engine."""
     seeds = open_run(store, chosen, MODEL, [seed_file()])
-    pool = store.pool()
-    acceptance = make_acceptance(store, chosen, seeds, pool)
-    scheduler = make_scheduler(store, chosen, seeds, pool)
+    acceptance = make_acceptance(store, chosen, seeds, store.pool())
+    scheduler = make_scheduler(store, chosen, seeds, acceptance)
     number = store.begin_session({}, {})
     display = RunDisplay(stderr_console(), store.totals(), chosen.num)
     return Session(number, store, chosen, scheduler, acceptance, Meter(capacity), display, Interrupt())

@@ -90,9 +90,8 @@ def open_again(folder: Path) -> dict[str, float]:
     with RunStore(folder) as store:
         chosen = settings()
         seeds = open_run(store, chosen, MODEL, [seed_file()])
-        pool = store.pool()
-        acceptance = make_acceptance(store, chosen, seeds, pool)
-        scheduler = make_scheduler(store, chosen, seeds, pool)
+        acceptance = make_acceptance(store, chosen, seeds, store.pool())
+        scheduler = make_scheduler(store, chosen, seeds, acceptance)
         next(scheduler)
         totals = store.totals()
         mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

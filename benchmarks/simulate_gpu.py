@@ -232,7 +232,8 @@ class Outcome:
 
 def make_scheduler(window: int, shape: Shape, pool: Sequence[Task]) -> Scheduler:
     """The real scheduler on a new run; `pool` is the caller's to grow."""
-    return Scheduler(SimulatedProfile(shape), seeds=SEEDS, run_seed=SEED, window=window, pool=pool)
+    profile = SimulatedProfile(shape)
+    return Scheduler(profile, seeds=SEEDS, run_seed=SEED, window=window, pool=pool, find_near_copies=None)
 
 
 def scheduled(

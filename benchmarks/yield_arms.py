@@ -183,6 +183,9 @@ class Progress:
         self.jobs += len(jobs)
         self.accepted += sum(candidate.verdict.keep for job in jobs for candidate in job.candidates)
 
+    def scoring(self, tasks: int) -> None:
+        """The arm is at its end."""
+
     def say_if_due(self) -> None:
         """The line, unless it was there a moment ago; long completions would else leave minutes of silence."""
         if time.monotonic() - self._said > PROGRESS_SECONDS:
@@ -251,8 +254,7 @@ def run_arm(
         seeds = open_run(store, settings, facts, [seed_file()])
         pool = store.pool()
         acceptance = make_acceptance(store, settings, seeds, pool)
-        scheduler = make_scheduler(store, settings, seeds, pool)
-        scheduler.find_near_copies = acceptance.find_near_copies
+        scheduler = make_scheduler(store, settings, seeds, acceptance)
         gate = Gate(arm, scheduler, store, lambda: len(pool))
         totals = store.totals()
         progress = Progress(arm.name, totals.completion_tokens, totals.accepted, totals.jobs)

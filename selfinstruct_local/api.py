@@ -102,17 +102,18 @@ def generate_tasks(
 
     Args:
         run: folder of the run, which is made.
-        model: a local folder, or the name of a prepared model; None is the embedded small one.
+        model: a local folder, or the name of a prepared model; None is the embedded small one. With `endpoint`, the
+            folder or the name of what the servers serve; None for the only one they do.
         seeds: files of seeds in place of those of the package.
         settings: of `GenerateSettings` and its `EngineSettings`, by name: `num`, `profile`, `lang`, `in_flight`, ...
 
     Raises:
         TypeError: there is no setting of such a name.
         WrongUseError: a value will not do, or the run was made under other deciding settings.
-        JobFailedError: the engine could not start, or died and did not come back.
+        JobFailedError: the engine could not start, or died and did not come back; or no server answers.
     """
     from selfinstruct_local.config import GenerateSettings, load_settings
-    from selfinstruct_local.generate.launch import ChosenModel, fit_to_model, launch
+    from selfinstruct_local.generate.launch import choose_model, fit_to_model, launch
     from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.generate.run import run as generate
     from selfinstruct_local.interrupt import interruptible
@@ -122,7 +123,7 @@ def generate_tasks(
     go_offline()
     _check_names(GenerateSettings, settings)
     given = load_settings(GenerateSettings, None, settings)
-    chosen = ChosenModel(_find_model(model))
+    chosen = choose_model(None if model is None else str(model), given, _find_model)
     fitted = fit_to_model(given, chosen, None, settings)
     with RunStore(Path(run)) as store:
         files = [Path(each) for each in seeds] or [seed_file(fitted.lang)]
@@ -158,13 +159,13 @@ def train_model(
     from selfinstruct_local.files import check_writable_folder
     from selfinstruct_local.interrupt import interruptible
     from selfinstruct_local.progress import stderr_console
-    from selfinstruct_local.train.audit import make_audit
-    from selfinstruct_local.train.data import build_examples
+    from selfinstruct_local.train.audit import examine
     from selfinstruct_local.train.display import TrainingDisplay
     from selfinstruct_local.train.folder import open_folder
+    from selfinstruct_local.train.processes import echo_seconds
     from selfinstruct_local.train.settings import TrainSettings, load_train_settings
     from selfinstruct_local.train.sources import Source, read_sources
-    from selfinstruct_local.train.trainer import load_tokenizer, train
+    from selfinstruct_local.train.trainer import train
 
     go_offline()
     _check_names(TrainSettings, settings)
@@ -172,19 +173,21 @@ def train_model(
     samples = read_sources([Source.parse(str(each)) for each in data], chosen.seed)
     base = _find_model(model)
     check_writable_folder(Path(out), "out")
-    tokenizer = load_tokenizer(base)
-    examples = build_examples(samples, tokenizer, chosen)
-    make_audit(examples, tokenizer).check(chosen)
+    examples, audit = examine(samples, base, chosen)
+    audit.check(chosen)
     folder = open_folder(Path(out), examples, base, chosen)
     if folder.is_done:
         message = f"{out}: its training is done already; name another folder to train anew"
         raise WrongUseError(message)
-    with interruptible() as interrupt:
+    with interruptible(echo_seconds()) as interrupt:
         return train(examples, base, folder, chosen, interrupt=interrupt, callbacks=[TrainingDisplay(stderr_console())])
 
 
 def make_report(sources: Sequence[PathLike], out: PathLike, *, seeds: PathLike | None = None) -> "list[Figures]":
     """Writes one HTML page about runs and files of tasks, and gives what it counts of each.
+
+    Processes that parse instructions import the script that calls this, so the call stands under
+    `if __name__ == "__main__":`. A notebook needs no such line.
 
     Args:
         sources: run folders and files of tasks.

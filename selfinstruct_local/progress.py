@@ -31,6 +31,8 @@ ENGINE_LOG = logging.getLogger("selfinstruct_local.engine")
 QUIET_VARIABLE = "SELFINSTRUCT_QUIET"
 LINE_EVERY_SECONDS = 15.0
 REFRESHES_A_SECOND = 4
+# Tasks whose nearest neighbours take a second or more to find.
+MANY_TO_SCORE = 10_000
 
 
 class _DataConsole(Console):
@@ -144,6 +146,15 @@ class RunDisplay:
                 else:
                     self._rejected[candidate.verdict.rule] += 1
         self._maybe_line()
+
+    def scoring(self, tasks: int) -> None:
+        """See `generate.run.Watcher`; off a terminal it is said where it takes some time."""
+        if self._console.is_terminal:
+            self._live.stop()
+            self._status.update(f"scoring {tasks} tasks")
+            self._status.start()
+        elif tasks >= MANY_TO_SCORE:
+            self._console.print(f"scoring {tasks} tasks")
 
     def _maybe_line(self) -> None:
         now = time.monotonic()

@@ -57,6 +57,8 @@ class ScriptedServer:
         self.key = key
         self.tells_context = tells_context
         self.tells_logprobs = True
+        self.poison = "\0"  # a prompt that holds this is refused with 500, whatever the script says
+        self.finish_words: dict[str, str] = {}  # in place of those of the OpenAI API
         self.asked: list[dict[str, Any]] = []
         self.looked = 0
         self.most_at_once = 0
@@ -158,6 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/tokenize":
             self._send(200, {"count": _length(_prompt(body)), "max_model_len": scripted.context})
         elif self.path in {"/v1/completions", "/v1/chat/completions"}:
+            if scripted.poison in _prompt(body):
+                self._error(500, "told to fail on this prompt")
+                return
             scripted.enter()
             try:
                 self._complete(body)
@@ -211,7 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         sampling = Sampling(body["temperature"], body["top_p"], most, seed=body.get("seed"))
         completion = answer(Request(RequestKey(0, _stage(prompt), 0), prompt, sampling))
-        choice: dict[str, Any] = {"index": 0, "finish_reason": completion.finish_reason.value}
+        reason = completion.finish_reason.value
+        choice: dict[str, Any] = {"index": 0, "finish_reason": scripted.finish_words.get(reason, reason)}
         if "messages" in body:
             choice["message"] = {"role": "assistant", "content": completion.text}
             if body.get("logprobs"):

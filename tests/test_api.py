@@ -10,6 +10,7 @@ import selfinstruct_local as si
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.tasks import Task
 from tests.kernels.oracles import SOAK
+from tests.scripted_server import ScriptedServer
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +47,14 @@ def test_a_setting_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="no such setting: epoch; see TrainSettings"):
         si.train_model([seed_file()], tmp_path / "out", epoch=3)
     assert not any(tmp_path.iterdir())
+
+
+def test_servers_answer_a_notebook_as_they_do_the_command(tmp_path: Path) -> None:
+    with ScriptedServer() as server:
+        made = si.generate_tasks(tmp_path / "run", endpoint=[server.url], num=3, in_flight=4)
+        assert (made.reason, len(made.tasks) >= 3) == ("done", True)
+        with pytest.raises(si.UserFacingError, match="serves scripted, not stranger"):
+            si.generate_tasks(tmp_path / "other", model="stranger", endpoint=[server.url])
 
 
 @pytest.mark.training

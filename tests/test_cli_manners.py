@@ -1,5 +1,6 @@
 """What all commands share: settings from files, dry runs, quiet, JSON, completion, and exit codes for wrong use."""
 
+import contextlib
 import os
 import pty
 import re
@@ -19,11 +20,12 @@ import typer
 import yaml
 
 from selfinstruct_local.cli import app, choices
-from selfinstruct_local.cli.dry_run import show_request
+from selfinstruct_local.cli.dry_run import next_request, show_request
 from selfinstruct_local.cli.settings import MODELS, USED, leaves, resolve
 from selfinstruct_local.config import GenerateSettings, ProfileName, PromptFormat, load_settings
 from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
 from selfinstruct_local.engine.settings import EngineSettings
+from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.export.formats import FORMATS
 from selfinstruct_local.filter.rulesets import RULE_SETS
 from selfinstruct_local.generate.launch import ChosenModel, fit_to_model
@@ -340,6 +342,20 @@ def test_a_conversation_for_a_server_is_shown_turn_by_turn(capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert "job 3, stage answer; 3 turns" in shown
     assert shown.endswith("\n\n[system]\nBe brief.\n\n[user]\nName a river.\n\n[assistant]\nIt is\n")
+
+
+def test_a_dry_run_of_a_begun_run_shows_what_the_next_start_sends_first(tmp_path: Path) -> None:
+    """After near copies too, about which a start asks no further."""
+    chosen = settings(profile="self-instruct", num=10_000)
+    with contextlib.suppress(EngineDeadError):
+        generate(tmp_path, chosen, ScriptedEngine(die_after=2))
+    for attempt in range(30):
+        with RunStore(tmp_path, read_only=True) as store:
+            request = next_request(store, chosen, store.seeds())
+        engine = ScriptedEngine(order=attempt, die_after=5)
+        with contextlib.suppress(EngineDeadError):
+            generate(tmp_path, chosen, engine)
+        assert engine.asked[0] == request
 
 
 def test_a_dry_run_prepares_no_model(files: Files, cli: RunCli) -> None:

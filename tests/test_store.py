@@ -1,12 +1,21 @@
+import errno
+import fcntl
+import os
+import re
 import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import COMMITTED_STANDS, WrongUseError
 from selfinstruct_local.store import DATABASE, MIGRATIONS, Candidate, DecidedJob, RunStore
+from selfinstruct_local.store.schema import lock_run
 from selfinstruct_local.tasks import Instance, Lineage, Task, Verdict
 
 SEEDS = [Task("Name a river.", (Instance("", "Nile"), Instance("Africa", "Congo")), False, "s1")]
@@ -115,6 +124,113 @@ def test_a_run_of_schema_2_reads_as_before_and_goes_on(tmp_path: Path, read_only
         measured = measured._replace(task=measured.task._replace(measures={"confidence": -0.25}))
         store.commit_jobs([DecidedJob(1, ["s1"], [measured])])
         assert [task.measures for task in store.accepted()] == [None, {"confidence": -0.25}]
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_run_of_schema_2_that_is_held_is_left_as_it_is(tmp_path: Path, read_only: bool) -> None:  # noqa: FBT001
+    make_schema_2(tmp_path)
+    before = (tmp_path / DATABASE).read_bytes()
+    lock = lock_run(tmp_path)
+    with pytest.raises(WrongUseError, match="another process is at work on"):
+        RunStore(tmp_path, read_only=read_only)
+    os.close(lock)
+    assert (tmp_path / DATABASE).read_bytes() == before
+    RunStore(tmp_path, read_only=read_only).close()
+
+
+def test_a_reader_makes_no_tables_in_a_database_that_is_just_being_made(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).touch()
+    with pytest.raises(WrongUseError, match="no run there yet"):
+        RunStore(tmp_path, read_only=True)
+    assert (tmp_path / DATABASE).read_bytes() == b""
+    RunStore(tmp_path).close()
+    RunStore(tmp_path, read_only=True).close()
+
+
+def test_readers_beside_the_making_of_a_run_find_none_or_a_whole_one(tmp_path: Path) -> None:
+    for number in range(10):
+        folder = tmp_path / str(number)
+        said: set[str] = set()
+        made = threading.Event()
+
+        def read(folder: Path = folder, said: set[str] = said, made: threading.Event = made) -> None:
+            while True:
+                last = made.is_set()
+                try:
+                    with RunStore(folder, read_only=True) as store:
+                        assert store.totals().jobs == 0
+                except WrongUseError as error:
+                    said.add(re.sub(r" \(.*", "", str(error)))
+                else:
+                    if last:
+                        return
+
+        with ThreadPoolExecutor(2) as readers:
+            done = [readers.submit(read) for _ in range(2)]
+            try:
+                RunStore(folder).close()
+            finally:
+                made.set()
+            for each in done:
+                each.result()
+        assert said <= {f"--run {folder}: no run there", f"--run {folder}: no run there yet"}
+
+
+def on_read_only_disk(folder: Path, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Our command, where the disk that holds the folder cannot be written to."""
+    mount = f'mount --bind {folder} {folder} && mount -o remount,ro,bind {folder} && exec "$@"'
+    started = ["unshare", "-rm", "sh", "-c", mount, "sh"]
+    if subprocess.run([*started, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no disk was mounted: this machine lets a test mount no file system (unshare -rm)")
+    command = [*started, sys.executable, "-m", "selfinstruct_local", *map(str, words)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_a_finished_run_is_read_where_nobody_may_write(tmp_path: Path) -> None:
+    run = tmp_path / "disk" / "run"
+    with RunStore(run) as store:
+        store.create({"profile": "alpaca"}, SEEDS)
+        store.commit_jobs([DecidedJob(0, ["s1"], [candidate("One task here", keep=True)])])
+    shown = on_read_only_disk(run.parent, "runs", "show", run)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "accepted" in shown.stdout
+    out = tmp_path / "out.jsonl"
+    exported = on_read_only_disk(run.parent, "export", run, "--out", out)
+    assert exported.returncode == 0, exported.stderr
+    assert "One task here" in out.read_text()
+
+
+def test_a_run_that_cannot_be_read_where_nobody_may_write_says_so(tmp_path: Path) -> None:
+    run = tmp_path / "disk" / "run"
+    run.mkdir(parents=True)
+    make_schema_2(run)
+    old = on_read_only_disk(run.parent, "runs", "show", run)
+    assert old.returncode == 2
+    assert "older version of this program (schema 2, now" in old.stderr
+    RunStore(run).close()
+    (run / f"{DATABASE}-wal").touch()  # as a writer that was killed leaves it
+    torn = on_read_only_disk(run.parent, "runs", "show", run)
+    assert torn.returncode == 1
+    assert "cannot be read where it lies" in torn.stderr
+    assert COMMITTED_STANDS not in torn.stderr
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunStore(tmp_path).close()
+    descriptors = set(Path("/proc/self/fd").iterdir())
+
+    def without_locks(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    with pytest.raises(WrongUseError) as caught:
+        RunStore(tmp_path)
+    assert str(caught.value) == (
+        f"--run {tmp_path}: its file system has no file locks (no locks available); name a folder on a local disk"
+    )
+    assert set(Path("/proc/self/fd").iterdir()) == descriptors
+    with RunStore(tmp_path, read_only=True) as store:
+        assert not store.at_work()
 
 
 def test_what_was_measured_reads_back(tmp_path: Path) -> None:

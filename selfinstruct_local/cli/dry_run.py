@@ -15,7 +15,7 @@ import typer
 from selfinstruct_local.engine.conversation import PromptEncoder, is_conversation
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import check_name
-from selfinstruct_local.generate.run import make_scheduler
+from selfinstruct_local.generate.run import make_acceptance, make_scheduler
 from selfinstruct_local.store import DATABASE, RunStore
 from selfinstruct_local.terminal import echo_data, one_line
 from selfinstruct_local.train.trainer import load_tokenizer
@@ -102,7 +102,8 @@ def next_request(
     store: RunStore, settings: "GenerateSettings", seeds: "Sequence[Task]", work: "Work | None" = None
 ) -> "Request | None":
     """The request that a start would send first; None when all of them were answered."""
-    return next(make_scheduler(store, settings, seeds, store.pool(), work))
+    acceptance = make_acceptance(store, settings, seeds, store.pool(), work)
+    return next(make_scheduler(store, settings, seeds, acceptance, work))
 
 
 def show_request(request: "Request", folder: "ModelFolder | None", title: str = "first request") -> None:

@@ -1,5 +1,6 @@
 """`selfinstruct generate`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +15,11 @@ from selfinstruct_local.cli.options import (
     ModelOption,
     PromptFormatOption,
     QuietOption,
+    find_or_prepare,
     refuse_json_of_nothing,
 )
 from selfinstruct_local.cli.running import (
     BUDGETS,
-    choose_model,
     describe_rejected,
     open_store,
     report_run,
@@ -154,14 +155,14 @@ def generate(
 ) -> None:
     """Write new tasks with a local model until --num are accepted. The same command resumes."""
     from selfinstruct_local.config import GenerateSettings, load_settings
-    from selfinstruct_local.generate.launch import fit_to_model
+    from selfinstruct_local.generate.launch import choose_model, fit_to_model
     from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.seeds import seed_file
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     flags = {**context.params, "topics": topic, "structured": _on_or_off("--structured", structured)}
     settings = load_settings(GenerateSettings, config, flags)
-    chosen = choose_model(model, adapter, settings, may_prepare=not dry_run)
+    chosen = choose_model(model, settings, partial(find_or_prepare, may_prepare=not dry_run), adapter)
     settings = fit_to_model(settings, chosen, config, flags)
     seed_files = seeds or [seed_file(settings.lang)]
     with open_store(fork or run, dry_run=dry_run) as store:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +17,11 @@ from selfinstruct_local.cli.options import (
     ModelOption,
     PromptFormatOption,
     QuietOption,
+    find_or_prepare,
     refuse_json_of_nothing,
 )
 from selfinstruct_local.cli.running import (
     BUDGETS,
-    choose_model,
     describe_rejected,
     open_store,
     report_run,
@@ -114,6 +115,7 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     from selfinstruct_local.cli.settings import check_config
     from selfinstruct_local.config import GenerateSettings, load_settings
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.generate.launch import choose_model
     from selfinstruct_local.generate.rewriting.sources import open_rewriting
     from selfinstruct_local.store import RunStore
 
@@ -128,7 +130,8 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     settings = load_settings(GenerateSettings, options["config"], options)
     with ExitStack() as stack:
         source = stack.enter_context(RunStore(run, read_only=True))
-        model = choose_model(options["model"], options["adapter"], settings, may_prepare=not dry_run)
+        find_folder = partial(find_or_prepare, may_prepare=not dry_run)
+        model = choose_model(options["model"], settings, find_folder, options["adapter"])
         settings = _with_prompt_format(settings, model)
         store = stack.enter_context(open_store(into, "--into", dry_run=dry_run))
         rewriting = open_rewriting(store, source, command, settings, model.facts(), to=to, fraction=options["fraction"])

@@ -1,11 +1,11 @@
-"""What `generate`, `translate` and `polish` have in common: choosing the model, the run on display, the totals."""
+"""What `generate`, `translate` and `polish` have in common: the run on display, and the totals."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from selfinstruct_local.cli.options import find_or_prepare, print_json
+from selfinstruct_local.cli.options import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,36 +20,6 @@ if TYPE_CHECKING:
 
 # The flags of the budgets that an outcome may name.
 BUDGETS = {"tokens": "--token-budget", "requests": "--request-budget", "minutes": "--minutes"}
-
-
-def choose_model(
-    model: str | None, adapter: Path | None, settings: "GenerateSettings", *, may_prepare: bool = True
-) -> "ChosenModel":
-    """What `--model` and `--adapter` name: on this machine, or as the servers of `--endpoint` offer it.
-
-    Args:
-        model: a folder, or the name of a prepared or served model; None for the embedded one or the only one served.
-        adapter: a LoRA folder over it.
-        settings: `engine.endpoint` names the servers.
-        may_prepare: see `find_or_prepare`.
-
-    Raises:
-        WrongUseError: there is no such model, it is not whole or not safe, or its context is too short.
-    """
-    from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.generate.launch import ChosenModel, choose_served_model
-    from selfinstruct_local.models.adapter import check_adapter
-
-    if settings.engine.endpoint:
-        if adapter:
-            message = "--adapter: servers load adapters themselves; name the one they serve with --model"
-            raise WrongUseError(message)
-        return choose_served_model(model, settings)
-    if adapter:
-        check_adapter(adapter)
-    folder = find_or_prepare(model, may_prepare=may_prepare)
-    folder.check_context(settings.max_model_len)
-    return ChosenModel(folder, adapter=adapter)
 
 
 def open_store(folder: Path, flag: str = "--run", *, dry_run: bool = False) -> "AbstractContextManager[RunStore]":

@@ -1,11 +1,13 @@
 """`selfinstruct runs`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from selfinstruct_local.runs import RunSummary
 
 app = typer.Typer(help="Look at runs, and make one of what another program generated.", no_args_is_help=True)
@@ -18,7 +20,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """List the runs in a folder."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UserFacingError, WrongUseError
     from selfinstruct_local.runs import find_runs, summarize
     from selfinstruct_local.terminal import one_line
 
@@ -26,9 +28,17 @@ def list_(
         message = f"{folder}: no such folder; name one that holds runs"
         raise WrongUseError(message)
     for run in find_runs(folder):
-        summary = summarize(run)
+        try:
+            summary = summarize(run)
+        except UserFacingError as error:
+            reason = str(error).removeprefix(f"--run {run}: ")
+            if as_json:
+                _print_json({"run": str(run), "error": reason}, indent=False)
+            else:
+                typer.echo(one_line(f"{run.relative_to(folder)}  {reason}"))
+            continue
         if as_json:
-            _print_json(summary, indent=False)
+            _print_json(summary._asdict(), indent=False)
         else:
             typer.echo(one_line(_line(run.relative_to(folder), summary)))
 
@@ -45,7 +55,7 @@ def show(
 
     summary = summarize(run)
     if as_json:
-        _print_json(summary, indent=True)
+        _print_json(summary._asdict(), indent=True)
         return
     for title, rows in summary.tables():
         typer.echo(one_line(title))
@@ -86,8 +96,8 @@ def _line(name: Path, summary: "RunSummary") -> str:
     )
 
 
-def _print_json(summary: "RunSummary", *, indent: bool) -> None:
+def _print_json(record: "Mapping[str, Any]", *, indent: bool) -> None:
     import orjson
 
     option = orjson.OPT_INDENT_2 if indent else 0
-    typer.echo(orjson.dumps(summary._asdict(), option=option, default=lambda each: each._asdict()).decode())
+    typer.echo(orjson.dumps(record, option=option, default=lambda each: each._asdict()).decode())

@@ -73,6 +73,10 @@ class Request:
     role: Literal["assistant", "user"] = "assistant"
 
 
+# That a text came to its end or to a stop text, as the OpenAI API says it, and text-generation-inference and its like.
+STOP_REASONS = frozenset({"stop", "stop_sequence", "eos_token", "eos"})
+
+
 class FinishReason(StrEnum):
     """Why a completion ended, in the terms of the OpenAI API, and two of our own.
 
@@ -86,8 +90,10 @@ class FinishReason(StrEnum):
 
     @classmethod
     def told(cls, reason: str | None) -> "FinishReason":
-        """What an engine's own word means; all but "stop" and "length" is an abort: the request may be asked again."""
-        return cls(reason) if reason in {cls.STOP, cls.LENGTH} else cls.ABORT
+        """What an engine's own word means; one that nobody knows is an abort: the request may be asked again."""
+        if reason in STOP_REASONS:
+            return cls.STOP
+        return cls.LENGTH if reason == cls.LENGTH else cls.ABORT
 
 
 @dataclass(frozen=True, slots=True)

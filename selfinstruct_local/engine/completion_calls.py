@@ -24,7 +24,8 @@ from selfinstruct_local.engine.request_bodies import Question
 from selfinstruct_local.engine.server_pool import Server, ServerPool, TroubleError
 from selfinstruct_local.errors import EngineDeadError
 
-# A request that brings down or confuses every server that takes it is given up after that many.
+# A request that brings down or confuses every server that takes it, while others are answered, is given up after that
+# many. Where nothing is answered it is the servers that fail, and the pool says for how long that may go on.
 MOST_TRIES = 8
 
 WRONG_REQUEST = frozenset({400, 422})
@@ -67,9 +68,10 @@ class CompletionCalls:
         self._request_seconds = request_seconds
         self._encoder = encoder
         self._tell_no_logprobs: set[str] = set()
+        self._tell_odd_reasons: set[str] = set()
 
     async def complete(self, request: Request) -> Completion:
-        """The completion of a request; an aborted one when it failed on too many answering servers.
+        """The completion of a request; an aborted one when it failed too often while others were answered.
 
         Raises:
             EngineDeadError: a server refuses the request or the key, and would refuse all others.
@@ -79,15 +81,17 @@ class CompletionCalls:
             question = Question.of(request, None)
         else:  # reads files, and encodes
             question = await asyncio.to_thread(Question.of, request, self._encoder)
-        tries = 0
+        now = asyncio.get_running_loop().time
+        tries, counted_at = 0, now()
         while tries < MOST_TRIES:
             server = await self._pool.take()
-            sent_at = asyncio.get_running_loop().time()
+            sent_at = now()
             try:
                 completion = await self._try(server, question)
             except TroubleError as trouble:
                 self._pool.struck(server, trouble, sent_at)
-                tries += trouble.counts
+                if trouble.counts and self._pool.answered_at > counted_at:
+                    tries, counted_at = tries + 1, now()
             else:
                 self._pool.answered(server, sent_at)
                 return completion
@@ -102,7 +106,7 @@ class CompletionCalls:
                 return await self._ask(server, question)
         except TimeoutError:
             reason = f"no answer in {self._request_seconds:g} s"
-            raise TroubleError(reason, lost=True) from None
+            raise TroubleError(reason, lost=True, silent=True) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             raise TroubleError(describe(error), counts=False, lost=True) from error
         except httpx.RequestError as error:
@@ -132,7 +136,7 @@ class CompletionCalls:
                 if count is None:
                     return _refusal(request, count)
             else:
-                return _read_completion(request, response, by_chat=by_chat)
+                return self._read_completion(server, request, response, by_chat=by_chat)
 
     def _limit(self, server: Server) -> int:
         return min(self._max_model_len, server.context or self._max_model_len)
@@ -204,30 +208,40 @@ class CompletionCalls:
             server.speaks_chat = True
             LOG.info("%s: has no completions route; prompts go as chat messages", server.url)
 
+    def _read_completion(
+        self, server: Server, request: Request, response: httpx.Response, *, by_chat: bool
+    ) -> Completion:
+        try:
+            told = orjson.loads(response.content)
+            choice = told["choices"][0]
+            text = choice["message"]["content"] if by_chat else choice["text"]
+            usage = told.get("usage") or {}
+            details = usage.get("prompt_tokens_details") or {}
+            return Completion(
+                key=request.key,
+                text=text or "",
+                finish_reason=self._finish_reason(server, choice.get("finish_reason")),
+                prompt_tokens=int(usage.get("prompt_tokens") or 0),
+                completion_tokens=int(usage.get("completion_tokens") or 0),
+                cached_tokens=details.get("cached_tokens"),
+                confidence=_confidence(choice),
+            )
+        except (ValueError, TypeError, LookupError, AttributeError):
+            reason = "answers what is no completion"
+            raise TroubleError(reason) from None
+
+    def _finish_reason(self, server: Server, told: Any) -> FinishReason:
+        """What a server's word for the end of a completion means; one that is not known is said, once a server."""
+        reason = FinishReason.told(told)
+        if reason is FinishReason.ABORT and told != reason and server.url not in self._tell_odd_reasons:
+            self._tell_odd_reasons.add(server.url)
+            word = str(told)[:_MOST_SAID]
+            LOG.warning("%s: says finish_reason %s, which is not known and taken for an abort", server.url, word)
+        return reason
+
 
 def _refusal(request: Request, count: int | None) -> Completion:
     return Completion(request.key, "", FinishReason.REFUSED, count or 0, 0)
-
-
-def _read_completion(request: Request, response: httpx.Response, *, by_chat: bool) -> Completion:
-    try:
-        told = orjson.loads(response.content)
-        choice = told["choices"][0]
-        text = choice["message"]["content"] if by_chat else choice["text"]
-        usage = told.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        return Completion(
-            key=request.key,
-            text=text or "",
-            finish_reason=FinishReason.told(choice.get("finish_reason")),
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
-            cached_tokens=details.get("cached_tokens"),
-            confidence=_confidence(choice),
-        )
-    except (ValueError, TypeError, LookupError, AttributeError):
-        reason = "answers what is no completion"
-        raise TroubleError(reason) from None
 
 
 def _confidence(choice: dict[str, Any]) -> float | None:

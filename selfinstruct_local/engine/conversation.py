@@ -81,18 +81,36 @@ class PromptEncoder:
         return text + control.hide(request.prompt) if request.prompt else text.rstrip(" ")
 
     def _apply_template(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        """What the template makes of the turns; of one that refuses a system turn, what it makes of them without."""
         from jinja2 import TemplateError
 
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        forms = [messages]
+        if messages[0]["role"] == "system":
+            forms.append(_without_system(messages))
+        for form in forms:
+            try:
+                return str(
+                    self._tokenizer.apply_chat_template(
+                        form, tokenize=False, add_generation_prompt=add_generation_prompt
+                    )
                 )
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            message = f"{self._name}: its chat template refuses a conversation: {reason}"
-            raise WrongUseError(message) from error
+            except (TemplateError, TypeError, ValueError) as error:
+                refusal = error
+        reason = " ".join(str(refusal).split())
+        message = f"{self._name}: its chat template refuses a conversation: {reason}"
+        raise WrongUseError(message) from refusal
+
+
+def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The turns with the system's text before that of the first user, as models without a system turn are tuned.
+
+    It is left out where the only user's turn is the one to be written: what stands before that is its beginning.
+    """
+    system, *rest = messages
+    for at, turn in enumerate(rest):
+        if turn["role"] == "user" and turn["content"] != _USERS_WORDS:
+            return [*rest[:at], {**turn, "content": f"{system['content']}\n\n{turn['content']}"}, *rest[at + 1 :]]
+    return rest
 
 
 class _ControlTokens:

@@ -2,7 +2,8 @@
 
 Leans on httpx and asyncio; everything here runs on one event loop. A server that fails is left alone for a pause that
 doubles with every further failure; one that cannot be reached, or serves another model, is asked nothing but its list
-of models until that is in order again.
+of models until that is in order again. Only an answer to a request says that a server is well: one whose generation
+hangs still gives its list of models.
 """
 
 import asyncio
@@ -40,16 +41,25 @@ class TroubleError(Exception):
     Attributes:
         counts: towards the tries of the request; a server that was not there or was busy is no fault of it.
         lost: the server may be gone.
+        silent: the server took it and answered nothing in all the time it was given.
         busy: the server works, and takes no more at the moment.
         pause: seconds that it asks to be left alone.
     """
 
     def __init__(
-        self, reason: str, *, counts: bool = True, lost: bool = False, busy: bool = False, pause: float | None = None
+        self,
+        reason: str,
+        *,
+        counts: bool = True,
+        lost: bool = False,
+        silent: bool = False,
+        busy: bool = False,
+        pause: float | None = None,
     ) -> None:
         super().__init__(reason)
         self.counts = counts
         self.lost = lost
+        self.silent = silent
         self.busy = busy
         self.pause = pause
 
@@ -71,7 +81,8 @@ class Server:
         strikes: waves of failures in a row.
         struck_at: when the last of them began.
         rests_until: when it may be asked again after a failure.
-        failing_since: when it was last well; None when it is.
+        failing_since: when it first failed after its last answer to a request; None when it is well.
+        hangs: it took requests after such a failure, and let them run out of time.
         last_error: what it said or did last when it failed.
     """
 
@@ -88,11 +99,18 @@ class Server:
     struck_at: float = float("-inf")
     rests_until: float = float("-inf")
     failing_since: float | None = None
+    hangs: bool = False
     last_error: str = "not asked yet"
 
 
 class ServerPool:
-    """Servers of one model; an async context that looks after them while it is open."""
+    """Servers of one model; an async context that looks after them while it is open.
+
+    Attributes:
+        dead: why all of them were given up; None while they are not.
+        died: that they were.
+        answered_at: when one of them last answered a request, in the loop's time.
+    """
 
     def __init__(self, urls: Sequence[str], model: str, *, api_key: str | None, outage_seconds: float) -> None:
         """Makes the pool; nothing is asked before it is entered.
@@ -105,6 +123,7 @@ class ServerPool:
         """
         self.dead: BaseException | None = None
         self.died = asyncio.Event()
+        self.answered_at = float("-inf")
         self._model = model
         self._outage_seconds = outage_seconds
         self._called = asyncio.Event()
@@ -157,10 +176,12 @@ class ServerPool:
 
     def answered(self, server: Server, sent_at: float) -> None:
         """Notes a good answer to a request of that time."""
-        if sent_at < server.struck_at:
-            return  # it was asked before the trouble began, and says nothing about how it stands now
-        server.strikes = 0
+        self.answered_at = _now()
         server.failing_since = None
+        server.hangs = False
+        if sent_at < server.struck_at:
+            return  # it was asked before the trouble began, and says nothing about how it takes new ones
+        server.strikes = 0
         if server.gone is None:
             self._say_back(server)
 
@@ -173,6 +194,7 @@ class ServerPool:
             server.strikes += 1
             server.struck_at = now
             server.rests_until = now + _pause(server.strikes)
+            server.hangs = trouble.silent and server.strikes > 1
         if trouble.pause is not None:
             server.rests_until = max(server.rests_until, now + trouble.pause)
         if trouble.lost and server.gone is None:
@@ -224,8 +246,9 @@ class ServerPool:
             server.looked_at.set()
             if wrong is None:
                 server.gone = None
-                server.failing_since = None
-                self._say_back(server)
+                if tries:  # it was away, so what comes back is another process, which may answer
+                    server.hangs = False
+                    self._say_back(server)
                 self._changed.set()
                 self._changed = asyncio.Event()
                 return
@@ -278,11 +301,11 @@ class ServerPool:
 
 
 def _is_out(server: Server) -> bool:
-    """Whether it answers nobody: known to be gone, or failing again after a rest with nothing of ours in work."""
+    """Whether it answers nobody: known to be gone or to hang, or failing after a rest with nothing of ours in work."""
     if server.gone is not None:
         return server.announced
     failed_again = server.strikes > 1 or server.rests_until - _now() > LONGEST_PAUSE
-    return failed_again and server.load == 0
+    return server.hangs or (failed_again and server.load == 0)
 
 
 def _pause(failures: int) -> float:

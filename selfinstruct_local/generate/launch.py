@@ -1,7 +1,7 @@
 """From settings to an engine: which model, and what answers for it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,9 @@ from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.serve import API_KEY_VARIABLE
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.generate.profiles.registry import PROFILES, check_used
 from selfinstruct_local.models import ModelFolder, find_model
-from selfinstruct_local.models.adapter import adapter_fingerprint
+from selfinstruct_local.models.adapter import adapter_fingerprint, check_adapter
 from selfinstruct_local.models.folder import prepared_models
 
 # Weights below this many bytes are those of a model of less than a billion parameters, or one of little more that was
@@ -67,7 +68,8 @@ def fit_to_model(
         flags: the flags they come from.
 
     Raises:
-        WrongUseError: chat is asked for, and the model is known to have no template for it; or magpie without chat.
+        WrongUseError: chat is asked for, and the model is known to have no template for it; or magpie without chat; or
+            the profile needs the files of a model that is only served, or makes no use of a setting.
     """
     given = settings.model_fields_set
     wants_completion = "prompt_format" in given and settings.prompt_format == "completion"
@@ -89,7 +91,44 @@ def fit_to_model(
             "with --prompt-format completion"
         )
         raise WrongUseError(message)
+    if model.folder is None and PROFILES[fitted.profile].needs_model_files:
+        message = (
+            f"--profile {fitted.profile}: asks for what only the files of the model tell; name the folder that is "
+            "served with --model, or use --profile alpaca"
+        )
+        raise WrongUseError(message)
+    check_used(fitted)
     return fitted
+
+
+def choose_model(
+    name: str | None,
+    settings: GenerateSettings,
+    find_folder: Callable[[str | None], ModelFolder],
+    adapter: Path | None = None,
+) -> ChosenModel:
+    """The model that is named: on this machine, or as the servers of `engine.endpoint` offer it.
+
+    Args:
+        name: a folder, or the name of a prepared or served model; None for the embedded one or the only one served.
+        settings: `engine.endpoint` names the servers.
+        find_folder: gives the folder of a model on this machine by its name, and that of the embedded one for None.
+        adapter: a LoRA folder over it.
+
+    Raises:
+        WrongUseError: there is no such model, it is not whole or not safe, or its context is too short; or no server
+            answers in time, or they do not serve it.
+    """
+    if settings.engine.endpoint:
+        if adapter:
+            message = "--adapter: servers load adapters themselves; name the one they serve with --model"
+            raise WrongUseError(message)
+        return choose_served_model(name, settings)
+    if adapter:
+        check_adapter(adapter)
+    folder = find_folder(name)
+    folder.check_context(settings.max_model_len)
+    return ChosenModel(folder, adapter=adapter)
 
 
 def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenModel:
@@ -119,13 +158,20 @@ def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenM
 
 
 def launch(model: ChosenModel, settings: GenerateSettings, log: Path) -> Engine:
-    """Starts the engine that the settings ask for; it may still be loading when this returns."""
+    """Starts the engine that the settings ask for; it may still be loading when this returns.
+
+    Raises:
+        WrongUseError: the model is not one for that engine; see `choose_model`.
+    """
     if settings.engine.endpoint:
         from selfinstruct_local.engine.endpoints import EndpointEngine
 
+        if model.served is None:
+            message = "a model on this machine is no server's; choose one that the servers of --endpoint serve"
+            raise WrongUseError(message)
         return EndpointEngine(
             settings.engine.endpoint,
-            model=model.served or "",
+            model=model.served,
             settings=settings.engine,
             max_model_len=settings.max_model_len,
             api_key=os.environ.get(API_KEY_VARIABLE),

@@ -118,12 +118,20 @@ def fork(old: RunStore, new: RunStore) -> int:
     """Makes the pool of a run the beginning of another, which has no tasks yet; gives its size.
 
     A run that was forked from the same one before is left as it is.
+
+    Raises:
+        WrongUseError: it is the same run, or the other holds something else.
     """
+    if old.folder.resolve() == new.folder.resolve():
+        message = f"--fork {new.folder}: is the run that is read; name a new folder"
+        raise WrongUseError(message)
     first = next(new.inherited(), None)
     origin = {"run": str(old.folder.resolve())}
     if first is not None and first.origin.get("run") == origin["run"]:
         return new.totals().inherited
-    new.check_unused()
+    if first is None and not old.totals().accepted:
+        return 0  # no task says where a run comes from that began with none; `open_run` says whether it is this one
+    new.check_unused("--fork")
     return new.inherit(InheritedTask(task, {**origin, "id": task.id}) for task in old.accepted())
 
 
@@ -133,9 +141,10 @@ def _check_inherited(store: RunStore, profile: Profile) -> None:
         return
     bare = next((each for each in store.inherited() if not each.task.output), None)
     if bare is not None:
+        origin = bare.origin.get("file") or bare.origin.get("run")
         message = (
-            f"--run {store.folder}: was imported from bare instructions ({bare.origin.get('file')}), and profile "
-            f"'{profile.name}' shows whole tasks; use --profile self-instruct"
+            f"--run {store.folder}: was imported from bare instructions ({origin}), and profile '{profile.name}' shows "
+            "whole tasks; use --profile self-instruct"
         )
         raise WrongUseError(message)
 

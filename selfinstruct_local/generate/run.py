@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +56,9 @@ class Watcher(Protocol):
     def decided(self, jobs: Sequence[DecidedJob]) -> None:
         """Jobs were decided and committed."""
 
+    def scoring(self, tasks: int) -> None:
+        """So many accepted tasks are about to get their nearest neighbours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -97,10 +99,10 @@ def run(
     before, spent = len(pool), store.totals()
     done = spent.jobs >= work.jobs if work else before >= settings.num
     ended = "done" if done else spent_budget(settings, spent.completion_tokens, spent.completions, 0)
-    accept = work.make_acceptance if work else partial(make_acceptance, store, settings, seeds)
     if ended:
         if store.unscored():  # the last session ended before it came to that
-            accept(pool).score(store, lambda: interrupt.signum is None)
+            acceptance = make_acceptance(store, settings, seeds, pool, work)
+            acceptance.score(store, lambda: interrupt.signum is None, watcher.scoring)
         export(store)
         return Outcome(ended)
     engine = start_engine()
@@ -111,10 +113,8 @@ def run(
     reason = "failed"
     try:
         # Done while the engine loads its model.
-        acceptance = accept(pool)
-        scheduler = make_scheduler(store, settings, seeds, pool, work)
-        if work is None:
-            scheduler.find_near_copies = acceptance.find_near_copies
+        acceptance = make_acceptance(store, settings, seeds, pool, work)
+        scheduler = make_scheduler(store, settings, seeds, acceptance, work)
         engine.wait_until_ready(lambda: interrupt.signum is None)
         watcher.started()
         meter = Meter(engine.capacity)
@@ -133,7 +133,7 @@ def run(
         )
         reason = session.loop(engine)
         engine.close()
-        acceptance.score(store, lambda: interrupt.signum is None)
+        acceptance.score(store, lambda: interrupt.signum is None, watcher.scoring)
     finally:
         engine.close()
         store.end_session(number, meter.elapsed, reason, meter.measured())
@@ -145,24 +145,32 @@ def make_scheduler(
     store: RunStore,
     settings: GenerateSettings,
     seeds: Sequence[Task],
-    pool: StoredPool,
+    acceptance: Acceptance,
     work: Work | None = None,
 ) -> Scheduler:
-    """The scheduler of a run where its decisions ended, with the completions that wait for theirs."""
+    """The scheduler of a run where its decisions ended, with the completions that wait for theirs.
+
+    Near copies of what a job may see cost it no more tokens, except where what it makes is told beforehand.
+    """
     return Scheduler(
         work.profile if work else make_profile(settings),
         seeds=seeds,
         run_seed=settings.seed,
         window=settings.window or 1,
-        pool=pool,
+        pool=acceptance.pool,
         pool_sizes=store.pool_sizes(),
         stored=store.undecided_completions(),
         jobs=work.jobs if work else None,
+        find_near_copies=None if work else acceptance.find_near_copies,
     )
 
 
-def make_acceptance(store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool) -> Acceptance:
+def make_acceptance(
+    store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool, work: Work | None = None
+) -> Acceptance:
     """What decides the jobs of a run, with an index over seeds and pool."""
+    if work is not None:
+        return work.make_acceptance(pool)
     rules = rule_set(settings.rules, settings.lang, settings.limits())
     tokenizer = TOKENIZERS[settings.lang]
     max_echo = settings.max_echo if refuses_echoes(settings.rules) else None

@@ -55,13 +55,10 @@ MAX_TRIES = 3
 class Scheduler:
     """The source of requests for `Engine.generate`, and the keeper of the order of decisions.
 
-    Attributes:
-        find_near_copies: handed to every job, see `Job`; None leaves that to the decision.
-
     Iterating gives the next request, or None when the window is full or all jobs are open; it never ends by itself.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a run, and where it stands
         self,
         profile: Profile,
         *,
@@ -72,6 +69,7 @@ class Scheduler:
         pool_sizes: Sequence[int] = (0,),
         stored: Mapping[RequestKey, Completion] | None = None,
         jobs: int | None = None,
+        find_near_copies: NearCopies | None,
     ) -> None:
         """Starts a run, or takes one up again.
 
@@ -84,6 +82,7 @@ class Scheduler:
             pool_sizes: its size after 0, 1, 2, ... decided jobs.
             stored: completions of jobs not decided yet, which are not asked for again.
             jobs: how many there are; None for as many as it takes.
+            find_near_copies: handed to every job, see `Job`; None leaves that to the decision.
         """
         self._profile = profile
         self._seeds = seeds
@@ -93,7 +92,7 @@ class Scheduler:
         self._pool_sizes = array("q", pool_sizes)
         self._stored = dict(stored or {})
         self._jobs = sys.maxsize if jobs is None else jobs
-        self.find_near_copies: NearCopies | None = None
+        self._find_near_copies = find_near_copies
         self._next_job = self.decided
         self._open: dict[int, _OpenJob] = {}
         self._ready: deque[Request] = deque()
@@ -151,8 +150,8 @@ class Scheduler:
 
     def _open_job(self, number: int) -> None:
         visible = self._pool_sizes[max(0, number - self._window + 1)]
-        job = Job(number, self._run_seed, self._seeds, _Prefix(self._pool, visible))
-        job.find_near_copies = self.find_near_copies
+        pool = _Prefix(self._pool, visible)
+        job = Job(number, self._run_seed, self._seeds, pool, find_near_copies=self._find_near_copies)
         opened = _OpenJob(job, self._profile.steps(job))
         self._open[number] = opened
         self._resume(opened, None)

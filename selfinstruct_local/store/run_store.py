@@ -13,6 +13,7 @@ import orjson
 from selfinstruct_local.engine.base import Completion, FinishReason, RequestKey
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import check_writable_folder
+from selfinstruct_local.locks import is_locked
 from selfinstruct_local.store.pool import StoredPool
 from selfinstruct_local.store.records import (
     DecidedJob,
@@ -29,7 +30,7 @@ from selfinstruct_local.store.records import (
     task_from_json,
     task_to_json,
 )
-from selfinstruct_local.store.schema import explain, is_locked, lock_run, open_database, transaction
+from selfinstruct_local.store.schema import LOCK, explain, lock_run, open_database, transaction
 from selfinstruct_local.tasks import Task
 
 
@@ -44,10 +45,11 @@ class RunStore:
 
         Raises:
             WrongUseError: no run where one is wanted, the folder cannot be written to, another process
-                holds the run, or the database is corrupt or newer than this program.
+                holds the run, the database is corrupt or newer than this program, or there are no file locks.
             JobFailedError: the disk is full or fails.
         """
         self.folder = folder
+        self._read_only = read_only
         self._lock: int | None = None
         if not read_only:
             check_writable_folder(folder, "--run")
@@ -69,7 +71,7 @@ class RunStore:
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(
             error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)
         ):
-            raise explain(error, self.folder) from error
+            raise explain(error, self.folder, read_only=self._read_only) from error
 
     def close(self) -> None:
         """Closes the database and lets the run go."""
@@ -161,7 +163,7 @@ class RunStore:
 
     def at_work(self) -> bool:
         """Whether a process holds the run for writing."""
-        return is_locked(self.folder)
+        return is_locked(self.folder / LOCK)
 
     # The journal
 

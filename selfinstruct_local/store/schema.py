@@ -3,7 +3,6 @@
 WAL with synchronous=FULL: a committed transaction survives a power cut. A lock file keeps two processes off one run.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selfinstruct_local.errors import COMMITTED_STANDS, JobFailedError, UserFacingError, WrongUseError
+from selfinstruct_local.locks import take_lock
 
 DATABASE = "run.sqlite"
 LOCK = "run.lock"
@@ -98,29 +98,82 @@ MIGRATIONS = (
 def open_database(folder: Path, *, read_only: bool) -> sqlite3.Connection:
     """Opens the run's database in its newest form; makes it unless `read_only`.
 
+    Whoever opens it for writing holds the run's lock; a reader takes it for as long as an older form is made new.
+
     Raises:
-        WrongUseError: it is missing, corrupt, or newer than this program.
+        WrongUseError: it is missing, corrupt, or newer than this program; or for a reader, it is not made yet, or of an
+            older form that cannot be made new now.
         JobFailedError: the disk is full or fails.
     """
     path = folder / DATABASE
     if read_only and not path.is_file():
         message = f"--run {folder}: no run there ({DATABASE} is missing)"
         raise WrongUseError(message)
-    # A reader of a database in WAL mode needs to write its shared-memory file too, so it is not opened as read-only.
-    uri = f"{path.resolve().as_uri()}?mode={'rw' if read_only else 'rwc'}"
+    mode = _reading_mode(path) if read_only else "mode=rwc"
     try:
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
         try:
-            _migrate(connection, folder, read_only=read_only)
+            if read_only:
+                _prepare_reading(connection, folder)
+            else:
+                _prepare_writing(connection, folder)
         except BaseException:
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise explain(error, folder) from error
+        raise explain(error, folder, read_only=read_only) from error
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, folder: Path, *, read_only: bool) -> None:
+def _reading_mode(path: Path) -> str:
+    """How a reader opens the database: in WAL mode it has to write a shared-memory file beside it.
+
+    Where it may not, and no log of a writer lies there, the database is whole and nobody is at work on it.
+    """
+    alone = not os.access(path.parent, os.W_OK) and not path.with_name(f"{DATABASE}-wal").exists()
+    return "mode=ro&immutable=1" if alone else "mode=rw"
+
+
+def _prepare_reading(connection: sqlite3.Connection, folder: Path) -> None:
+    version = _version(connection, folder)
+    if version == 0:
+        message = f"--run {folder}: no run there yet ({DATABASE} is empty)"
+        raise WrongUseError(message)
+    if version < len(MIGRATIONS):
+        old = f"was made by an older version of this program (schema {version}, now {len(MIGRATIONS)})"
+        if not os.access(folder, os.W_OK):
+            message = f"--run {folder}: {old}; copy it to a folder that can be written to, and read it there"
+            raise WrongUseError(message)
+        busy = f"{old}, and another process is at work on it; wait for it"
+        lock = take_lock(folder / LOCK, f"--run {folder}", busy)
+        try:
+            _prepare_writing(connection, folder)
+        finally:
+            os.close(lock)
+    connection.execute("PRAGMA query_only = ON")
+
+
+def _prepare_writing(connection: sqlite3.Connection, folder: Path) -> None:
+    outdated = _version(connection, folder) < len(MIGRATIONS)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    if not outdated:
+        return
+    # In one transaction, so that a reader finds what was there or the newest form, and nothing between.
+    with transaction(connection):
+        for script in MIGRATIONS[_version(connection, folder) :]:
+            for statement in script.split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _version(connection: sqlite3.Connection, folder: Path) -> int:
+    """How many migrations were applied.
+
+    Raises:
+        WrongUseError: more than this program knows.
+    """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
         message = (
@@ -128,17 +181,7 @@ def _migrate(connection: sqlite3.Connection, folder: Path, *, read_only: bool) -
             f"(schema {version}, known {len(MIGRATIONS)}); update, or name another folder"
         )
         raise WrongUseError(message)
-    if read_only and version == len(MIGRATIONS):
-        connection.execute("PRAGMA query_only = ON")
-        return
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        with transaction(connection):
-            for statement in script.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
+    return version
 
 
 @contextmanager
@@ -154,47 +197,31 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def explain(error: sqlite3.Error, folder: Path) -> UserFacingError:
-    """The error for the user, of what SQLite says of the disk or the file."""
+def explain(error: sqlite3.Error, folder: Path, *, read_only: bool) -> UserFacingError:
+    """The error for the user, of what SQLite says of the disk or the file; a reader has nothing to go on from."""
     text = str(error)
-    if isinstance(error, sqlite3.OperationalError):
-        if "full" in text:
-            return JobFailedError(f"--run {folder}: the disk is full; make room: {COMMITTED_STANDS}")
-        if "disk I/O" in text or "too large" in text:
-            return JobFailedError(
-                f"--run {folder}: {DATABASE} cannot be written to ({text}: a failing disk, or a limit on the size of "
-                f"files); mend that: {COMMITTED_STANDS}"
-            )
-        return JobFailedError(f"--run {folder}: {DATABASE}: {text}; {COMMITTED_STANDS}")
-    return WrongUseError(f"--run {folder}: {DATABASE} cannot be read ({text}); it was left as it is")
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the run's lock."""
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    if not isinstance(error, sqlite3.OperationalError):
+        return WrongUseError(f"--run {folder}: {DATABASE} cannot be read ({text}); it was left as it is")
+    if read_only:
+        return JobFailedError(
+            f"--run {folder}: {DATABASE} cannot be read where it lies ({text}); copy the folder to a disk with room "
+            "that you may write to, and read it there"
+        )
+    if "full" in text:
+        return JobFailedError(f"--run {folder}: the disk is full; make room: {COMMITTED_STANDS}")
+    if "disk I/O" in text or "too large" in text:
+        return JobFailedError(
+            f"--run {folder}: {DATABASE} cannot be written to ({text}: a failing disk, or a limit on the size of "
+            f"files); mend that: {COMMITTED_STANDS}"
+        )
+    return JobFailedError(f"--run {folder}: {DATABASE}: {text}; {COMMITTED_STANDS}")
 
 
 def lock_run(folder: Path) -> int:
     """Takes the run's lock; closing the descriptor that is returned lets it go, as does the end of the process.
 
     Raises:
-        WrongUseError: another process holds it.
+        WrongUseError: another process holds it, or there are no locks.
     """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        message = f"--run {folder}: another process is at work on this run; wait for it, or name another folder"
-        raise WrongUseError(message) from None
-    return descriptor
+    busy = "another process is at work on this run; wait for it, or name another folder"
+    return take_lock(folder / LOCK, f"--run {folder}", busy)

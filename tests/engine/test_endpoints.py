@@ -187,17 +187,58 @@ def test_a_stalled_request_is_timed_out_and_asked_again(caplog: pytest.LogCaptur
     assert not lines(caplog, "answers again")  # its list of models came at once, so it was never called gone
 
 
-def test_a_request_that_fails_everywhere_ends_aborted() -> None:
-    with ScriptedServer(script="500*") as first, ScriptedServer(script="torn*") as second:
-        (completion,) = answers(engine_over(first, second, outage_seconds=60), requests(1)).values()
-        assert completion.finish_reason is FinishReason.ABORT
-        assert completion.text == ""
-        assert len(first.asked) + len(second.asked) == MOST_TRIES
+def test_a_request_that_fails_while_others_are_answered_ends_aborted() -> None:
+    with ScriptedServer(latency=0.01) as server:
+        server.poison = "prompt 0"
+        found = answers(engine_over(server, in_flight=2, outage_seconds=60), requests(200))
+    poisoned = found.pop(RequestKey(0, "tasks", 0))
+    assert (poisoned.finish_reason, poisoned.text) == (FinishReason.ABORT, "")
+    assert all(completion.text for completion in found.values())
+
+
+@pytest.mark.parametrize("fault", ["502", "torn"])
+def test_servers_that_fail_for_long_and_recover_lose_nothing(fault: str) -> None:
+    with ScriptedServer(script=f"{fault}*{MOST_TRIES + 4}") as server:
+        assert_all_right(engine_over(server, in_flight=1, outage_seconds=60), requests(3))
+
+
+def test_servers_that_fail_for_too_long_are_an_outage() -> None:
+    with ScriptedServer(script="502*") as server, pytest.raises(EngineDeadError, match=r"no server has .*answers 502"):
+        answers(engine_over(server, outage_seconds=1.5), requests(3))
+    assert len(server.asked) > MOST_TRIES
+
+
+def test_a_server_that_lists_its_models_and_answers_no_request_is_out(caplog: pytest.LogCaptureFixture) -> None:
+    with ScriptedServer(script="ok*3 stall*") as server:
+        batches = engine_over(server, request_seconds=0.3, outage_seconds=0.5).generate(requests(30))
+        found: list[Completion] = []
+        while len(found) < 3:
+            found += next(batches)
+        with pytest.raises(EngineDeadError, match=r"no server has answered for .*no answer in 0.3 s"):
+            list(batches)
+        assert server.looked > 1
+    assert len(found) == 3
+    assert not lines(caplog, "answers again")
 
 
 def test_endless_refusal_to_work_is_an_outage() -> None:
     with ScriptedServer(script="429*") as server, pytest.raises(EngineDeadError, match="429"):
         answers(engine_over(server, outage_seconds=0.6), requests(3))
+
+
+def test_other_words_for_the_end_of_a_text_are_known(caplog: pytest.LogCaptureFixture) -> None:
+    for word in ("stop_sequence", "eos_token", "eos"):
+        with ScriptedServer() as server:
+            server.finish_words = {"stop": word}
+            assert_all_right(engine_over(server), requests(5))
+    assert not lines(caplog, "finish_reason")
+    with ScriptedServer() as server:
+        server.finish_words = {"stop": "whim", "length": "whim"}
+        found = answers(engine_over(server), requests(5))
+        assert {each.finish_reason for each in found.values()} == {FinishReason.ABORT}
+    assert lines(caplog, "finish_reason") == [
+        f"{server.url}: says finish_reason whim, which is not known and taken for an abort"
+    ]
 
 
 def test_a_broken_server_beside_a_good_one_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -296,9 +296,17 @@ class StructuredEngine(ScriptedEngine):
         return value
 
 
-@pytest.mark.parametrize("profile", ["alpaca", "self-instruct"])
 @pytest.mark.parametrize("prompt_format", ["completion", "chat"])
-@pytest.mark.parametrize(("structured", "most"), [(False, 1), (True, 1), (True, 3)])
+@pytest.mark.parametrize(
+    ("profile", "structured", "most"),
+    [
+        ("alpaca", False, 1),
+        ("alpaca", True, 1),
+        ("self-instruct", False, 1),
+        ("self-instruct", True, 1),
+        ("self-instruct", True, 3),
+    ],
+)
 def test_runs_in_every_format_are_reproducible(
     tmp_path: Path,
     profile: str,

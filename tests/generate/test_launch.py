@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 
 from selfinstruct_local.cli.generate import _on_or_off
-from selfinstruct_local.config import GenerateSettings, load_settings, profile_defaults
+from selfinstruct_local.config import DecidingSettings, GenerateSettings, load_settings, profile_defaults
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.launch import SMALL_WEIGHTS, ChosenModel, fit_to_model, launch
-from selfinstruct_local.generate.profiles.registry import make_profile
+from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile
 from selfinstruct_local.models import check_model_folder
 from tests.conftest import RunCli
+from tests.scripted_server import ScriptedServer
 
 SERVED = ChosenModel(None, "qwen")
+FLAGS_OF_MAGPIE = {"min_confidence": -1.5, "min_output_confidence": -1.0, "answers": "full"}
 
 
 @pytest.fixture
@@ -53,7 +55,6 @@ def test_models_that_can_do_more_answer_in_full(chat: ChosenModel) -> None:
     assert (settings.answers, settings.max_tokens, settings.min_output_confidence) == ("full", 1024, None)
     settings = fit(chat, answers="short")
     assert (settings.answers, settings.max_tokens) == ("short", 256)
-    assert fit(SERVED, profile="magpie").answers == "full"
     assert fit(chat, profile="alpaca").answers == "short"  # which other profiles do not look at
 
 
@@ -66,7 +67,6 @@ def test_a_base_model_goes_on_from_a_text(base: ChosenModel) -> None:
 
 def test_of_a_served_model_nothing_is_known() -> None:
     assert chosen(fit(SERVED)) == ("alpaca", "completion")
-    assert chosen(fit(SERVED, profile="magpie")) == ("magpie", "chat")
     assert chosen(fit(SERVED, prompt_format="chat")) == ("alpaca", "chat")
 
 
@@ -88,6 +88,54 @@ def test_yaml_wins_over_the_model_and_flags_over_yaml(tmp_path: Path, chat: Chos
     config.write_text("top_p: 0.5\n")
     settings = fit(chat, config)
     assert (*chosen(settings), settings.top_p) == ("magpie", "chat", 0.5)
+
+
+@pytest.mark.parametrize("profile", ["magpie", "alpaca-2023"])
+def test_what_needs_the_files_of_a_served_model_is_refused_without_them(chat: ChosenModel, profile: str) -> None:
+    with pytest.raises(WrongUseError, match=rf"^--profile {profile}: .*name the folder that is served with --model"):
+        fit(SERVED, profile=profile)
+    assert fit(ChosenModel(chat.folder, "qwen"), profile=profile).profile == profile
+    assert fit(SERVED, profile="self-instruct-2022").profile == "self-instruct-2022"
+
+
+def test_a_served_profile_that_needs_files_makes_no_run(tmp_path: Path, cli: RunCli) -> None:
+    with ScriptedServer() as server:
+        for more in ((), ("--dry-run",)):
+            done = cli("generate", "--run", tmp_path / "run", "--endpoint", server.url, "--profile", "magpie", *more)
+            assert done.returncode == 2
+            assert done.stderr.startswith("selfinstruct: --profile magpie: asks for what only the files of the model")
+            assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("profile", "flags", "users"),
+    [
+        *(("alpaca", {name: value}, "magpie") for name, value in FLAGS_OF_MAGPIE.items()),
+        *(("self-instruct", {name: value}, "magpie") for name, value in FLAGS_OF_MAGPIE.items()),
+        ("magpie", {"structured": True}, "alpaca or self-instruct"),
+        ("magpie", {"instances_per_task": 2}, "self-instruct or self-instruct-2022"),
+        ("alpaca", {"instances_per_task": 2}, "self-instruct or self-instruct-2022"),
+    ],
+)
+def test_a_setting_that_the_profile_makes_no_use_of_is_refused(
+    chat: ChosenModel, profile: str, flags: dict[str, Any], users: str
+) -> None:
+    ((name, value),) = flags.items()
+    with pytest.raises(WrongUseError) as caught:
+        fit(chat, profile=profile, **flags)
+    assert str(caught.value) == (
+        f"--{name.replace('_', '-')} {value}: profile '{profile}' makes no use of it; leave it out, or use "
+        f"--profile {users}"
+    )
+    user, *_ = users.split()
+    assert fit(chat, profile=user, **flags).profile == user
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_settings_that_stand_as_the_profile_has_them_are_no_wish(chat: ChosenModel, profile: str) -> None:
+    """As in a file that `config show --profile` wrote."""
+    settings = load_settings(GenerateSettings, None, {"profile": profile})
+    assert fit(chat, **{name: getattr(settings, name) for name in DecidingSettings.model_fields}) == settings
 
 
 @pytest.mark.parametrize("profile", ["alpaca-2023", "self-instruct-2022"])
@@ -146,6 +194,12 @@ def test_structured_output_has_prompts_of_its_own(profile: str) -> None:
         for each in (True, False)
     )
     assert on != off
+
+
+def test_a_model_that_is_not_served_is_not_asked_of_servers(chat: ChosenModel, tmp_path: Path) -> None:
+    settings = load_settings(GenerateSettings, None, {"endpoint": ["http://127.0.0.1:9/v1"]})
+    with pytest.raises(WrongUseError, match="is no server's"):
+        launch(chat, settings, tmp_path / "engine.log")
 
 
 def test_what_is_only_served_is_not_loaded_here(tmp_path: Path) -> None:

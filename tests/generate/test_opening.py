@@ -117,8 +117,38 @@ def test_a_fork_starts_from_the_old_pool_under_new_settings(tmp_path: Path) -> N
         assert next(store.inherited()).origin == {"run": str(old.resolve()), "id": "gen-0-0"}
         other = tmp_path / "other"
         generate(other, settings(num=5), ScriptedEngine())
-        with RunStore(other, read_only=True) as source, pytest.raises(WrongUseError, match="holds a run already"):
+        with (
+            RunStore(other, read_only=True) as source,
+            pytest.raises(WrongUseError, match=rf"^--fork {new}: holds a run already"),
+        ):
             fork(source, store)
+
+
+def test_a_fork_of_a_run_without_tasks_goes_on_too(tmp_path: Path) -> None:
+    RunStore(tmp_path / "old").close()
+    new = tmp_path / "new"
+    for wanted in (5, 10):
+        with RunStore(tmp_path / "old", read_only=True) as source, RunStore(new) as store:
+            assert fork(source, store) == 0
+        generate(new, settings(num=wanted), ScriptedEngine())
+    assert len(orjson.loads(pool(new))) >= 10
+
+
+def test_a_run_is_not_forked_onto_itself(regen: Path, tmp_path: Path, cli: RunCli) -> None:
+    run = tmp_path / "run"
+    assert cli("runs", "import", regen, "--run", run).returncode == 0
+    with RunStore(run) as store, pytest.raises(WrongUseError, match=rf"^--fork {run}: is the run that is read"):
+        fork(store, store)
+
+
+def test_a_fork_of_bare_instructions_names_where_they_come_from(machine_generated: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    with RunStore(old) as store:
+        import_tasks(store, machine_generated)
+        with RunStore(tmp_path / "new") as new:
+            fork(store, new)
+            with pytest.raises(WrongUseError, match=rf"was imported from bare instructions \({old}\)"):
+                open_run(new, settings(), MODEL, [seed_file()])
 
 
 def test_a_run_keeps_its_window_when_more_are_in_flight(tmp_path: Path) -> None:
@@ -144,3 +174,18 @@ def test_runs_are_listed(tmp_path: Path, cli: RunCli) -> None:
     parsed = [orjson.loads(line) for line in cli("runs", "list", tmp_path / "runs", "--json").stdout.splitlines()]
     assert [each["totals"]["accepted"] >= count for each, count in zip(parsed, (5, 8), strict=True)] == [True, True]
     assert cli("runs", "show", tmp_path).returncode == 2
+
+
+def test_a_run_that_cannot_be_read_is_listed_as_such(tmp_path: Path, cli: RunCli) -> None:
+    generate(tmp_path / "b", settings(num=5), ScriptedEngine())
+    for name, content in (("a", b"SQLite format 3\0" + b"\xff" * 5000), ("c", b"")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.sqlite").write_bytes(content)
+    listed = cli("runs", "list", tmp_path)
+    damaged, whole, empty = listed.stdout.splitlines()
+    assert listed.returncode == 0
+    assert damaged.startswith("a  run.sqlite cannot be read (")
+    assert whole.endswith("done")
+    assert empty == "c  no run there yet (run.sqlite is empty)"
+    parsed = [orjson.loads(line) for line in cli("runs", "list", tmp_path, "--json").stdout.splitlines()]
+    assert [sorted(each)[:1] for each in parsed] == [["error"], ["at_work"], ["error"]]

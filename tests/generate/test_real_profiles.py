@@ -80,6 +80,9 @@ class Seen(NamedTuple):
     def decided(self, jobs: Sequence[DecidedJob]) -> None:
         pass
 
+    def scoring(self, tasks: int) -> None:
+        pass
+
 
 @pytest.fixture(scope="module")
 def engine(embedded_model: ModelFolder) -> Iterator[Engine]:

@@ -1,12 +1,15 @@
 """The loop against the scripted engine: reproducible, resumable, and honest about how it ended."""
 
 from collections.abc import Generator, Iterable
+from io import StringIO
 from pathlib import Path
 
 import orjson
 import pytest
+from rich.console import Console
 from rouge_score.rouge_scorer import RougeScorer
 
+from selfinstruct_local import progress
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, Request
 from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError, WrongUseError
@@ -15,7 +18,7 @@ from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
+from selfinstruct_local.store import RunStore, Totals
 from tests.scripted_engine import ScriptedEngine
 
 MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_fingerprint": None}
@@ -213,3 +216,23 @@ def test_seeds_that_will_not_do_are_refused(tmp_path: Path) -> None:
             open_run(store, settings(), MODEL, [hollow])
         assert store.facts() == {}
         assert open_run(store, settings(), MODEL, [few, few])[2].id == "seed-2"
+
+
+def test_the_scoring_at_the_end_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(tmp_path / "few", settings(), ScriptedEngine()).reason == "done"
+    assert "scoring" not in capsys.readouterr().err
+    monkeypatch.setattr(progress, "MANY_TO_SCORE", 20)
+    outcome = generate(tmp_path / "many", settings(), ScriptedEngine())
+    assert f"scoring {outcome.accepted} tasks\n" in capsys.readouterr().err
+
+
+def test_the_scoring_takes_the_place_of_the_table_on_a_terminal() -> None:
+    screen = StringIO()
+    totals = Totals(0, 0, 0, {}, 0, 0, 0, 0)
+    with RunDisplay(Console(file=screen, force_terminal=True), totals, 5) as display:
+        display.starting()
+        display.started()
+        display.scoring(7)
+    assert "scoring 7 tasks" in screen.getvalue()

@@ -32,7 +32,7 @@ def reply(request: Request) -> Completion:
 
 
 def make(window: int = 4, **more: object) -> Scheduler:
-    defaults: dict[str, object] = {"pool": []}
+    defaults: dict[str, object] = {"pool": [], "find_near_copies": None}
     return Scheduler(TwoSteps(), seeds=[Task("seed")], run_seed=0, window=window, **{**defaults, **more})  # type: ignore[arg-type]
 
 
@@ -149,7 +149,7 @@ def test_the_pool_a_job_sees_does_not_grow_under_it() -> None:
             return []
 
     pool = [Task("a")]
-    scheduler = Scheduler(Peek(), seeds=[], run_seed=0, window=1, pool=pool, pool_sizes=[0, 1])
+    scheduler = Scheduler(Peek(), seeds=[], run_seed=0, window=1, pool=pool, pool_sizes=[0, 1], find_near_copies=None)
     next(scheduler)
     pool.append(Task("later"))
     assert len(seen[0]) == 1

@@ -28,6 +28,8 @@ class AlpacaProfile:
     demonstrations = 3
     shows_whole_tasks = True
     machine_made = 1
+    needs_model_files = False
+    unused = frozenset({"answers", "instances_per_task", "min_confidence", "min_output_confidence"})
 
     def __init__(self, settings: DecidingSettings) -> None:
         words = self._wording = WORDINGS[settings.lang]

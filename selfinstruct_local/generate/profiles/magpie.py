@@ -51,6 +51,8 @@ class MagpieProfile:
     demonstrations = 1
     shows_whole_tasks = False
     machine_made = 1
+    needs_model_files = True  # the template of a user's turn, which servers cannot be asked for
+    unused = frozenset({"structured", "instances_per_task"})
 
     def __init__(self, settings: DecidingSettings) -> None:
         words = WORDINGS[settings.lang]

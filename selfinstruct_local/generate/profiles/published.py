@@ -9,9 +9,8 @@ seeds of the run.
 
 from collections.abc import Callable, Sequence
 
-from selfinstruct_local.config import PROFILE_DEFAULTS, DecidingSettings, ProfileName
+from selfinstruct_local.config import DecidingSettings, ProfileName
 from selfinstruct_local.engine.base import Request, Sampling
-from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps, screen
 from selfinstruct_local.generate.parsing.published import (
@@ -26,8 +25,20 @@ from selfinstruct_local.generate.parsing.published import (
 from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task
 
-# What the published programs know nothing of. Left as it is, a setting asks for nothing.
-UNPUBLISHED = ("prompt_format", "structured", "topics", "classification_share", "favor_rare", "judge")
+# What the published programs know nothing of.
+UNPUBLISHED = frozenset(
+    {
+        "prompt_format",
+        "structured",
+        "answers",
+        "topics",
+        "classification_share",
+        "favor_rare",
+        "min_confidence",
+        "min_output_confidence",
+        "judge",
+    }
+)
 
 CLASSIFICATION_EXAMPLES = (12, 19)  # that are classification, that are not
 OUTPUT_FIRST_EXAMPLES = 16
@@ -57,12 +68,13 @@ class Alpaca2023Profile:
     )
     demonstrations = 3
     machine_made = 0
+    needs_model_files = True  # the number of the end token, which is never drawn
+    unused = UNPUBLISHED | {"instances_per_task"}
     shows_whole_tasks = True
     after_acceptance: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ("alpaca_2023",)
 
     def __init__(self, settings: DecidingSettings) -> None:
-        check_published(settings)
         self._template = load_prompt(self.prompts[0])
         self._last = last = self.demonstrations + settings.tasks_per_prompt
         self._sampling = Sampling(
@@ -121,6 +133,8 @@ class SelfInstruct2022Profile:
     )
     demonstrations = 8
     machine_made = 2
+    needs_model_files = False
+    unused = UNPUBLISHED
     shows_whole_tasks = False
     after_acceptance: tuple[str, ...] = ("classification", "instance")
     prompts: tuple[str, ...] = tuple(
@@ -128,7 +142,6 @@ class SelfInstruct2022Profile:
     )
 
     def __init__(self, settings: DecidingSettings) -> None:
-        check_published(settings)
         self._instructions, self._classification, self._input_first, self._output_first = map(load_prompt, self.prompts)
         self._examples: dict[str, str] = {}
         self._rules = rule_set(settings.rules)
@@ -191,24 +204,6 @@ class SelfInstruct2022Profile:
         if name not in self._examples:
             self._examples[name] = make()
         return self._examples[name]
-
-
-def check_published(settings: DecidingSettings) -> None:
-    """Refuses settings that the published programs have nothing like, where they ask for something.
-
-    Raises:
-        WrongUseError: there is such a setting; the message names it.
-    """
-    own = PROFILE_DEFAULTS[settings.profile]
-    for name in UNPUBLISHED:
-        value = getattr(settings, name)
-        if value != own.get(name, DecidingSettings.model_fields[name].default):
-            corrected = settings.profile.rpartition("-")[0]
-            message = (
-                f"--{name.replace('_', '-')} {value}: profile '{settings.profile}' does what the published program "
-                f"did, and that knew no such thing; leave it out, or use --profile {corrected}"
-            )
-            raise WrongUseError(message)
 
 
 def _as_shown(task: Task) -> str:

@@ -3,7 +3,8 @@
 import hashlib
 from typing import Any
 
-from selfinstruct_local.config import DecidingSettings, GenerateSettings, ProfileName
+from selfinstruct_local.config import DecidingSettings, GenerateSettings, ProfileName, profile_defaults
+from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.alpaca import AlpacaProfile
 from selfinstruct_local.generate.profiles.judge import JudgedProfile
@@ -25,9 +26,32 @@ PROFILES: dict[
 
 
 def make_profile(settings: DecidingSettings) -> Profile:
-    """The profile that the settings name, with a judge over it if they ask for one."""
+    """The profile that the settings name, with a judge over it if they ask for one.
+
+    Raises:
+        WrongUseError: it makes no use of one of the settings.
+    """
+    check_used(settings)
     profile = PROFILES[settings.profile](settings)
     return JudgedProfile(profile, settings) if settings.judge else profile
+
+
+def check_used(settings: DecidingSettings) -> None:
+    """Refuses settings that the profile makes no use of, where they ask for something: a default asks for nothing.
+
+    Raises:
+        WrongUseError: there is such a setting; the message names it, and the profiles that use it.
+    """
+    own = profile_defaults(settings.profile, settings.answers)
+    for name in sorted(PROFILES[settings.profile].unused):
+        value = getattr(settings, name)
+        if value != own.get(name, DecidingSettings.model_fields[name].default):
+            users = " or ".join(each for each, profile in PROFILES.items() if name not in profile.unused)
+            message = (
+                f"--{name.replace('_', '-')} {value}: profile '{settings.profile}' makes no use of it; leave it out, "
+                f"or use --profile {users}"
+            )
+            raise WrongUseError(message)
 
 
 def describe_profile(name: ProfileName) -> dict[str, Any]:

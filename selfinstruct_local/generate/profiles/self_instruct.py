@@ -42,6 +42,8 @@ class SelfInstructProfile:
     demonstrations = 8
     shows_whole_tasks = False
     machine_made = 2
+    needs_model_files = False
+    unused = frozenset({"answers", "min_confidence", "min_output_confidence"})
 
     def __init__(self, settings: DecidingSettings) -> None:
         words = self._wording = WORDINGS[settings.lang]
