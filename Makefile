@@ -35,12 +35,14 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## the main job on the embedded model, in runs/demo
 	$(BIN)/selfinstruct demo --run runs/demo
 
-# What starts the engine or Ray or trains takes all cores by itself, and threads that wait for each other would take
-# ten times as long; the rest runs on all cores at once.
-ALONE := engine or training or ray
+# What starts the engine or trains would take all cores, and threads that wait for each other ten times as long: two such
+# tests at a time, with a thread each. Ray has the machine for itself.
+LARGE := engine or training
 test: lint ## lint, then the whole test suite
-	$(BIN)/python -m pytest -m "not ($(ALONE))" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m "$(ALONE)"
+	$(BIN)/python -m pytest -m "not ($(LARGE) or ray)" --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
+	  $(BIN)/python -m pytest -m "$(LARGE)" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -6,32 +6,13 @@ On transformers and PEFT, not vLLM: a single answer is there before vLLM would h
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from selfinstruct_local.engine.base import Request, RequestKey, Sampling
 from selfinstruct_local.engine.conversation import PromptEncoder
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
-from selfinstruct_local.models import adapter as adapters
+from selfinstruct_local.models.adapter import check_base, read_manifest
+from selfinstruct_local.train.network import lay_over
 from selfinstruct_local.train.template import TemplateName, ask
-
-TRAINING_MANIFEST = "training.json"
-
-
-def check_adapter(folder: Path) -> dict[str, Any]:
-    """The manifest of an adapter folder made by `selfinstruct train`, or {} for one made elsewhere.
-
-    Raises:
-        WrongUseError: no adapter lies there.
-    """
-    adapters.check_adapter(folder)
-    return read_manifest(folder)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `selfinstruct train` wrote beside the adapter or model in a folder, or {} for one made elsewhere."""
-    manifest = folder / TRAINING_MANIFEST
-    return dict(orjson.loads(manifest.read_bytes())) if manifest.is_file() else {}
 
 
 def choose_template(model: ModelFolder, adapter: Path | None, wanted: TemplateName | None = None) -> TemplateName:
@@ -45,12 +26,13 @@ def choose_template(model: ModelFolder, adapter: Path | None, wanted: TemplateNa
         wanted: is taken in place of these, where it can be.
 
     Raises:
-        WrongUseError: the chat template is wanted, and the model has none.
+        WrongUseError: the chat template is wanted, and the model has none; or what tells of the training is broken.
     """
     if wanted == "chat" and not model.has_chat_template:
         message = f"--template chat: {model.path} has no chat template; use --template alpaca"
         raise WrongUseError(message)
-    trained: TemplateName | None = read_manifest(adapter or model.path).get("template")
+    manifest = read_manifest(adapter) if adapter else read_manifest(model.path, "--model")
+    trained: TemplateName | None = manifest.get("template")
     return wanted or trained or ("chat" if model.has_chat_template and adapter is None else "alpaca")
 
 
@@ -66,11 +48,13 @@ class Chat:
             template: how to ask; left out, as `choose_template` says.
 
         Raises:
-            WrongUseError: the template is not there, or the libraries are missing.
+            WrongUseError: the template is not there, the adapter was trained on another base or does not fit this one,
+                or the libraries are missing.
         """
+        if adapter is not None:
+            check_base(adapter, model)
         try:
             import torch
-            from peft import PeftModel
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError as error:
             message = f"chat needs '{error.name}', which is missing; install this package with its extra 'train'"
@@ -81,7 +65,7 @@ class Chat:
         self._encoder = PromptEncoder(self._tokenizer, model.path.name)
         network: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
         if adapter is not None:
-            network = PeftModel.from_pretrained(network, str(adapter))
+            network = lay_over(network, model, adapter)
         self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def answer(self, instruction: str, task_input: str = "", max_tokens: int = 256) -> str:

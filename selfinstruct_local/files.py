@@ -135,7 +135,7 @@ def check_new_folder(folder: Path, flag: str) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = f"{flag} {folder}: is there already; name a folder that is missing or empty"
         raise WrongUseError(message)
-    if folder.is_mount():
+    if folder.resolve().is_mount():
         message = f"{flag} {folder}: a whole file system is mounted there; name a folder in it"
         raise WrongUseError(message)
     check_name(folder, flag)

@@ -398,7 +398,7 @@ def test_merge_refuses_another_base_in_a_dry_run(files: Files, cli: RunCli) -> N
     (files["adapter"] / "training.json").write_text('{"base_model": "/b", "base_model_fingerprint": "1"}')
     done = cli(*words_of("merge --adapter {adapter} --out {new} --model {model} --dry-run", files))
     assert done.returncode == 2
-    assert "was trained on /b, whose files are not those of" in done.stderr
+    assert "was trained on /b, whose files were not those of" in done.stderr
 
 
 SCRIPTED = """

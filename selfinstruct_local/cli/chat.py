@@ -19,7 +19,10 @@ def chat(
     ] = None,
     input_: Annotated[str, typer.Option("--input", help="The input the instruction is about.")] = "",
     model: ModelOption = None,
-    adapter: Annotated[Path | None, typer.Option(help="Folder that 'selfinstruct train' wrote.")] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="Folder that 'selfinstruct train' wrote; without --model, over the base that it names."),
+    ] = None,
     template: Annotated[
         str | None,
         typer.Option(
@@ -31,8 +34,9 @@ def chat(
     quiet: QuietOption = False,
 ) -> None:
     """Ask a model, tuned or not, and print its greedy answer."""
-    from selfinstruct_local.chat import Chat, check_adapter
+    from selfinstruct_local.chat import Chat
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.models.adapter import base_of
     from selfinstruct_local.progress import stderr_console, waiting
     from selfinstruct_local.terminal import echo_data
 
@@ -42,9 +46,7 @@ def chat(
     elif template is not None:
         message = f"--template {template}: alpaca or chat"
         raise WrongUseError(message)
-    if adapter is not None:
-        check_adapter(adapter)
-    folder = find_or_prepare(model)
+    folder = base_of(adapter, model) if adapter else find_or_prepare(model)
     with waiting(stderr_console(), f"loading {folder.path.name}"):
         loaded = Chat(folder, adapter, chosen)
     if once is not None:

@@ -126,7 +126,9 @@ def generate(
     quantization: Annotated[
         str | None, typer.Option(help="vLLM's method for the weights, e.g. fp8. [default: as the folder says]")
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="LoRA folder over the model.")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="LoRA folder; without --model, over the base that it names.")
+    ] = None,
     hang_seconds: Annotated[
         float | None, typer.Option(help="Silence after which the engine is started again. [default: 300]")
     ] = None,

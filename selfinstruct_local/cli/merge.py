@@ -10,7 +10,6 @@ from selfinstruct_local.cli.options import (
     JsonOption,
     ModelOption,
     QuietOption,
-    find_or_prepare,
     print_json,
     refuse_json_of_nothing,
 )
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 
 def merge(
     *,
-    adapter: Annotated[Path, typer.Option(help="Folder that 'selfinstruct train' wrote.")],
+    adapter: Annotated[
+        Path, typer.Option(help="Folder that 'selfinstruct train' wrote; without --model, over the base it names.")
+    ],
     out: Annotated[Path, typer.Option(help="New folder for the whole model.")],
     model: ModelOption = None,
     dry_run: DryRunOption = False,
@@ -31,15 +32,14 @@ def merge(
     """Fold an adapter into its base: a folder of safetensors that vLLM serves like any model."""
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.files import check_writable_folder
-    from selfinstruct_local.models.adapter import check_adapter
+    from selfinstruct_local.models.adapter import base_of
     from selfinstruct_local.progress import stderr_console, waiting
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
-    check_adapter(adapter)
+    folder = base_of(adapter, model, enlarges=True)
     if out.exists() and any(out.iterdir()):
         message = f"--out {out}: is not empty; name a new folder"
         raise WrongUseError(message)
-    folder = find_or_prepare(model, may_prepare=not dry_run)
     if dry_run:
         _show_plan(folder, adapter, out)
         return
@@ -55,14 +55,12 @@ def merge(
 
 
 def _show_plan(folder: "ModelFolder", adapter: Path, out: Path) -> None:
-    """Prints what would be merged, checked as `train.merge` checks it.
+    """Prints what would be merged.
 
     Raises:
-        WrongUseError: the adapter belongs to another base, or the folder could not be made.
+        WrongUseError: the folder could not be made.
     """
     from selfinstruct_local.cli.dry_run import check_could_be_made, print_facts
-    from selfinstruct_local.train.merge import check_base
 
-    check_base(folder, adapter)
     check_could_be_made(out, "--out")
     print_facts([("adapter", adapter), ("base", folder.path), ("out", f"{out}, new")])

@@ -45,7 +45,8 @@ def prepare(
 @app.command("list")
 def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False) -> None:
     """Print the prepared models: name, architecture, context and folder."""
-    from selfinstruct_local.models import find_model
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.models import check_model_folder
     from selfinstruct_local.models.folder import cache_folder, prepared_models
     from selfinstruct_local.terminal import one_line
 
@@ -53,7 +54,16 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON li
     if not names:
         typer.echo(f"none yet in {cache_folder()}; run 'selfinstruct models prepare'", err=True)
     for name in names:
-        folder = find_model(name)
+        path = cache_folder() / name
+        try:
+            folder = check_model_folder(path)
+        except WrongUseError as error:
+            reason = str(error).removeprefix(f"--model {path}: ")
+            if as_json:
+                print_json({"name": name, "path": str(path), "error": reason})
+            else:
+                typer.echo("\t".join(map(one_line, (name, reason, str(path)))))
+            continue
         if as_json:
             facts = {"architecture": folder.architecture, "context": folder.context, "path": str(folder.path)}
             print_json({"name": name, **facts})

@@ -47,7 +47,7 @@ MaxModelLenOption = Annotated[int | None, typer.Option(help="Context in tokens. 
 SeedOption = Annotated[int | None, typer.Option(help="Of the choice of tasks. [default: 0]")]
 InFlightOption = Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")]
 MemoryOption = Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")]
-AdapterOption = Annotated[Path | None, typer.Option(help="LoRA folder over the model.")]
+AdapterOption = Annotated[Path | None, typer.Option(help="LoRA folder; without --model, over the base that it names.")]
 EndpointOption = Annotated[
     list[str] | None, typer.Option(help="URL of an OpenAI-compatible server to ask instead; may be repeated.")
 ]

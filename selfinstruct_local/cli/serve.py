@@ -31,7 +31,11 @@ def serve(
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
     quantization: Annotated[str | None, typer.Option(help="One of vLLM's methods for the weights.")] = None,
     adapter: Annotated[
-        Path | None, typer.Option(help="LoRA folder, served beside the model under the folder's name.")
+        Path | None,
+        typer.Option(
+            help="LoRA folder, served beside the model under the folder's name; without --model, over the base that it "
+            "names."
+        ),
     ] = None,
     replicas: Annotated[int | None, typer.Option(help="Copies of the model, over all machines. [default: 1]")] = None,
     replicas_here: Annotated[int | None, typer.Option(help="Of them on this machine. [default: all]")] = None,
@@ -66,7 +70,7 @@ def serve(
     from selfinstruct_local.config import load_settings
     from selfinstruct_local.engine import serve as server
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.models.adapter import check_adapter
+    from selfinstruct_local.models.adapter import base_of
 
     extra = vllm_options or []
     if extra and not extra[0].startswith("-"):
@@ -74,9 +78,7 @@ def serve(
         raise WrongUseError(message)
     settings = load_settings(server.ServeSettings, config, context.params)
     build = server.installed_build()
-    if adapter is not None:
-        check_adapter(adapter)
-    folder = find_or_prepare(model)
+    folder = base_of(adapter, model) if adapter else find_or_prepare(model)
     server.check_settings(settings, folder, build)
     api_key = os.environ.get(server.API_KEY_VARIABLE)
     command = server.server_command(folder, settings, build=build, adapter=adapter, extra=extra)

@@ -68,16 +68,17 @@ def ray_session(address: str | None = None, workers: int | None = None) -> Itera
     context.raise_original_map_exception = True
     # Its tasks have no state, so that a lost worker costs its task alone.
     context.shuffle_strategy = ShuffleStrategy.SHUFFLE_V2
-    try:
-        # Ray tells of workers that died on stdout, which is for results.
-        with contextlib.redirect_stdout(sys.stderr), _plain_sigterm():
-            yield max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-    except RayError as error:
-        if explained := _for_the_user(error):
-            raise explained from error
-        raise
-    finally:
-        ray.shutdown()
+    # Ray tells of workers that died on stdout, which is for results; of the last ones while it shuts down.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            with _plain_sigterm():
+                yield max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+        except RayError as error:
+            if explained := _for_the_user(error):
+                raise explained from error
+            raise
+        finally:
+            ray.shutdown()
 
 
 def _check_answers(address: str) -> None:

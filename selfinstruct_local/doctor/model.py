@@ -20,7 +20,7 @@ from selfinstruct_local.doctor.hardware import CARD_SHARE, GIB, Card
 from selfinstruct_local.engine.serve import ServeSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import EMBEDDED_NAME, ModelFolder, find_model
-from selfinstruct_local.models.folder import INDEX, prepared_models
+from selfinstruct_local.models.folder import INDEX, LFS_POINTER, LFS_POINTER_FOUND, prepared_models
 
 if TYPE_CHECKING:
     from selfinstruct_local.train.settings import TrainSettings
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 LENGTH_BYTES = 8
 LONGEST_HEADER = 100_000_000  # the format's own bound
-LFS_POINTER = b"version https://git-lfs"
 LFS_HINT_BYTES = len(LFS_POINTER)
 # Of vLLM on a CPU, unless --memory-gb says otherwise.
 CACHE_BYTES = 2 * GIB
@@ -123,7 +122,7 @@ def read_header(file: Path) -> Iterator[tuple[str, str, list[int], int]]:
     with file.open("rb") as stream:
         first = stream.read(LFS_HINT_BYTES)
         if first == LFS_POINTER:
-            message = f"{file.name}: a pointer of Git LFS, not the weights; run 'git lfs pull' where it was cloned"
+            message = f"{file.name}: {LFS_POINTER_FOUND}"
             raise TornFileError(message)
         length = int.from_bytes(first[:LENGTH_BYTES], "little")
         if not 0 < length <= min(LONGEST_HEADER, size - LENGTH_BYTES):

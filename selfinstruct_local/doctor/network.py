@@ -71,7 +71,7 @@ def check_port(port: int | None) -> Finding:
     """Whether `selfinstruct serve` could listen.
 
     Args:
-        port: on the loopback interface; None takes the default of `serve`.
+        port: on the loopback interface; None takes the default of `serve`, which nobody may want to start.
     """
     from selfinstruct_local.engine.serve import ServeSettings, check_ready
 
@@ -79,7 +79,7 @@ def check_port(port: int | None) -> Finding:
     try:
         check_ready(settings)
     except WrongUseError as error:
-        return Finding.of_error("port", error)
+        return Finding.of_error("port", error, "warn" if port is None else "fail")
     return Finding("port", "ok", f"{settings.port} on {settings.host} is free for 'selfinstruct serve'")
 
 

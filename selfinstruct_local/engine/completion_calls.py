@@ -71,7 +71,7 @@ class CompletionCalls:
         self._tell_odd_reasons: set[str] = set()
 
     async def complete(self, request: Request) -> Completion:
-        """The completion of a request; an aborted one when it failed too often while others were answered.
+        """The completion of a request; an aborted one when it failed too often while others were answered, or alone.
 
         Raises:
             EngineDeadError: a server refuses the request or the key, and would refuse all others.
@@ -81,6 +81,10 @@ class CompletionCalls:
             question = Question.of(request, None)
         else:  # reads files, and encodes
             question = await asyncio.to_thread(Question.of, request, self._encoder)
+        with self._pool.under_way(request.key):
+            return await self._ask_until_answered(request, question)
+
+    async def _ask_until_answered(self, request: Request, question: Question) -> Completion:
         now = asyncio.get_running_loop().time
         tries, counted_at = 0, now()
         while tries < MOST_TRIES:
@@ -92,12 +96,14 @@ class CompletionCalls:
                 self._pool.struck(server, trouble, sent_at)
                 if trouble.counts and self._pool.answered_at > counted_at:
                     tries, counted_at = tries + 1, now()
+                elif trouble.counts and self._pool.is_at_fault(request.key):
+                    break
             else:
                 self._pool.answered(server, sent_at)
                 return completion
             finally:
                 server.load -= 1
-        LOG.info("request %s given up after %d tries", "/".join(map(str, request.key)), tries)
+        LOG.info("request %s given up: no server can answer it", "/".join(map(str, request.key)))
         return Completion(request.key, "", FinishReason.ABORT, 0, 0)
 
     async def _try(self, server: Server, question: Question) -> Completion:

@@ -11,6 +11,7 @@ loaded modules for kernels, and llvmlite's library handle answers in its own way
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import queue
 import signal
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -38,6 +39,8 @@ BEAT_SECONDS = 1.0
 START_SECONDS = 1800.0
 # Time to take leave in: vLLM ends its own processes and gives back shared memory.
 CLOSE_SECONDS = 5.0
+# Where a process of the engine's own ended, time for the engine to tell of what.
+TELL_SECONDS = 3.0
 # Requests handed over beyond what the engine works on, so that a free slot never waits for the pipe.
 LOOKAHEAD = 8
 
@@ -280,6 +283,7 @@ def serve(descriptor: int) -> None:
     except UserFacingError as error:
         pipe.send(_Failed(error, for_good=True))
         return
+    _end_with_children()
     pipe.send(_Ready())
     try:
         _answer(engine, inbox, pipe)
@@ -289,6 +293,22 @@ def serve(descriptor: int) -> None:
         pipe.send(_Failed(error, for_good=False))
     else:
         engine.close()
+
+
+def _end_with_children() -> None:
+    """Ends this process when one that the engine has started ends.
+
+    On a GPU vLLM's core works in a process of its own, and is waited for without end when it is killed (vLLM 0.32).
+    """
+    started = [child.sentinel for child in multiprocessing.active_children()]
+
+    def watch() -> None:
+        wait(started)
+        time.sleep(TELL_SECONDS)
+        os.killpg(0, signal.SIGKILL)
+
+    if started:
+        threading.Thread(target=watch, name="children", daemon=True).start()
 
 
 def _answer(engine: Engine, inbox: _Inbox, pipe: Connection) -> None:

@@ -9,12 +9,13 @@ hangs still gives its list of models.
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx
 
+from selfinstruct_local.engine.base import RequestKey
 from selfinstruct_local.engine.lanes import Lanes, is_loopback
 from selfinstruct_local.engine.model_lists import (
     LOG,
@@ -82,6 +83,7 @@ class Server:
         struck_at: when the last of them began.
         rests_until: when it may be asked again after a failure.
         failing_since: when it first failed after its last answer to a request; None when it is well.
+        away: its list of models could not be had, or was another's, when it was last looked for.
         hangs: it took requests after such a failure, and let them run out of time.
         last_error: what it said or did last when it failed.
     """
@@ -99,6 +101,7 @@ class Server:
     struck_at: float = float("-inf")
     rests_until: float = float("-inf")
     failing_since: float | None = None
+    away: bool = False
     hangs: bool = False
     last_error: str = "not asked yet"
 
@@ -124,6 +127,8 @@ class ServerPool:
         self.dead: BaseException | None = None
         self.died = asyncio.Event()
         self.answered_at = float("-inf")
+        self._open: set[RequestKey] = set()
+        self._suspect: RequestKey | None = None
         self._model = model
         self._outage_seconds = outage_seconds
         self._called = asyncio.Event()
@@ -151,6 +156,32 @@ class ServerPool:
         for lanes in self._lanes.values():
             await lanes.aclose()
 
+    @contextlib.contextmanager
+    def under_way(self, key: RequestKey) -> Iterator[None]:
+        """Counts a request among those that are under way, for the block."""
+        self._open.add(key)
+        try:
+            yield
+        finally:
+            self._open.discard(key)
+
+    def is_at_fault(self, key: RequestKey) -> bool:
+        """Whether a request that failed is to be given up, since nothing else was answered all through an outage.
+
+        Where it is the only one under way, it may be what no server can answer, and the command would end of it
+        whenever it was given. If the next one fails alone as well, the servers are at fault.
+        """
+        failing = [server.failing_since for server in self._servers if server.failing_since is not None]
+        if not self._has_suspect() or _now() - max(failing, default=_now()) < self._outage_seconds:
+            return False
+        self._suspect = key
+        for server in self._servers:
+            server.failing_since = None  # what failed was the request
+        return True
+
+    def _has_suspect(self) -> bool:
+        return len(self._open) == 1 and (self._suspect is None or self._suspect in self._open)
+
     async def take(self) -> Server:
         """Waits for a server that may be asked, and counts a request to the least loaded one, the earlier of equals."""
         await self._called.wait()
@@ -177,6 +208,7 @@ class ServerPool:
     def answered(self, server: Server, sent_at: float) -> None:
         """Notes a good answer to a request of that time."""
         self.answered_at = _now()
+        self._suspect = None
         server.failing_since = None
         server.hangs = False
         if sent_at < server.struck_at:
@@ -194,7 +226,7 @@ class ServerPool:
             server.strikes += 1
             server.struck_at = now
             server.rests_until = now + _pause(server.strikes)
-            server.hangs = trouble.silent and server.strikes > 1
+            server.hangs = trouble.silent and sent_at >= server.failing_since
         if trouble.pause is not None:
             server.rests_until = max(server.rests_until, now + trouble.pause)
         if trouble.lost and server.gone is None:
@@ -246,6 +278,7 @@ class ServerPool:
             server.looked_at.set()
             if wrong is None:
                 server.gone = None
+                server.away = False
                 if tries:  # it was away, so what comes back is another process, which may answer
                     server.hangs = False
                     self._say_back(server)
@@ -253,6 +286,7 @@ class ServerPool:
                 self._changed = asyncio.Event()
                 return
             tries += 1
+            server.away = True
             server.gone = server.last_error = wrong
             server.failing_since = server.failing_since or _now()
             self._say_trouble(server, f"{wrong}; looking again until that is in order")
@@ -260,7 +294,9 @@ class ServerPool:
 
     async def _watch_for_outage(self) -> None:
         while True:
-            failing = [server.failing_since for server in self._servers if _is_out(server)]
+            suspected = self._has_suspect()
+            out = (server for server in self._servers if (server.away if suspected else _is_out(server)))
+            failing = [server.failing_since for server in out]
             if len(failing) == len(self._servers):
                 since = max(filter(None, failing), default=_now())
                 if _now() - since >= self._outage_seconds:

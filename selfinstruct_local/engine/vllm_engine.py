@@ -241,7 +241,9 @@ def cpu_arguments(dtype: str, max_model_len: int) -> dict[str, Any]:
 
 
 def _start(arguments: dict[str, Any], settings: EngineSettings, log: _Log) -> "LLMEngine":
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1" if _has_gpu() else "0"
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1" if _has_gpu() else "0")
+    # Not forked, which is vLLM's default on GPUs: asking torch for them has touched CUDA, which no fork may use after.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(settings.memory_gb)))
     try:
         from vllm import EngineArgs

@@ -4,21 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-from selfinstruct_local.chat import choose_template, read_manifest
+from selfinstruct_local.chat import choose_template
 from selfinstruct_local.engine.base import Request, RequestKey, Sampling
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.models import ModelFolder, find_model
-from selfinstruct_local.models.adapter import ADAPTER_FILES
-from selfinstruct_local.models.folder import prepared_models
+from selfinstruct_local.models.adapter import ADAPTER_FILES, base_of
 from selfinstruct_local.train.template import TemplateName, ask
-
-_CONFIG, _WEIGHTS = ADAPTER_FILES
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +78,6 @@ def find_contenders(
 
 def _find(name: str, base: str | None, flag: str) -> tuple[ModelFolder, Path | None]:
     adapter = Path(name).expanduser().resolve()
-    if not (adapter / _CONFIG).is_file():
+    if not (adapter / ADAPTER_FILES[0]).is_file():
         return find_model(name, flag), None
-    if not (adapter / _WEIGHTS).is_file():
-        message = f"{flag} {name}: has {_CONFIG} and no {_WEIGHTS}; give a folder that 'selfinstruct train' wrote"
-        raise WrongUseError(message)
-    manifest = read_manifest(adapter)
-    if manifest.get("settings", {}).get("pad_vocab_to"):
-        message = (
-            f"{flag} {name}: was trained with pad_vocab_to, on embeddings that its base has not; fold it in with "
-            "'selfinstruct merge' and name the merged folder"
-        )
-        raise WrongUseError(message)
-    folder = find_model(base, "--base") if base else _named_base(name, adapter, manifest, flag)
-    if manifest.get("base_model_fingerprint", folder.fingerprint) != folder.fingerprint:
-        message = f"{flag} {name}: was trained on {manifest['base_model']}, whose files were not those of {folder.path}"
-        raise WrongUseError(message)
-    return folder, adapter
-
-
-def _named_base(name: str, adapter: Path, manifest: dict[str, Any], flag: str) -> ModelFolder:
-    told = manifest.get("base_model") or orjson.loads((adapter / _CONFIG).read_bytes()).get("base_model_name_or_path")
-    if not told or not (Path(told).is_dir() or told in prepared_models()):
-        message = f"{flag} {name}: the base of this adapter ({told or 'not told'}) is not here; name it with --base"
-        raise WrongUseError(message)
-    return find_model(told, flag)
+    return base_of(adapter, base, flag=flag, base_flag="--base"), adapter

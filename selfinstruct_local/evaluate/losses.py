@@ -81,14 +81,18 @@ def measure_losses(
     import torch
     from torch.nn.functional import cross_entropy
 
+    if not keep_going():
+        return
     network = _load(contender)
     collate = PaddingFreeCollator()
     for batch in _batches(examples):
         if not keep_going():
             return
-        tensors = {name: tensor.to(network.device) for name, tensor in collate([{"examples": batch}]).items()}
-        targets = tensors.pop("shift_labels")[0]  # (K,)
-        del tensors["labels"]
+        row = collate([{"examples": batch}])
+        targets = row["shift_labels"][0]  # (K,)
+        tensors = {name: row[name].to(network.device) for name in ("input_ids", "position_ids")}
+        # It picks from what the last GPU holds, and from the CPU it may pick of any.
+        tensors["logits_to_keep"] = row["logits_to_keep"]
         with torch.no_grad():
             # With a cache the positions that start anew would not part the examples.
             logits = network(**tensors, use_cache=False).logits[0]  # (K, V)

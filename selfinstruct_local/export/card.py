@@ -4,6 +4,7 @@ The YAML header has the fields of Hugging Face's dataset cards (huggingface.co/d
 come from the run's database; nothing is said that is not there.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,27 @@ _WARNING = (
     "them. They may be wrong, biased or unsafe, as what the model writes may be."
 )
 _LICENCE = (
-    "The header says unknown because a program cannot tell: what the model wrote is under the terms of the model "
-    "({model}), and the seeds shown to it have a licence of their own (those of selfinstruct-local are CC0). Read "
-    "both, then set the field."
+    "The header says unknown because a program cannot tell: what was written is under the terms of the model that "
+    "wrote it ({models}), and the seeds shown to it have a licence of their own (those of selfinstruct-local are "
+    "CC0). Read them all, then set the field."
 )
-_NOT_SETTINGS = {"model_path", "model_fingerprint", "adapter_fingerprint", "prompts_fingerprint", "seeds_fingerprint"}
+_NOT_SETTINGS = {
+    "model_path",
+    "model_fingerprint",
+    "adapter_fingerprint",
+    "prompts_fingerprint",
+    "seeds_fingerprint",
+    "source_run",
+    "source_makers",
+}
+_HEADER = re.compile(r"---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
 
 
 def write_card(store: RunStore, file: Path, format_: str, records: int) -> Path:
     """Writes the card of `file` beside it.
 
-    It is README.md, which is where hubs look; where a README.md lies that is somebody's own, the card takes the file's
-    name before it.
+    It is README.md, which is where hubs look; where a README.md lies that is somebody's own or the card of another
+    file, the card takes the file's name before it.
 
     Args:
         store: the run that was exported.
@@ -46,7 +56,7 @@ def write_card(store: RunStore, file: Path, format_: str, records: int) -> Path:
         records: how many it holds.
     """
     path = file.with_name(NAME)
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+    if path.exists() and not _is_free(path, file):
         path = file.with_name(f"{file.stem}-{NAME}")
     with replace_atomically(path) as stream:
         stream.write(make_card(store, file, format_, records).encode())
@@ -56,9 +66,11 @@ def write_card(store: RunStore, file: Path, format_: str, records: int) -> Path:
 def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
     """The text of a card; takes what `write_card` takes."""
     facts, totals = store.facts(), store.totals()
-    lang = str(facts.get("lang", "en"))
+    sources = facts.get("source_makers", [])  # of a run that rewrote another's tasks
+    languages = [facts.get("lang", "en"), *(source["lang"] for source in sources)]
+    models = [_name_of_model(facts), *(source["model"] for source in sources)]
     header = {
-        "language": [lang],
+        "language": [str(lang) for lang in dict.fromkeys(languages) if lang],
         "license": UNKNOWN,
         "task_categories": ["text-generation"],
         "tags": ["instruction-tuning", "synthetic", "self-instruct"],
@@ -84,9 +96,22 @@ def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
         counts,
         pairs_table(("rule", "candidates"), [(rule, f"{count:,}") for rule, count in totals.rejected.items()]),
         "## Licence",
-        _LICENCE.format(model=escaped(_name_of_model(facts))),
+        _LICENCE.format(models=", ".join(map(escaped, dict.fromkeys(models)))),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _is_free(card: Path, file: Path) -> bool:
+    """Whether a README.md may be written over: it is the card of this file, or of one that is there no more."""
+    text = card.read_text(encoding="utf-8", errors="replace")
+    if MARK not in text:
+        return False
+    header = _HEADER.match(text)
+    try:
+        described = yaml.safe_load(header[1])["configs"][0]["data_files"] if header else None
+    except (yaml.YAMLError, LookupError, TypeError):  # written into by somebody; the mark says it is a card
+        return True
+    return described == file.name or not isinstance(described, str) or not card.with_name(described).exists()
 
 
 def _makers(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -95,6 +120,7 @@ def _makers(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, object
         ("model", _name_of_model(facts)),
         ("model's checksum", facts.get("model_fingerprint", UNKNOWN)),
         ("adapter's checksum", facts.get("adapter_fingerprint") or "none"),
+        *(row for source in facts.get("source_makers", []) for row in _source_rows(source)),
         ("prompts' checksum", facts.get("prompts_fingerprint", UNKNOWN)),
         ("seeds", f"{len(store.seeds())}, checksum {facts.get('seeds_fingerprint', UNKNOWN)}"),
     ]
@@ -102,6 +128,14 @@ def _makers(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, object
         versions = ", ".join(f"{name} {value}" for name, value in session.engine.items() if name != "model")
         rows.append((f"start {session.number}", f"{session.started_at}, {versions}"))
     return rows
+
+
+def _source_rows(source: Mapping[str, Any]) -> list[tuple[str, object]]:
+    return [
+        ("model of the source tasks", source["model"]),
+        ("its checksum", source["model_fingerprint"] or UNKNOWN),
+        ("its adapter's checksum", source["adapter_fingerprint"] or "none"),
+    ]
 
 
 def _name_of_model(facts: Mapping[str, Any]) -> str:

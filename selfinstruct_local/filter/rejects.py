@@ -70,8 +70,8 @@ def read_reason(record: Mapping[str, Any]) -> Reason | None:
     if not isinstance(reason, dict) or not isinstance(reason.get("rule"), str):
         return None
     row, score = reason.get("neighbor_row"), reason.get("score")
-    near = Place(
-        str(reason.get("neighbor_file", "")), row if isinstance(row, int) else 0, str(reason.get("neighbor", ""))
-    )
+    # A file that went through Parquet has null where a field was not there.
+    file, name, detail = (str(reason.get(key) or "") for key in ("neighbor_file", "neighbor", "detail"))
+    near = Place(file, row if isinstance(row, int) else 0, name)
     known = float(score) if isinstance(score, int | float) else None
-    return Reason(reason["rule"], str(reason.get("detail", "")), near, known)
+    return Reason(reason["rule"], detail, near, known)

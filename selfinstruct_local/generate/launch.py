@@ -13,9 +13,9 @@ from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.serve import API_KEY_VARIABLE
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.generate.profiles.registry import PROFILES, check_used
+from selfinstruct_local.generate.profiles.registry import PROFILES
 from selfinstruct_local.models import ModelFolder, find_model
-from selfinstruct_local.models.adapter import adapter_fingerprint, check_adapter
+from selfinstruct_local.models.adapter import adapter_fingerprint, base_of
 from selfinstruct_local.models.folder import prepared_models
 
 # Weights below this many bytes are those of a model of less than a billion parameters, or one of little more that was
@@ -69,7 +69,7 @@ def fit_to_model(
 
     Raises:
         WrongUseError: chat is asked for, and the model is known to have no template for it; or magpie without chat; or
-            the profile needs the files of a model that is only served, or makes no use of a setting.
+            the profile needs the files of a model that is only served.
     """
     given = settings.model_fields_set
     wants_completion = "prompt_format" in given and settings.prompt_format == "completion"
@@ -97,7 +97,6 @@ def fit_to_model(
             "served with --model, or use --profile alpaca"
         )
         raise WrongUseError(message)
-    check_used(fitted)
     return fitted
 
 
@@ -110,23 +109,22 @@ def choose_model(
     """The model that is named: on this machine, or as the servers of `engine.endpoint` offer it.
 
     Args:
-        name: a folder, or the name of a prepared or served model; None for the embedded one or the only one served.
+        name: a folder, or the name of a prepared or served model; None for the base that the adapter names, the
+            embedded one or the only one served.
         settings: `engine.endpoint` names the servers.
         find_folder: gives the folder of a model on this machine by its name, and that of the embedded one for None.
         adapter: a LoRA folder over it.
 
     Raises:
-        WrongUseError: there is no such model, it is not whole or not safe, or its context is too short; or no server
-            answers in time, or they do not serve it.
+        WrongUseError: there is no such model, it is not whole or not safe, its context is too short, or the adapter
+            was trained on another; or no server answers in time, or they do not serve it.
     """
     if settings.engine.endpoint:
         if adapter:
             message = "--adapter: servers load adapters themselves; name the one they serve with --model"
             raise WrongUseError(message)
         return choose_served_model(name, settings)
-    if adapter:
-        check_adapter(adapter)
-    folder = find_folder(name)
+    folder = base_of(adapter, name) if adapter else find_folder(name)
     folder.check_context(settings.max_model_len)
     return ChosenModel(folder, adapter=adapter)
 

@@ -7,7 +7,7 @@ from typing import Any
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
-from selfinstruct_local.generate.profiles.registry import make_profile, prompts_fingerprint
+from selfinstruct_local.generate.profiles.registry import check_used, make_profile, prompts_fingerprint
 from selfinstruct_local.store import InheritedTask, RunStore
 from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
 from selfinstruct_local.tasks import Task
@@ -55,8 +55,8 @@ def open_run(
         seed_paths: the files of seeds.
 
     Raises:
-        WrongUseError: the seeds or the inherited tasks will not do, or the run was made under other deciding settings;
-            the message lists them.
+        WrongUseError: the seeds or the inherited tasks will not do, the profile makes no use of a setting, or the run
+            was made under other deciding settings; the message lists them.
     """
     profile = make_profile(settings)
     seeds = read_seeds(seed_paths, profile)
@@ -68,6 +68,7 @@ def open_run(
     }
     known = store.facts()
     if not known:
+        check_used(settings)  # one that was begun with a useless setting goes on with it
         _check_inherited(store, profile)
         store.create(facts, seeds)
         return seeds

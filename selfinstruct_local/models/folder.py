@@ -20,6 +20,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.js
 CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
 SAMPLE_BYTES = 1 << 20
+LFS_POINTER = b"version https://git-lfs"
+LFS_POINTER_FOUND = "a pointer of Git LFS, not the file itself; run 'git lfs pull' where it was cloned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,7 @@ class ModelFolder:
     @property
     def weight_files(self) -> list[Path]:
         """Its weights, by name: those of the index, where there is one, as vLLM and transformers take them."""
-        index = self.path / INDEX
-        named = set(_read_json(index, "--model").get("weight_map", {}).values()) if index.exists() else set()
-        return sorted(path for path in self.path.glob("*.safetensors") if not named or path.name in named)
+        return files_of_index(self.path / INDEX, sorted(self.path.glob("*.safetensors")), "--model")
 
     @property
     def weight_bytes(self) -> int:
@@ -56,7 +56,7 @@ class ModelFolder:
         if any((self.path / name).exists() for name in CHAT_TEMPLATE_FILES):
             return True
         config = self.path / "tokenizer_config.json"
-        return config.exists() and bool(_read_json(config, "--model").get("chat_template"))
+        return config.exists() and bool(read_json(config, "--model").get("chat_template"))
 
     def check_context(self, tokens: int, flag: str = "--max-model-len") -> None:
         """Refuses texts longer than the model's positions reach.
@@ -116,9 +116,50 @@ def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
     if not path.is_dir():
         message = f"{flag} {path}: not a folder; give the folder that holds config.json"
         raise WrongUseError(message)
-    config = _read_json(path / "config.json", flag)
-    _refuse_remote_code(path, config, flag)
+    config = _safe_config(path, flag)
     weights = _weight_files(path, flag)
+    architecture, context = _check_facts(path, config, flag)
+    return ModelFolder(path.resolve(), architecture, context, _fingerprint(path, weights))
+
+
+def check_all_but_weights(path: Path, flag: str) -> None:
+    """Checks config and tokenizer of a folder whose weights are still to be converted.
+
+    Raises:
+        WrongUseError: with those weights in safetensors it would be no whole and safe model folder.
+    """
+    _check_facts(path, _safe_config(path, flag), flag)
+
+
+def files_of_index(index: Path, files: list[Path], flag: str) -> list[Path]:
+    """Those of `files` that an index of shards names; all, where there is no index or it names none.
+
+    Raises:
+        WrongUseError: a file of the index is not among them, or the index cannot be read.
+    """
+    if not index.exists():
+        return files
+    weight_map = read_json(index, flag).get("weight_map", {})
+    if not isinstance(weight_map, dict):
+        message = f"{flag} {index}: its 'weight_map' is no object; copy the file again"
+        raise WrongUseError(message)
+    # A name that leads out of the folder is none of its files.
+    named = set(map(str, weight_map.values()))
+    missing = sorted(named - {each.name for each in files})
+    if missing:
+        message = f"{flag} {index.parent}: {len(missing)} weight file(s) of the index are missing, first {missing[0]}"
+        raise WrongUseError(message)
+    return [each for each in files if not named or each.name in named]
+
+
+def _safe_config(path: Path, flag: str) -> dict[str, Any]:
+    config = read_json(path / "config.json", flag)
+    _refuse_remote_code(path, config, flag)
+    return config
+
+
+def _check_facts(path: Path, config: dict[str, Any], flag: str) -> tuple[str, int]:
+    """Architecture and context of a folder that has a tokenizer."""
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         message = f"{flag} {path}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); copy it from the same model"
         raise WrongUseError(message)
@@ -130,12 +171,12 @@ def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
     if not isinstance(context, int):
         message = f"{flag} {path}: config.json gives no whole number as max_position_embeddings; copy the file again"
         raise WrongUseError(message)
-    return ModelFolder(path.resolve(), str(architectures[0]), context, _fingerprint(path, weights))
+    return str(architectures[0]), context
 
 
 def _refuse_remote_code(path: Path, config: dict[str, Any], flag: str) -> None:
     tokenizer_config = path / "tokenizer_config.json"
-    configs = [config] + ([_read_json(tokenizer_config, flag)] if tokenizer_config.exists() else [])
+    configs = [config] + ([read_json(tokenizer_config, flag)] if tokenizer_config.exists() else [])
     if any("auto_map" in each for each in configs):
         message = (
             f"{flag} {path}: brings code of its own ('auto_map'), which is never run here; "
@@ -156,21 +197,16 @@ def _weight_files(path: Path, flag: str) -> list[Path]:
         else:
             message = f"{flag} {path}: no *.safetensors; is the download complete?"
         raise WrongUseError(message)
-    index = path / INDEX
-    if index.exists():
-        weight_map = _read_json(index, flag).get("weight_map", {})
-        if not isinstance(weight_map, dict):
-            message = f"{flag} {index}: its 'weight_map' is no object; copy the file again"
-            raise WrongUseError(message)
-        # A name that leads out of the folder is none of its files.
-        missing = sorted(set(map(str, weight_map.values())) - {each.name for each in weights})
-        if missing:
-            message = f"{flag} {path}: {len(missing)} weight file(s) of the index are missing, first {missing[0]}"
-            raise WrongUseError(message)
+    files_of_index(path / INDEX, weights, flag)
     return weights
 
 
-def _read_json(path: Path, flag: str) -> dict[str, Any]:
+def read_json(path: Path, flag: str) -> dict[str, Any]:
+    """The JSON object in a file of a model folder.
+
+    Raises:
+        WrongUseError: the file is missing, or holds something else.
+    """
     try:
         value = orjson.loads(path.read_bytes())
     except FileNotFoundError:

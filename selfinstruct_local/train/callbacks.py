@@ -40,10 +40,10 @@ class Stopping(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Asks for a checkpoint and the end if a signal came."""
+        """Asks for a checkpoint and the end if a signal came; at the end of an epoch, once that is done."""
         if self._came() and state.global_step < state.max_steps:
             self.stopped = True
-            control.should_save = True
+            control.should_save = not _ends_epoch(state)
             control.should_training_stop = True
         return control
 
@@ -56,7 +56,8 @@ class Stopping(TrainerCallback):
         write over the checkpoint that has just been sealed.
         """
         if self.stopped:
-            control.should_save = control.should_evaluate = False
+            control.should_save = _ends_epoch(state)
+            control.should_evaluate = control.should_evaluate and _ends_epoch(state)
         return control
 
     def _came(self) -> bool:
@@ -69,6 +70,10 @@ class Stopping(TrainerCallback):
             if signum and self._interrupt.signum is None:
                 self._interrupt.note(signum)
         return bool(signum)
+
+
+def _ends_epoch(state: TrainerState) -> bool:
+    return bool(state.epoch) and float(state.epoch).is_integer()
 
 
 def make_event_files(out: Path, step: int) -> TrainerCallback:

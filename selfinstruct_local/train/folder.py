@@ -17,11 +17,11 @@ from typing import Any
 import orjson
 
 from selfinstruct_local import __version__
-from selfinstruct_local.chat import TRAINING_MANIFEST
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.locks import take_lock
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.models.adapter import TRAINING_MANIFEST
 from selfinstruct_local.train.checkpoints import Checkpoint, checkpoint_bytes, find_checkpoints
 from selfinstruct_local.train.data import TrainingData
 from selfinstruct_local.train.memory import FLOAT32, GIB

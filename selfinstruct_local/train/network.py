@@ -1,7 +1,9 @@
 """The model as it is trained: whole or with LoRA matrices, its weights on one device or divided over several."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train.processes import world_size
 from selfinstruct_local.train.settings import TrainSettings
@@ -60,6 +62,32 @@ def make_savable(network: Any) -> None:
     config.do_sample = True
     if not _is_valid(config):
         network.generation_config = GenerationConfig.from_model_config(network.config)
+
+
+def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
+    """A loaded base with a trained adapter over it.
+
+    Args:
+        network: the base.
+        model: its folder, for messages.
+        adapter: a LoRA folder that `check_base` has nothing against.
+
+    Raises:
+        WrongUseError: its matrices do not fit the base, or its files are broken; or PEFT is missing.
+    """
+    try:
+        from peft import PeftModel
+        from safetensors import SafetensorError
+    except ImportError as error:
+        message = f"--adapter {adapter}: needs '{error.name}', which is missing; install this package's extra 'train'"
+        raise WrongUseError(message) from error
+    try:
+        return PeftModel.from_pretrained(network, str(adapter))
+    # Of an adapter made elsewhere nothing tells the base; torch finds other shapes, PEFT layers of other names.
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[-1].strip(" \t.")
+        message = f"--adapter {adapter}: cannot be laid over {model.path} ({reason}); name its own base with --model"
+        raise WrongUseError(message) from error
 
 
 def _is_valid(config: "GenerationConfig") -> bool:

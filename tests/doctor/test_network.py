@@ -1,9 +1,11 @@
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from selfinstruct_local.doctor import network
+from selfinstruct_local.engine.serve import ServeSettings
 from tests.scripted_server import CONTEXT, MODEL, ScriptedServer
 
 
@@ -64,6 +66,17 @@ def test_a_port_that_is_taken_fails_until_it_is_let_go() -> None:
         assert f"--port {port}: address already in use" in finding.detail
         assert finding.mend == "name another"
     assert network.check_port(port).status == "ok"
+
+
+def test_a_taken_port_that_nobody_asked_for_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may run there already, for the work that the machine is looked at for."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("selfinstruct_local.engine.serve.ServeSettings", partial(ServeSettings, port=port))
+        finding = network.check_port(None)
+    assert (finding.status, str(port) in finding.detail) == ("warn", True)
 
 
 def test_a_server_is_asked_what_it_serves() -> None:

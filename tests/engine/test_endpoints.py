@@ -1,5 +1,6 @@
 """Servers that refuse, stall, tear, die and come back: each fault is provoked on a real HTTP server."""
 
+import asyncio
 import logging
 import signal
 import socket
@@ -28,6 +29,7 @@ from selfinstruct_local.engine import (
 from selfinstruct_local.engine.completion_calls import MOST_TRIES
 from selfinstruct_local.engine.conversation import FolderEncoder
 from selfinstruct_local.engine.endpoints import EndpointEngine, find_served_model, served_models
+from selfinstruct_local.engine.server_pool import ServerPool, TroubleError
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError, WrongUseError
 from selfinstruct_local.models import ModelFolder
@@ -219,6 +221,41 @@ def test_a_server_that_lists_its_models_and_answers_no_request_is_out(caplog: py
         assert server.looked > 1
     assert len(found) == 3
     assert not lines(caplog, "answers again")
+
+
+def test_a_request_that_no_server_can_answer_is_given_up_alone_too() -> None:
+    """Else a run that has decided all before it would end of it whenever it goes on."""
+    with ScriptedServer() as server:
+        server.poison = "prompt 1"
+        found = answers(engine_over(server, in_flight=1, outage_seconds=0.5), requests(4))
+    poisoned = found.pop(RequestKey(1, "tasks", 0))
+    assert (poisoned.finish_reason, poisoned.text) == (FinishReason.ABORT, "")
+    assert len(found) == 3
+    assert all(completion.text for completion in found.values())
+
+
+def test_servers_that_answer_neither_of_two_are_an_outage() -> None:
+    with ScriptedServer(script="ok 502*") as server, pytest.raises(EngineDeadError, match="answers 502"):
+        answers(engine_over(server, in_flight=1, outage_seconds=0.5), requests(4))
+
+
+def test_one_request_that_runs_out_of_time_twice_makes_no_hung_server() -> None:
+    """As long as others are answered in between."""
+
+    async def hung(answered_between: bool) -> bool:  # noqa: FBT001
+        pool = ServerPool(["http://127.0.0.1:9/v1"], "model", api_key=None, outage_seconds=60)
+        (server,) = pool._servers
+        now = asyncio.get_running_loop().time
+        for _ in range(2):
+            sent_at = now()
+            await asyncio.sleep(0.01)
+            if answered_between:
+                pool.answered(server, sent_at)
+            pool.struck(server, TroubleError("no answer in 0 s", silent=True), sent_at)
+        return server.hangs
+
+    assert not asyncio.run(hung(answered_between=True))
+    assert asyncio.run(hung(answered_between=False))
 
 
 def test_endless_refusal_to_work_is_an_outage() -> None:

@@ -1,5 +1,6 @@
 """The engine's process, really killed, stopped and starved. The engine inside is the scripted one."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -39,6 +40,21 @@ class Mute(ScriptedEngine):
     """Never comes back from its first step."""
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
+        time.sleep(1000)
+        yield from super().generate(requests)
+
+
+class Deaf(ScriptedEngine):
+    """Waits without end for a process of its own, as vLLM does for its core on a GPU."""
+
+    def __init__(self, pid_file: Path) -> None:
+        super().__init__()
+        core = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(1000,))
+        core.start()
+        pid_file.write_text(str(core.pid))
+
+    def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
+        next(iter(requests))
         time.sleep(1000)
         yield from super().generate(requests)
 
@@ -143,6 +159,15 @@ def test_closing_with_requests_in_flight_ends_the_child() -> None:
     engine.close()
     assert not alive(engine.pid)
     assert time.monotonic() - began < CLOSE_SECONDS + 3
+
+
+def test_a_process_of_the_engine_that_dies_is_noticed_before_it_counts_as_hung(tmp_path: Path) -> None:
+    engine = start(partial(Deaf, tmp_path / "pid"), hang_seconds=300, restarts=0)
+    batches = engine.generate(requests(1))
+    next(batches)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    with pytest.raises(EngineDeadError, match="was ended by SIGKILL"):
+        list(batches)
 
 
 def test_the_engine_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:

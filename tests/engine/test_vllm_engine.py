@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 
 from selfinstruct_local.engine import Completion, Engine, FinishReason, Request, RequestKey, Sampling, Turn
@@ -217,6 +218,26 @@ def test_an_engine_killed_in_its_work_is_asked_again(engine: EngineProcess) -> N
             os.killpg(killed, signal.SIGKILL)
     assert engine.pid != killed
     assert set(found) == set(straight)
+
+
+@pytest.mark.skipif(not SOAK, reason="starts vLLM twice more: make soak (test_process.py kills a process of its own)")
+def test_a_core_in_a_process_of_its_own_is_started_again_when_it_is_killed(
+    embedded_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is on a GPU; on a CPU vLLM's core works in the engine's process unless it is asked not to."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    settings = EngineSettings(in_flight=4, memory_gb=1, hang_seconds=600)
+    make_engine = partial(VllmEngine, embedded_model, settings, max_model_len=CONTEXT)
+    with EngineProcess(make_engine, settings, describe_vllm(embedded_model)) as engine:
+        engine.wait_until_ready()
+        first = engine.pid
+        batches = engine.generate([request(job, f"{job} plus one is", max_tokens=200) for job in range(6)])
+        next(batches)
+        cores = [each for each in psutil.Process(first).children() if "EngineCore" in each.name()]
+        assert len(cores) == 1
+        cores[0].kill()
+        found = [each.key.job for batch in batches for each in batch]
+        assert (sorted(found), engine.pid != first) == (list(range(6)), True)
 
 
 def test_want_of_memory_names_the_flags(embedded_model: ModelFolder) -> None:

@@ -30,7 +30,7 @@ BAD_USES = {
     "no judge": ("--model {model} --model {adapter} --judge {tmp}/x --data {good}", "--judge {tmp}/x: no such folder"),
     "judge of one": ("--model {model} --judge {model} --data {good}", "--judge: compares"),
     "named twice": ("--model {model} --model {model}/../bare-model --data {good}", "is named twice"),
-    "half an adapter": ("--model {half} --data {good}", "and no adapter_model.safetensors"),
+    "half an adapter": ("--model {half} --data {good}", ": no adapter_model.safetensors"),
     "lost base": (
         "--model {lost} --data {good}",
         "the base of this adapter (/gone/base) is not here; name it with --b",

@@ -9,7 +9,7 @@ from selfinstruct_local.cli.generate import _on_or_off
 from selfinstruct_local.config import DecidingSettings, GenerateSettings, load_settings, profile_defaults
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.launch import SMALL_WEIGHTS, ChosenModel, fit_to_model, launch
-from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile
+from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile
 from selfinstruct_local.models import check_model_folder
 from tests.conftest import RunCli
 from tests.scripted_server import ScriptedServer
@@ -122,20 +122,22 @@ def test_a_setting_that_the_profile_makes_no_use_of_is_refused(
 ) -> None:
     ((name, value),) = flags.items()
     with pytest.raises(WrongUseError) as caught:
-        fit(chat, profile=profile, **flags)
+        check_used(fit(chat, profile=profile, **flags))
     assert str(caught.value) == (
         f"--{name.replace('_', '-')} {value}: profile '{profile}' makes no use of it; leave it out, or use "
         f"--profile {users}"
     )
     user, *_ = users.split()
-    assert fit(chat, profile=user, **flags).profile == user
+    check_used(fit(chat, profile=user, **flags))
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_settings_that_stand_as_the_profile_has_them_are_no_wish(chat: ChosenModel, profile: str) -> None:
     """As in a file that `config show --profile` wrote."""
     settings = load_settings(GenerateSettings, None, {"profile": profile})
-    assert fit(chat, **{name: getattr(settings, name) for name in DecidingSettings.model_fields}) == settings
+    fitted = fit(chat, **{name: getattr(settings, name) for name in DecidingSettings.model_fields})
+    assert fitted == settings
+    check_used(fitted)
 
 
 @pytest.mark.parametrize("profile", ["alpaca-2023", "self-instruct-2022"])

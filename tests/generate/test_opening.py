@@ -7,6 +7,7 @@ import pytest
 
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.generate import opening
 from selfinstruct_local.generate.opening import fork, import_tasks, open_run
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore
@@ -163,6 +164,18 @@ def test_a_run_keeps_its_window_when_more_are_in_flight(tmp_path: Path) -> None:
     assert start(in_flight=16) == start(in_flight=64) == start(in_flight=4, window=128) == 128
     with pytest.raises(WrongUseError, match="window: 128 in the run, 512 now"):
         start(in_flight=64, window=512)
+
+
+def test_a_run_that_was_begun_with_a_useless_setting_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of versions that took such settings in silence have them among their facts."""
+    chosen = load_settings(GenerateSettings, None, {"profile": "alpaca", "min_confidence": -1.0})
+    with RunStore(tmp_path) as store:
+        with pytest.raises(WrongUseError, match=r"--min-confidence -1\.0: profile 'alpaca' makes no use of it"):
+            open_run(store, chosen, MODEL, [seed_file()])
+        with monkeypatch.context() as before:
+            before.setattr(opening, "check_used", lambda _: None)
+            seeds = open_run(store, chosen, MODEL, [seed_file()])
+        assert open_run(store, chosen, MODEL, [seed_file()]) == seeds
 
 
 def test_runs_are_listed(tmp_path: Path, cli: RunCli) -> None:

@@ -16,7 +16,7 @@ from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.parsing.published import parse_published_blocks
 from selfinstruct_local.generate.profiles.published import SelfInstruct2022Profile
-from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile
+from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile
 from selfinstruct_local.generate.run import run
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.progress import RunDisplay, stderr_console
@@ -293,7 +293,7 @@ def test_worked_examples_are_those_of_the_seeds_and_no_more() -> None:
 @pytest.mark.parametrize("profile", ["alpaca-2023", "self-instruct-2022"])
 def test_what_was_not_published_is_refused(profile: str, flags: dict[str, Any], named: str) -> None:
     with pytest.raises(WrongUseError) as refused:
-        first_request(profile, **flags)
+        check_used(load_settings(GenerateSettings, None, {"profile": profile, **flags}))
     assert str(refused.value).startswith(f"{named}profile '{profile}' makes no use of it; leave it out, or use ")
     assert profile.rpartition("-")[0] in str(refused.value).partition("--profile ")[2].split()
 

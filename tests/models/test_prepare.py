@@ -1,20 +1,25 @@
 import os
 import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
 
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import checksum
 from selfinstruct_local.models import (
     EMBEDDED_NAME,
     ModelFolder,
     find_model,
+    prepare,
     prepare_embedded,
     prepare_gguf,
     prepare_pickle,
 )
 from selfinstruct_local.models.folder import MANIFEST, prepared_models
+from tests.conftest import RunCli
 
 
 @pytest.fixture
@@ -51,6 +56,201 @@ def test_pickle_weights_become_safetensors(bare_model: Path, cache: Path) -> Non
     assert find_model("bare-model") == folder
     index = orjson.loads((folder.path / "model.safetensors.index.json").read_bytes())
     assert index["weight_map"]["c"] == "model-00002-of-00002.safetensors"
+
+
+SHARDS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
+
+
+@pytest.fixture
+def pickled_model(bare_model: Path) -> Path:
+    """A folder with two shards of pickle weights and their index."""
+    torch = pytest.importorskip("torch")
+    (bare_model / "model.safetensors").unlink()
+    for number, name in enumerate(SHARDS):
+        torch.save({f"layer.{number}": torch.full((100, 100), float(number))}, bare_model / name)
+    weight_map = {f"layer.{number}": name for number, name in enumerate(SHARDS)}
+    (bare_model / "pytorch_model.bin.index.json").write_bytes(orjson.dumps({"weight_map": weight_map}))
+    return bare_model
+
+
+def refusal(folder: Path, name: str | None = None) -> str:
+    with pytest.raises(WrongUseError) as caught:
+        prepare_pickle(folder, name)
+    return str(caught.value)
+
+
+def test_a_missing_shard_of_pickles_is_named(pickled_model: Path, cache: Path) -> None:
+    (pickled_model / SHARDS[1]).unlink()
+    missing = f"1 weight file(s) of the index are missing, first {SHARDS[1]}"
+    assert refusal(pickled_model) == f"SOURCE {pickled_model}: {missing}"
+    (pickled_model / "pytorch_model.bin.index.json").unlink()
+    assert "1 of the 2 files of weights" in refusal(pickled_model)
+    assert not cache.exists()
+
+
+def test_the_files_of_the_index_are_those_converted(pickled_model: Path, cache: Path) -> None:
+    (pickled_model / "pytorch_model-old.bin").write_bytes(b"left over from a download")
+    folder = prepare_pickle(pickled_model)
+    assert [file.name for file in folder.weight_files] == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ]
+    assert folder.path.parent == cache
+
+
+def test_the_same_source_again_is_the_prepared_model(
+    pickled_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepare_pickle(pickled_model)
+    copied = shutil.copytree(pickled_model, cache.parent / "copy" / pickled_model.name)
+    assert prepare_pickle(copied) == folder
+    # Files that are those of the manifest by inode and time are not read through again.
+    monkeypatch.delattr(prepare, "checksum")
+    assert prepare_pickle(pickled_model) == folder
+
+
+def test_another_model_of_the_same_name_is_refused(pickled_model: Path, cache: Path) -> None:
+    torch = pytest.importorskip("torch")
+    folder = prepare_pickle(pickled_model)
+    other = shutil.copytree(pickled_model, cache.parent / "other" / pickled_model.name)
+    torch.save({"layer.1": torch.full((100, 100), 7.0)}, other / SHARDS[1])
+    os.utime(other / SHARDS[1], ns=(0, (pickled_model / SHARDS[1]).stat().st_mtime_ns))
+    assert (other / SHARDS[1]).stat().st_size == (pickled_model / SHARDS[1]).stat().st_size
+    message = f"{folder.path}: holds another model ({SHARDS[1]} differs); give {other} another --name"
+    assert refusal(other) == message
+    assert prepare_pickle(other, "other").path == cache / "other"
+    (pickled_model / "tokenizer.json").write_text('{"version": "1.0"}')
+    assert "holds another model (tokenizer.json differs)" in refusal(pickled_model)
+    (pickled_model / "tokenizer.json").unlink()
+    assert "holds another model (tokenizer.json differs)" in refusal(pickled_model)
+
+
+def test_another_gguf_of_the_same_name_is_refused(bare_model: Path, cache: Path, tmp_path: Path) -> None:
+    """The manifest here is of an earlier release, which noted the first source alone."""
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"GGUF one")
+    facts = {"source": gguf.name, "source_sha256": checksum(gguf), "files": {}}
+    (bare_model / MANIFEST).write_bytes(orjson.dumps(facts))
+    shutil.copytree(bare_model, cache / "model")
+    assert prepare_gguf(gguf, "model").path == cache / "model"
+    gguf.write_bytes(b"GGUF two")
+    with pytest.raises(WrongUseError, match=r"holds another model \(model.gguf differs\)"):
+        prepare_gguf(gguf, "model")
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def older_and_torn(path: Path) -> None:
+    import torch
+
+    torch.save({"layer.0": torch.ones(100, 100)}, path, _use_new_zipfile_serialization=False)
+    torn(path)
+
+
+def of_a_training(path: Path) -> None:
+    import torch
+
+    torch.save({"state_dict": {"layer.0": torch.ones(2)}}, path)
+
+
+def a_list(path: Path) -> None:
+    import torch
+
+    torch.save([torch.ones(2)], path)
+
+
+def a_page(path: Path) -> None:
+    path.write_text("<html>Not found</html>")
+
+
+def a_pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 25600\n")
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (torn, "not whole; copy it again"),
+        (older_and_torn, "not whole; copy it again"),
+        (empty, "not whole; copy it again"),
+        (of_a_training, "not tensors by their names ('state_dict' is no plain tensor)"),
+        (a_list, "not tensors by their names (a list without one)"),
+        (a_page, "no weights of PyTorch; copy it again"),
+        (a_pointer, "a pointer of Git LFS, not the file itself; run 'git lfs pull'"),
+        (a_folder, "cannot be read (is a directory)"),
+    ],
+)
+def test_a_bad_pickle_is_one_clear_error(
+    harm: Callable[[Path], None], said: str, pickled_model: Path, cache: Path
+) -> None:
+    harm(pickled_model / SHARDS[0])
+    assert refusal(pickled_model).startswith(f"{pickled_model / SHARDS[0]}: {said}")
+    assert not list(cache.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", '{"auto_map": {"AutoModel": "evil.Model"}}', "brings code of its own"),
+        ("config.json", "{}", "names no architecture"),
+        ("config.json", None, "no config.json"),
+        ("tokenizer.json", None, "no tokenizer"),
+    ],
+)
+def test_what_lies_beside_the_weights_is_checked_before_they_are_read(
+    name: str, content: str | None, said: str, pickled_model: Path, cache: Path
+) -> None:
+    torn(pickled_model / SHARDS[0])
+    (pickled_model / name).unlink()
+    if content is not None:
+        (pickled_model / name).write_text(content)
+    message = refusal(pickled_model)
+    assert message.startswith(f"SOURCE {pickled_model}: ")
+    assert said in message
+    assert not list(cache.glob("*"))
+
+
+def test_what_is_no_model_after_all_does_not_stay(bare_model: Path, cache: Path) -> None:
+    with pytest.raises(WrongUseError, match=r"config.json: no whole model comes of it: no config.json"):
+        prepare._build("mine", [bare_model / "config.json"], lambda _target: None)
+    assert not list(cache.glob("*"))
+
+
+def test_a_gguf_that_cannot_be_read_is_one_clear_error(tmp_path: Path, cache: Path) -> None:
+    pytest.importorskip("gguf")
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(WrongUseError, match=r"model\.gguf: cannot be converted"):
+        prepare_gguf(gguf, "model")
+    a_pointer(gguf)
+    with pytest.raises(WrongUseError, match="a pointer of Git LFS"):
+        prepare_gguf(gguf, "model")
+    assert not list(cache.glob("*"))
+
+
+def test_a_bad_folder_is_listed_with_its_reason_among_the_others(bare_model: Path, cache: Path, cli: RunCli) -> None:
+    (bare_model / MANIFEST).write_text("{}")
+    shutil.copytree(bare_model, cache / "good")
+    (bare_model / "tokenizer.json").unlink()
+    shutil.copytree(bare_model, cache / "bad")
+    done = cli("models", "list")
+    assert (done.returncode, done.stderr) == (0, "")
+    bad, good = done.stdout.splitlines()
+    assert bad.startswith("bad\tno tokenizer")
+    assert good.startswith("good\tLlamaForCausalLM")
+    rows = [orjson.loads(line) for line in cli("models", "list", "--json").stdout.splitlines()]
+    assert [(row["name"], "error" in row) for row in rows] == [("bad", True), ("good", False)]
 
 
 class Evil:

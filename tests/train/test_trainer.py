@@ -19,11 +19,12 @@ from peft import PeftModel
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from selfinstruct_local.chat import Chat, check_adapter
+from selfinstruct_local.chat import Chat
 from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder, find_model
+from selfinstruct_local.models.adapter import read_manifest
 from selfinstruct_local.train import callbacks, checkpoints
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
 from selfinstruct_local.train.checkpoints import find_checkpoints
@@ -291,7 +292,7 @@ def test_two_lora_steps_and_an_answer(tmp_path: Path, embedded_model: ModelFolde
     assert (manifest["examples"], manifest["template"]) == (2, "alpaca")
     assert manifest["base_model_fingerprint"] == embedded_model.fingerprint
     assert manifest["settings"]["learning_rate"] == 1e-3
-    assert check_adapter(out) == manifest
+    assert read_manifest(out) == manifest
     chat = Chat(embedded_model, out)
     assert chat.template == "alpaca"
     assert chat.answer("Name the capital of France.", max_tokens=4)
@@ -324,8 +325,14 @@ def test_a_merged_adapter_answers_as_base_and_adapter_do(
     assert orjson.loads((out / "training.json").read_bytes())["base_model_fingerprint"] == tiny_model.fingerprint
     again = subprocess.run(merging, check=False, capture_output=True, text=True)
     assert (again.returncode, "is not empty; name a new folder" in again.stderr) == (2, True)
-    with pytest.raises(WrongUseError, match="whose files are not those of"):
+    with pytest.raises(WrongUseError, match="whose files were not those of"):
         merge(embedded_model, adapter, tmp_path)
+    # One that tells nothing of its base: the shapes do.
+    (adapter / "training.json").unlink()
+    with pytest.raises(
+        WrongUseError, match=r"cannot be laid over .+ \(size mismatch .+\); name its own base with --model"
+    ):
+        Chat(embedded_model, adapter)
 
 
 def test_the_held_out_loss_is_told_each_epoch(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:

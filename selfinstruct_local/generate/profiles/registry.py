@@ -26,12 +26,7 @@ PROFILES: dict[
 
 
 def make_profile(settings: DecidingSettings) -> Profile:
-    """The profile that the settings name, with a judge over it if they ask for one.
-
-    Raises:
-        WrongUseError: it makes no use of one of the settings.
-    """
-    check_used(settings)
+    """The profile that the settings name, with a judge over it if they ask for one."""
     profile = PROFILES[settings.profile](settings)
     return JudgedProfile(profile, settings) if settings.judge else profile
 

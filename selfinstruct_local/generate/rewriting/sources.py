@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ from selfinstruct_local.tasks import Task
 
 # The settings that decide what becomes of a chosen task. The window does not: no prompt shows the pool.
 DECIDING = ("lang", "rules", "threshold", "prompt_format", "max_model_len", "seed", "quantization", *Limits._fields)
-SOURCE_PLACES = PLACES | {"source_run"}
+# What is noted of the source for its card; the fingerprint of its tasks decides.
+SOURCE_NOTES = PLACES | {"source_run", "source_makers"}
 
 
 class Rewriting(NamedTuple):
@@ -87,6 +89,7 @@ def open_rewriting(
         "fraction": fraction,
         "prompts_fingerprint": prompts_fingerprint(profile),
         "source_run": str(source.folder.resolve()),
+        "source_makers": _makers(source.facts()),
         "source_tasks": len(tasks),
         "source_fingerprint": _fingerprint(tasks),
     }
@@ -135,6 +138,18 @@ def _fit(
     return settings.model_copy(update=update)
 
 
+def _makers(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What wrote the tasks of a source, and in which language; before it, what wrote those that it rewrote itself.
+
+    Models are told by their names: where they lie is no business of who reads a card.
+    """
+    earlier = list(facts.get("source_makers", []))
+    if "model_path" not in facts:  # imported tasks tell nothing
+        return earlier
+    model = {name: facts.get(name) for name in ("model_fingerprint", "adapter_fingerprint", "lang")}
+    return [*earlier, {"model": Path(facts["model_path"]).name, **model}]
+
+
 def _named(tasks: Sequence[Task], chosen: Sequence[int], command: Command) -> list[Task]:
     """The chosen tasks with the ids by which the lineages of the new run know them.
 
@@ -159,7 +174,7 @@ def _check_same(store: RunStore, known: Mapping[str, Any], facts: Mapping[str, A
         raise WrongUseError(message)
     differences = [
         f"{name.replace('_', ' ')}: {known.get(name)} in the run, {facts.get(name)} now"
-        for name in sorted((set(facts) | set(known)) - SOURCE_PLACES)
+        for name in sorted((set(facts) | set(known)) - SOURCE_NOTES)
         if known.get(name) != facts.get(name)
     ]
     if differences:
