@@ -133,9 +133,9 @@ def fit_to_context(
     kept: list[Case] = []
     fitting: list[list[Example]] = []
     for case, *examples in zip(held_out.cases, *columns, strict=True):
-        whole = [example for example in examples if example is not None]
+        whole = [example for example in examples if isinstance(example, Example)]
         if len(whole) < len(examples):
-            held_out.drop("a reference that its chat template does not show apart")
+            held_out.drop(next(reason for reason in examples if isinstance(reason, str)))
         elif any(_needs(example, settings.max_tokens) > settings.max_model_len for example in whole):
             held_out.drop(f"longer than {settings.max_model_len} tokens with --max-tokens {settings.max_tokens}")
         else:

@@ -12,9 +12,8 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.contenders import Contender
 from selfinstruct_local.train.batches import PaddingFreeCollator
-from selfinstruct_local.train.data import IGNORED, Example, build_examples
+from selfinstruct_local.train.data import IGNORED, Example, make_examples
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.template import TemplateName
 
 ROW_TOKENS = 2_048  # of a batch, unless one example has more
 
@@ -31,8 +30,8 @@ class Surprise(NamedTuple):
     tokens: int
 
 
-def build_references(cases: Sequence[Case], contender: Contender) -> list[Example | None]:
-    """The example of each case under the contender's template; None where it makes none.
+def build_references(cases: Sequence[Case], contender: Contender) -> list[Example | str]:
+    """The example of each case under the contender's template, or why there is none.
 
     Raises:
         WrongUseError: the tokenizer cannot be loaded, or has no end-of-sequence token.
@@ -40,27 +39,15 @@ def build_references(cases: Sequence[Case], contender: Contender) -> list[Exampl
     from selfinstruct_local.train.trainer import load_tokenizer
 
     tokenizer = load_tokenizer(contender.folder)
-    found: list[Example | None] = [None] * len(cases)
+    found: list[Example | str] = [""] * len(cases)
     for verbatim in (False, True):
         # The template of a text prompt is nothing around it, which is what Alpaca's leaves of it.
-        template: TemplateName = "alpaca" if verbatim else contender.template
+        settings = TrainSettings(template="alpaca" if verbatim else contender.template, max_length=sys.maxsize)
         places = [index for index, case in enumerate(cases) if case.sample.verbatim == verbatim]
-        examples = _build([cases[index] for index in places], tokenizer, template)
-        for index, example in zip(places, examples, strict=True):
+        made = make_examples((cases[index].sample for index in places), tokenizer, settings)
+        for index, example in zip(places, made, strict=True):
             found[index] = example
     return found
-
-
-def _build(cases: Sequence[Case], tokenizer: Any, template: TemplateName) -> list[Example | None]:
-    """An example or None for each case; what `build_examples` drops is found by halving, since it is seldom any."""
-    settings = TrainSettings(template=template, max_length=sys.maxsize)
-    built = build_examples([case.sample for case in cases], tokenizer, settings).examples
-    if len(built) == len(cases):
-        return list(built)
-    if len(cases) == 1:
-        return [None]
-    middle = len(cases) // 2
-    return [*_build(cases[:middle], tokenizer, template), *_build(cases[middle:], tokenizer, template)]
 
 
 def prompt_length(example: Example) -> int:

@@ -76,7 +76,7 @@ class TrainingData:
 def build_examples(
     samples: Iterable[Sample], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> TrainingData:
-    """Builds one example for each sample.
+    """Builds one example for each sample, and counts those that make none.
 
     Args:
         samples: what to learn.
@@ -86,31 +86,33 @@ def build_examples(
     Raises:
         WrongUseError: the tokenizer has no end-of-sequence token, or no chat template where one is asked for.
     """
+    data = TrainingData()
+    for made in make_examples(samples, tokenizer, settings):
+        if isinstance(made, str):
+            data.drop(made)
+        else:
+            data.examples.append(made)
+    if settings.validation:
+        _hold_out(data, settings.validation, settings.seed)
+    return data
+
+
+def make_examples(
+    samples: Iterable[Sample], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+) -> Iterator[Example | str]:
+    """The example of each sample in their order, or why there is none; takes and raises what `build_examples` does."""
     if tokenizer.eos_token_id is None:
         message = (
             f"{tokenizer.name_or_path}: its tokenizer names no end-of-sequence token; a model could not learn to stop"
         )
         raise WrongUseError(message)
-    data = TrainingData()
     fit = _Fit(settings.max_length, settings.overlong, tokenizer.eos_token_id)
     encode = _encode_chats if settings.template == "chat" else _encode_alpaca
     rows = iter(samples)
     while chunk := list(islice(rows, _CHUNK)):
-        full = []
-        for sample in chunk:
-            if all(turn.content.strip() for turn in sample.turns if turn.role == "assistant"):
-                full.append(sample)
-            else:
-                data.drop(EMPTY)
-        for spans in encode(full, tokenizer):
+        for spans in encode(chunk, tokenizer):
             example = spans if isinstance(spans, str) else fit.example(spans)
-            if isinstance(example, str):
-                data.drop(example)
-            else:
-                data.examples.append(_on_prompt(example) if settings.train_on_prompt else example)
-    if settings.validation:
-        _hold_out(data, settings.validation, settings.seed)
-    return data
+            yield _on_prompt(example) if settings.train_on_prompt and isinstance(example, Example) else example
 
 
 # What is said and who learns from it: token ids, and whether they carry loss.
@@ -149,29 +151,45 @@ class _Fit:
 
 
 def _encode_alpaca(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerBase") -> Iterator[_Spans | str]:
-    single: list[tuple[str, str]] = []
-    for sample in samples:
-        if len(sample.turns) == 2:  # noqa: PLR2004 - a question and its answer
-            question, answer = (turn.content for turn in sample.turns)
-            single.append((question if sample.verbatim else alpaca_prompt(question, sample.input), answer))
-        else:
-            yield "a conversation of several turns, which the Alpaca template has no place for"
-    if not single:
-        return
+    texts = [_alpaca_texts(sample) for sample in samples]
+    single = [each for each in texts if not isinstance(each, str)]
     # Text that reads like a control token is text here: a task may speak of </s>.
     options = {"split_special_tokens": True}
-    prompts = tokenizer([prompt for prompt, _ in single], **options)["input_ids"]
-    whole = tokenizer([prompt + answer for prompt, answer in single], **options)["input_ids"]
-    for prompt, ids in zip(prompts, whole, strict=True):
+    prompts = iter(tokenizer([prompt for prompt, _ in single], **options)["input_ids"] if single else ())
+    whole = iter(tokenizer([prompt + answer for prompt, answer in single], **options)["input_ids"] if single else ())
+    for each in texts:
+        if isinstance(each, str):
+            yield each
+            continue
+        start, ids = len(next(prompts)), next(whole)
         # Some tokenizers add the end token by themselves; it must stand there exactly once.
         end = [] if ids[-1] == tokenizer.eos_token_id else [tokenizer.eos_token_id]
-        yield [(list(ids[: len(prompt)]), False), ([*ids[len(prompt) :], *end], True)]
+        yield [(list(ids[:start]), False), ([*ids[start:], *end], True)]
+
+
+def _alpaca_texts(sample: Sample) -> tuple[str, str] | str:
+    """Prompt and answer, or why there are none."""
+    if _has_empty_response(sample):
+        return EMPTY
+    if len(sample.turns) != 2:  # noqa: PLR2004 - a question and its answer
+        return "a conversation of several turns, which the Alpaca template has no place for"
+    question, answer = (turn.content for turn in sample.turns)
+    return question if sample.verbatim else alpaca_prompt(question, sample.input), answer
+
+
+def _has_empty_response(sample: Sample) -> bool:
+    return not all(turn.content.strip() for turn in sample.turns if turn.role == "assistant")
 
 
 def _encode_chats(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerBase") -> Iterator[_Spans | str]:
     encoder = PromptEncoder(tokenizer, str(tokenizer.name_or_path))
     for sample in samples:
-        yield "a text prompt, which is no conversation" if sample.verbatim else _encode_chat(sample, encoder, tokenizer)
+        if _has_empty_response(sample):
+            yield EMPTY
+        elif sample.verbatim:
+            yield "a text prompt, which is no conversation"
+        else:
+            yield _encode_chat(sample, encoder, tokenizer)
 
 
 def _encode_chat(sample: Sample, encoder: PromptEncoder, tokenizer: "PreTrainedTokenizerBase") -> _Spans | str:

@@ -13,7 +13,7 @@ from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.contenders import Contender, find_contenders
 from selfinstruct_local.evaluate.losses import Surprise, build_references, measure_losses, prompt_length
 from selfinstruct_local.models import ModelFolder
-from selfinstruct_local.train.data import IGNORED, Example
+from selfinstruct_local.train.data import EMPTY, IGNORED, Example
 from selfinstruct_local.train.sources import Sample
 from selfinstruct_local.train.template import alpaca_prompt
 
@@ -51,7 +51,7 @@ def test_it_is_that_of_a_padded_batch(
 ) -> None:
     monkeypatch.setattr("selfinstruct_local.evaluate.losses.ROW_TOKENS", row_tokens)
     (contender,) = find_contenders([str(tiny_model.path)], template="alpaca")
-    examples = [each for each in build_references(CASES, contender) if each]
+    examples = [each for each in build_references(CASES, contender) if isinstance(each, Example)]
     assert len(examples) == len(CASES)
     network: Any = AutoModelForCausalLM.from_pretrained(tiny_model.path, dtype=torch.float32)
     assert same(measured(contender, examples), padded(network.eval(), examples))
@@ -61,7 +61,7 @@ def test_an_adapter_counts_and_is_asked_as_it_was_trained(tiny_model: ModelFolde
     base, tuned = find_contenders([str(tiny_model.path), str(adapter)])
     assert (base.name, tuned.name) == (tiny_model.path.name, "adapter")
     assert (tuned.folder.path, tuned.adapter, tuned.template) == (tiny_model.path, adapter.resolve(), "chat")
-    examples = [each for each in build_references(CASES, tuned) if each]
+    examples = [each for each in build_references(CASES, tuned) if isinstance(each, Example)]
     network = AutoModelForCausalLM.from_pretrained(tiny_model.path, dtype=torch.float32)
     bare = padded(network, examples)
     found = measured(tuned, examples)
@@ -73,9 +73,9 @@ def test_a_text_prompt_is_asked_as_it_stands(tiny_model: ModelFolder) -> None:
     (contender,) = find_contenders([str(tiny_model.path)])
     assert contender.template == "chat"
     chatted, plain, last = build_references([CASES[0], VERBATIM, CASES[1]], contender)
-    assert chatted
-    assert plain
-    assert last
+    assert isinstance(chatted, Example)
+    assert isinstance(plain, Example)
+    assert isinstance(last, Example)
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model.path)
     assert tokenizer.decode(plain.input_ids) == f"Once upon a time{tokenizer.eos_token}"
     assert prompt_length(plain) == 2
@@ -86,13 +86,13 @@ def test_each_case_keeps_its_place_when_one_makes_no_example(tiny_model: ModelFo
     (contender,) = find_contenders([str(tiny_model.path)], template="alpaca")
     empty = Case(Sample((Turn("user", "Say nothing."), Turn("assistant", " "))))
     found = build_references([*CASES[:4], empty, *CASES[4:]], contender)
-    assert [index for index, each in enumerate(found) if each is None] == [4]
-    assert [each for each in found if each] == build_references(CASES, contender)
+    assert found[4] == EMPTY
+    assert [each for each in found if isinstance(each, Example)] == build_references(CASES, contender)
 
 
 def test_a_signal_ends_it(tiny_model: ModelFolder) -> None:
     (contender,) = find_contenders([str(tiny_model.path)], template="alpaca")
-    examples = [each for each in build_references(CASES, contender) if each]
+    examples = [each for each in build_references(CASES, contender) if isinstance(each, Example)]
     assert list(measure_losses(contender, examples, lambda: False)) == []
 
 
@@ -100,5 +100,5 @@ def test_the_prompt_is_that_of_the_engine(tiny_model: ModelFolder) -> None:
     (contender,) = find_contenders([str(tiny_model.path)], template="alpaca")
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model.path)
     (example,) = build_references([CASES[1]], contender)
-    assert example
+    assert isinstance(example, Example)
     assert tokenizer.decode(example.input_ids[: prompt_length(example)]) == alpaca_prompt("Add.", "2, 3")
