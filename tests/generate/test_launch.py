@@ -123,8 +123,9 @@ def test_a_setting_that_the_profile_makes_no_use_of_is_refused(
     ((name, value),) = flags.items()
     with pytest.raises(WrongUseError) as caught:
         check_used(fit(chat, profile=profile, **flags))
+    told = "on" if value is True else value
     assert str(caught.value) == (
-        f"--{name.replace('_', '-')} {value}: profile '{profile}' makes no use of it; leave it out, or use "
+        f"--{name.replace('_', '-')} {told}: profile '{profile}' makes no use of it; leave it out, or use "
         f"--profile {users}"
     )
     user, *_ = users.split()

@@ -286,7 +286,7 @@ def test_worked_examples_are_those_of_the_seeds_and_no_more() -> None:
     ("flags", "named"),
     [
         ({"prompt_format": "chat"}, "--prompt-format chat: "),
-        ({"structured": True}, "--structured True: "),
+        ({"structured": True}, "--structured on: "),
         ({"classification_share": 0.5}, "--classification-share 0.5: "),
     ],
 )

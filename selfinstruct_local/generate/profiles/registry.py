@@ -42,8 +42,9 @@ def check_used(settings: DecidingSettings) -> None:
         value = getattr(settings, name)
         if value != own.get(name, DecidingSettings.model_fields[name].default):
             users = " or ".join(each for each, profile in PROFILES.items() if name not in profile.unused)
+            told = ("off", "on")[value] if isinstance(value, bool) else value
             message = (
-                f"--{name.replace('_', '-')} {value}: profile '{settings.profile}' makes no use of it; leave it out, "
+                f"--{name.replace('_', '-')} {told}: profile '{settings.profile}' makes no use of it; leave it out, "
                 f"or use --profile {users}"
             )
             raise WrongUseError(message)
