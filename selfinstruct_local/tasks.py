@@ -65,6 +65,11 @@ class Task(NamedTuple):
         return self.instances[0].output if self.instances else ""
 
 
+def as_question(instruction: str, task_input: str) -> str:
+    """Both in one text, as a user of a chat model says them: an empty line between, where there is an input."""
+    return f"{instruction}\n\n{task_input}" if task_input else instruction
+
+
 class Verdict(NamedTuple):
     """What the filter decided of one task, and why.
 

@@ -154,19 +154,18 @@ def shared_facts(runs: list[Path], choices: FilterChoices) -> dict[str, Any]:
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.store import RunStore
 
-    given = {name for name in ("rules", "threshold", "lang") if getattr(choices, name) is not None} | set(
-        choices.limits
-    )
+    flags = ("rules", "threshold", "lang")
+    given = {name for name in flags if getattr(choices, name) is not None} | set(choices.limits)
     shared: dict[str, Any] = {}
     for number, run in enumerate(runs):
         with RunStore(run, read_only=True) as store:
             facts = store.facts()
-        own = {name: facts[name] for name in ("rules", "threshold", "lang", *Limits._fields) if name in facts}
+        own = {name: facts[name] for name in (*flags, *Limits._fields) if name in facts}
         if number == 0:
             shared = own
         for name in sorted((shared.keys() | own.keys()) - given):
             if shared.get(name) != own.get(name):
-                mend = f"--{name}" if name in {"rules", "threshold", "lang"} else f"'{name}' in --config"
+                mend = f"--{name}" if name in flags else f"'{name}' in --config"
                 values = f"{own.get(name)}, and {shared.get(name)} in {runs[0]}"
                 message = f"--run {run}: {name} is {values}; name one with {mend}"
                 raise WrongUseError(message)

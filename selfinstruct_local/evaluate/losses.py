@@ -13,6 +13,7 @@ from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.contenders import Contender
 from selfinstruct_local.train.batches import PaddingFreeCollator
 from selfinstruct_local.train.data import IGNORED, Example, make_examples
+from selfinstruct_local.train.network import lay_over
 from selfinstruct_local.train.settings import TrainSettings
 
 ROW_TOKENS = 2_048  # of a batch, unless one example has more
@@ -92,9 +93,6 @@ def _load(contender: Contender) -> Any:
     try:
         import torch
         from transformers import AutoModelForCausalLM
-
-        if contender.adapter:
-            from peft import PeftModel
     except ImportError as error:
         message = f"the loss needs '{error.name}', which is missing; install this package with its extra 'train'"
         raise WrongUseError(message) from error
@@ -102,7 +100,7 @@ def _load(contender: Contender) -> Any:
     options = {"dtype": "auto", "device_map": "auto"} if torch.cuda.is_available() else {"dtype": torch.float32}
     network: Any = AutoModelForCausalLM.from_pretrained(contender.folder.path, local_files_only=True, **options)
     if contender.adapter:
-        network = PeftModel.from_pretrained(network, str(contender.adapter))
+        network = lay_over(network, contender.folder, contender.adapter)
     return network.eval()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.taskfiles import alpaca_records
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.tasks import Task, as_question
 from selfinstruct_local.train.template import alpaca_prompt
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def prompt_completion(task: Task) -> Iterator[Record]:
 
 
 def _turns(task: Task) -> Iterator[tuple[str, str]]:
-    """Question and answer of each instance; the question is the instruction, an empty line and the input, if any."""
+    """Question and answer of each instance."""
     for each in task.instances:
-        yield f"{task.instruction}\n\n{each.input}" if each.input else task.instruction, each.output
+        yield as_question(task.instruction, each.input), each.output
 
 
 REGEN = "regen"

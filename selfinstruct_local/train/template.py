@@ -8,6 +8,7 @@ PROMPT_DICT.
 from typing import Literal
 
 from selfinstruct_local.engine.base import Turn
+from selfinstruct_local.tasks import as_question
 
 TemplateName = Literal["alpaca", "chat"]
 
@@ -32,7 +33,7 @@ def alpaca_prompt(instruction: str, task_input: str = "") -> str:
 
 def user_turn(instruction: str, task_input: str = "") -> Turn:
     """What a user says who asks it in a conversation."""
-    return Turn("user", f"{instruction}\n\n{task_input}" if task_input else instruction)
+    return Turn("user", as_question(instruction, task_input))
 
 
 def ask(template: TemplateName, instruction: str, task_input: str = "") -> tuple[str, tuple[Turn, ...]]:

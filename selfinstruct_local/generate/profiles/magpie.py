@@ -20,7 +20,7 @@ from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, has_items,
 from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.prompts import load_prompt
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.tasks import Instance, Task, as_question
 
 NEEDS_LINES = "needs_lines"
 
@@ -141,8 +141,8 @@ class MagpieProfile:
         return draft
 
     def _ask(self, job: Job, branch: int, task: Task) -> Request:
-        asked = f"{task.instruction}\n\n{task.input}" if task.input else task.instruction
-        return job.request("answer", branch, "", self._answer_sampling, (self._before_answer, Turn("user", asked)))
+        turns = (self._before_answer, Turn("user", as_question(task.instruction, task.input)))
+        return job.request("answer", branch, "", self._answer_sampling, turns)
 
 
 def read_question(opening: str, completion: Completion) -> Draft:
