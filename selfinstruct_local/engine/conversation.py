@@ -9,17 +9,25 @@ import copy
 import re
 import secrets
 import threading
+from collections.abc import Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from selfinstruct_local.engine.base import Request
 from selfinstruct_local.errors import WrongUseError
 
+Message = dict[str, str]  # `role` and `content`, as chat templates take them
+
 # Stands for what a user will say, to be cut away; without spaces, since many templates strip what they are given.
 _USERS_WORDS = "\ue004the-words-of-the-user\ue005"
+
+
+class TemplateRefusedError(WrongUseError):
+    """A chat template refuses one conversation; it may well take the next."""
 
 
 def is_conversation(request: Request) -> bool:
@@ -39,7 +47,7 @@ class PromptEncoder:
         """
         self._tokenizer = tokenizer
         self._name = name
-        self._control: _ControlTokens | None = None
+        self._control: ControlTokens | None = None
 
     def encode(self, request: Request) -> list[int]:
         """The token ids that the completion follows.
@@ -50,23 +58,16 @@ class PromptEncoder:
         if is_conversation(request):
             return self._encode_conversation(request)
         if not hasattr(self._tokenizer, "split_special_tokens"):
-            ids = self._tokenizer.encode(request.prompt)  # mistral-common's never reads control tokens from text
-        else:
-            ids = self._tokenizer.encode(request.prompt, split_special_tokens=True)
-        return list(ids)
+            return list(self._tokenizer.encode(request.prompt))  # mistral-common's never reads control tokens from text
+        ids = self._tokenizer.encode(request.prompt, split_special_tokens=True)
+        return list(ids[: len(ids) - count_appended_tokens(self._tokenizer)])
 
     def _encode_conversation(self, request: Request) -> list[int]:
-        if not getattr(self._tokenizer, "chat_template", None):
-            message = f"{self._name}: has no chat template, which conversations need; name a model tuned for chat"
-            raise WrongUseError(message)
-        if not hasattr(self._tokenizer, "backend_tokenizer"):
-            kind = type(self._tokenizer).__name__
-            message = f"{self._name}: its tokenizer ({kind}) has no tokenizer.json, which conversations need"
-            raise WrongUseError(message)
-        self._control = self._control or _ControlTokens(self._tokenizer)
+        check_chat_tokenizer(self._tokenizer, self._name)
+        self._control = self._control or ControlTokens(self._tokenizer)
         return self._control.encode(self._render(request, self._control))
 
-    def _render(self, request: Request, control: "_ControlTokens") -> str:
+    def _render(self, request: Request, control: "ControlTokens") -> str:
         """The text that the completion follows, with the control tokens of the data hidden."""
         messages = [{"role": turn.role, "content": control.hide(turn.content)} for turn in request.turns]
         if request.role == "assistant":
@@ -80,28 +81,70 @@ class PromptEncoder:
         # Words bring their space with them (` What` is one token), so a space before them would be one too many.
         return text + control.hide(request.prompt) if request.prompt else text.rstrip(" ")
 
-    def _apply_template(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+    def _apply_template(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         """What the template makes of the turns; of one that refuses a system turn, what it makes of them without."""
-        from jinja2 import TemplateError
-
-        forms = [messages]
-        if messages[0]["role"] == "system":
-            forms.append(_without_system(messages))
-        for form in forms:
-            try:
-                return str(
-                    self._tokenizer.apply_chat_template(
-                        form, tokenize=False, add_generation_prompt=add_generation_prompt
-                    )
-                )
-            except (TemplateError, TypeError, ValueError) as error:
-                refusal = error
-        reason = " ".join(str(refusal).split())
-        message = f"{self._name}: its chat template refuses a conversation: {reason}"
-        raise WrongUseError(message) from refusal
+        try:
+            return apply_template(self._tokenizer, self._name, messages, add_generation_prompt=add_generation_prompt)
+        except TemplateRefusedError:
+            if messages[0]["role"] != "system":
+                raise
+            return apply_template(
+                self._tokenizer, self._name, without_system(messages), add_generation_prompt=add_generation_prompt
+            )
 
 
-def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+def check_chat_tokenizer(tokenizer: Any, name: str) -> None:
+    """Checks that conversations can be encoded.
+
+    Args:
+        tokenizer: of transformers.
+        name: of the model, for the error.
+
+    Raises:
+        WrongUseError: the tokenizer has no chat template, or is not one of the `tokenizers` library.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        message = f"{name}: has no chat template, which conversations need; name a model tuned for chat"
+        raise WrongUseError(message)
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        kind = type(tokenizer).__name__
+        message = f"{name}: its tokenizer ({kind}) has no tokenizer.json, which conversations need"
+        raise WrongUseError(message)
+
+
+def apply_template(tokenizer: Any, name: str, messages: list[Message], *, add_generation_prompt: bool) -> str:
+    """Return the text that the chat template makes of `messages`.
+
+    Args:
+        tokenizer: of transformers, with a chat template.
+        name: of the model, for the error.
+        messages: the conversation.
+        add_generation_prompt: whether the header of the assistant's next turn follows.
+
+    Raises:
+        TemplateRefusedError: the template raises an error for this conversation.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
+    # Of an empty list, transformers asks for the first message; the templates of several models do too.
+    except (TemplateError, TypeError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        message = f"{name}: its chat template refuses a conversation: {reason}"
+        raise TemplateRefusedError(message) from error
+
+
+def count_appended_tokens(tokenizer: Any) -> int:
+    """Return how many tokens a transformers tokenizer puts behind every text, such as `</s>` with `add_eos_token`."""
+    text = "a"
+    bare = tokenizer.encode(text, add_special_tokens=False)
+    whole = tokenizer.encode(text)
+    starts = (at for at in range(len(whole) - len(bare) + 1) if whole[at : at + len(bare)] == bare)
+    return len(whole) - len(bare) - next(starts, len(whole) - len(bare))
+
+
+def without_system(messages: list[Message]) -> list[Message]:
     """The turns with the system's text before that of the first user, as models without a system turn are tuned.
 
     It is left out where the only user's turn is the one to be written: what stands before that is its beginning.
@@ -113,7 +156,21 @@ def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
     return rest
 
 
-class _ControlTokens:
+class EncodedParts(NamedTuple):
+    """A text as tokens.
+
+    Attributes:
+        ids: of the tokens.
+        offsets: the characters of each token, from and up to.
+        borders: where each part begins and the last one ends, in the same characters; one more than there are parts.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    borders: list[int]
+
+
+class ControlTokens:
     """A copy of the tokenizer in which control tokens are read under secret names alone.
 
     Text between control tokens is encoded as ever, in one go: encoding template and data piece by piece would add
@@ -123,11 +180,14 @@ class _ControlTokens:
 
     def __init__(self, tokenizer: Any) -> None:
         from tokenizers import AddedToken
+        from tokenizers.processors import TemplateProcessing
 
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
         self._backend.encode_special_tokens = True  # "as text", in the words of the library
         self._backend.no_truncation()
         self._backend.no_padding()
+        # No special tokens are added here; GPT-2's post-processor would take the spaces from the tokens' offsets.
+        self._backend.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
         # Text that has this in it cannot have come from outside.
         nonce = secrets.token_hex(8)
         self._hidden: dict[str, str] = {}
@@ -149,8 +209,24 @@ class _ControlTokens:
 
     def encode(self, rendered: str) -> list[int]:
         """Token ids of what a template made of hidden data."""
-        text = _replace(_replace(rendered, self._secret), self._shown)
-        return [self._ids.get(each, each) for each in self._backend.encode(text, add_special_tokens=False).ids]
+        return self.encode_parts([[rendered]])[0].ids
+
+    def encode_parts(self, texts: Sequence[Sequence[str]]) -> list[EncodedParts]:
+        """Encode several texts at once, each given in parts whose borders are to be found again among its tokens.
+
+        Args:
+            texts: what a template made of hidden data, cut anywhere but inside a hidden token.
+        """
+        shown = [[_replace(_replace(part, self._secret), self._shown) for part in parts] for parts in texts]
+        encodings = self._backend.encode_batch(["".join(parts) for parts in shown], add_special_tokens=False)
+        return [
+            EncodedParts(
+                [self._ids.get(each, each) for each in encoding.ids],
+                encoding.offsets,
+                [0, *accumulate(len(part) for part in parts)],
+            )
+            for encoding, parts in zip(encodings, shown, strict=True)
+        ]
 
 
 def _replace(text: str, by: dict[str, str]) -> str:
@@ -180,8 +256,17 @@ class FolderEncoder:
             return self._encoder.encode(request)
 
     def holds_control_text(self, prompt: str) -> bool:
-        """Whether a server would read a part of a prompt as a control token."""
-        return self._control_text.search(prompt) is not None
+        """Whether a server would read control tokens from a prompt or add one behind it; it is sent token ids then."""
+        return self._ends_every_text or self._control_text.search(prompt) is not None
+
+    @cached_property
+    def _ends_every_text(self) -> bool:
+        """See `count_appended_tokens`, as far as the files tell without loading a tokenizer."""
+        if _read(self._folder / "tokenizer_config.json").get("add_eos_token"):
+            return True
+        outer = _read(self._folder / "tokenizer.json").get("post_processor") or {}
+        templates = [each["single"] for each in outer.get("processors", [outer]) if each.get("single")]
+        return any("SpecialToken" in template[-1] for template in templates)
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
-from selfinstruct_local.train.data import IGNORED, Example, TrainingData, build_examples
+from selfinstruct_local.train.data import IGNORED, Example, TrainingData, answer_end, build_examples
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.template import TemplateName
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,7 +34,9 @@ class Audit:
         dropped: count by reason.
         truncated: examples whose response was cut.
         unsupervised: examples without a token that carries loss.
-        endless: examples whose last token is not the end-of-sequence token, or does not carry loss.
+        endless: examples whose last token that carries loss is not one that ends an answer.
+        merged: examples in which the first token of an answer reaches back into its prompt.
+        endings: count by control-like text at the end of an answer.
         tokens: of all examples.
         supervised: of these, tokens that carry loss.
         histogram: (longest length in tokens, examples) of `BINS` bins of equal width.
@@ -47,6 +50,8 @@ class Audit:
     truncated: int
     unsupervised: int
     endless: int
+    merged: int
+    endings: dict[str, int]
     tokens: int
     supervised: int
     histogram: tuple[tuple[int, int], ...]
@@ -85,6 +90,14 @@ class Audit:
             f"truncated {self.truncated:,} ({self.truncated / max(1, self.examples):.1%}); "
             f"without loss {self.unsupervised:,}; without a learnt end {self.endless:,}"
         )
+        if self.merged:
+            lines.append(
+                f"answers whose first token begins inside the prompt {self.merged:,}: no prompt leads to such a token; "
+                "remove the spaces or signs before these answers"
+            )
+        if self.endings:
+            each = ", ".join(f"{text!r} {count:,}" for text, count in self.endings.items())
+            lines.append(f"answers that end with control-like text, which is learnt as text: {each}; remove it")
         lines.append(
             f"tokens {self.tokens:,}, {self.tokens / max(1, self.examples):.0f} an example; with loss "
             f"{self.supervised:,} ({self.supervised / max(1, self.tokens):.0%})"
@@ -120,13 +133,19 @@ def examine(samples: Iterable[Sample], model: ModelFolder, settings: TrainSettin
     model.check_context(settings.max_length, "--max-length")
     tokenizer = load_tokenizer(model)
     data = build_examples(samples, tokenizer, settings)
-    return data, make_audit(data, tokenizer)
+    return data, make_audit(data, tokenizer, settings.template)
 
 
-def make_audit(data: TrainingData, tokenizer: "PreTrainedTokenizerBase") -> Audit:
-    """Counts what `data` holds; the samples that are shown are the first, the middle and the last."""
+def make_audit(data: TrainingData, tokenizer: "PreTrainedTokenizerBase", template: TemplateName = "alpaca") -> Audit:
+    """Counts what `data` holds; the samples that are shown are the first, the middle and the last.
+
+    Args:
+        data: the examples.
+        tokenizer: of the base model.
+        template: by which they were made.
+    """
     examples = data.examples
-    end = tokenizer.eos_token_id
+    end = answer_end(tokenizer, template)
     longest = max((len(example.input_ids) for example in examples), default=0)
     width = max(1, -(-longest // BINS))
     bins = Counter((len(example.input_ids) - 1) // width for example in examples)
@@ -138,7 +157,9 @@ def make_audit(data: TrainingData, tokenizer: "PreTrainedTokenizerBase") -> Audi
         dropped=dict(data.dropped),
         truncated=sum(example.truncated for example in examples),
         unsupervised=sum(example.supervised == 0 for example in examples),
-        endless=sum(example.input_ids[-1] != end or example.labels[-1] != end for example in examples),
+        endless=sum(_last_learnt(example) != end for example in examples),
+        merged=sum(example.merged for example in examples),
+        endings=dict(Counter(example.ending for example in examples if example.ending).most_common()),
         tokens=data.tokens,
         supervised=data.supervised_tokens,
         histogram=tuple(((number + 1) * width, bins[number]) for number in range(max(bins, default=-1) + 1)),
@@ -146,14 +167,19 @@ def make_audit(data: TrainingData, tokenizer: "PreTrainedTokenizerBase") -> Audi
     )
 
 
+def _last_learnt(example: Example) -> int:
+    return next((label for label in reversed(example.labels) if label != IGNORED), IGNORED)
+
+
 def mark(example: Example, tokenizer: "PreTrainedTokenizerBase") -> str:
     """The text of an example, with what carries loss between ⟦ and ⟧."""
     parts: list[str] = []
-    start = 0
+    start = done = 0
     ids, labels = example.input_ids, example.labels
     for index in range(1, len(ids) + 1):
         if index == len(ids) or (labels[index] == IGNORED) != (labels[start] == IGNORED):
-            text = str(tokenizer.decode(ids[start:index], skip_special_tokens=False))
-            parts.append(text if labels[start] == IGNORED else f"⟦{text}⟧")
-            start = index
+            # A part by itself would lose the space before its first word.
+            text = str(tokenizer.decode(ids[:index], skip_special_tokens=False))
+            parts.append(text[done:] if labels[start] == IGNORED else f"⟦{text[done:]}⟧")
+            start, done = index, len(text)
     return "".join(parts)

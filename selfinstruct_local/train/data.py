@@ -5,18 +5,21 @@ the chat template it is what the model's own template makes of the conversation.
 so the loss is on the responses alone; the end-of-sequence token is there once after each response and always a label.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
-from selfinstruct_local.engine.conversation import PromptEncoder
+from selfinstruct_local.engine.base import Turn
+from selfinstruct_local.engine.conversation import count_appended_tokens
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.train.conversations import ConversationEncoder, Encoded
 from selfinstruct_local.train.settings import Overlong, TrainSettings
 from selfinstruct_local.train.sources import Sample
-from selfinstruct_local.train.template import alpaca_prompt, user_turn
+from selfinstruct_local.train.template import TemplateName, alpaca_prompt, user_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,14 +27,29 @@ if TYPE_CHECKING:
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
 EMPTY = "empty response"
 _CHUNK = 1_000  # texts in one call of the tokenizer, which then works on all cores
+# Llama's and Mistral's, and the two forms that nearly all others have: <|name|> and <name_of_something>.
+_LIKE_CONTROL_TOKENS = (
+    r"</?s>|\[/?INST\]|<\|[^<>|\s]{1,40}\|>|<(?:bos|eos|pad|(?:start|end)_of_(?:turn|text|utterance))>"
+)
+_ENDING_LENGTH = 100
 
 
 class Example(NamedTuple):
-    """Token ids and labels of one sample, of the same length."""
+    """Token ids and labels of one sample, of the same length.
+
+    Attributes:
+        input_ids: of prompts and answers.
+        labels: the ids that carry loss; elsewhere `IGNORED`.
+        truncated: whether a response was cut.
+        merged: whether the first token of an answer reaches back into its prompt.
+        ending: control-like text, such as `<|endoftext|>`, at the end of an answer, where it is learnt as text.
+    """
 
     input_ids: list[int]
     labels: list[int]
     truncated: bool = False
+    merged: bool = False
+    ending: str = ""
 
     @property
     def supervised(self) -> int:
@@ -106,65 +124,101 @@ def make_examples(
             f"{tokenizer.name_or_path}: its tokenizer names no end-of-sequence token; a model could not learn to stop"
         )
         raise WrongUseError(message)
-    fit = _Fit(settings.max_length, settings.overlong, tokenizer.eos_token_id)
-    encode = _encode_chats if settings.template == "chat" else _encode_alpaca
+    fit = _Fit(settings.max_length, settings.overlong)
+    encode = _make_encode(tokenizer, settings)
+    control_text = _control_text(tokenizer)
     rows = iter(samples)
     while chunk := list(islice(rows, _CHUNK)):
-        for spans in encode(chunk, tokenizer):
-            example = spans if isinstance(spans, str) else fit.example(spans)
+        for sample, encoded in zip(chunk, encode(chunk), strict=True):
+            example = encoded if isinstance(encoded, str) else fit.example(encoded)
+            if isinstance(example, Example):
+                example = example._replace(ending=_find_ending(sample, control_text))
             yield _on_prompt(example) if settings.train_on_prompt and isinstance(example, Example) else example
 
 
-# What is said and who learns from it: token ids, and whether they carry loss.
-_Spans = list[tuple[list[int], bool]]
+def answer_end(tokenizer: "PreTrainedTokenizerBase", template: TemplateName) -> int:
+    """Return the id of the token that ends an answer: the chat template's end of turn, or the tokenizer's `eos_token`.
+
+    Raises:
+        WrongUseError: the chat template is asked for, and there is none.
+    """
+    own = ConversationEncoder(tokenizer, str(tokenizer.name_or_path)).turn_end if template == "chat" else None
+    return int(tokenizer.eos_token_id) if own is None else own
+
+
+def _make_encode(
+    tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+) -> Callable[[Sequence[Sample]], Iterator[Encoded | str]]:
+    if settings.template == "chat":
+        return partial(_encode_chats, ConversationEncoder(tokenizer, str(tokenizer.name_or_path)))
+    return partial(_encode_alpaca, tokenizer)
+
+
+def _control_text(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
+    """What looks like a control token at the end of a text: one of this tokenizer, or the likes of other models."""
+    own = "|".join(map(re.escape, sorted(tokenizer.all_special_tokens, key=len, reverse=True)))
+    return re.compile(rf"({own + '|' if own else ''}{_LIKE_CONTROL_TOKENS})\s*$")
+
+
+def _find_ending(sample: Sample, control_text: re.Pattern[str]) -> str:
+    """The control-like text at the end of one of a sample's answers; empty for none."""
+    answers = (turn.content[-_ENDING_LENGTH:] for turn in sample.turns if turn.role == "assistant")
+    found = next(filter(None, map(control_text.search, answers)), None)
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """Makes spans of tokens one example that has room and ends."""
+    """Makes tokens one example that has room and ends."""
 
     max_length: int
     overlong: Overlong
-    end: int
 
-    def example(self, spans: _Spans) -> Example | str:
+    def example(self, encoded: Encoded) -> Example | str:
         """The example, or why there is none."""
-        length = sum(len(ids) for ids, _ in spans)
-        if length > self.max_length and self.overlong == "drop":
-            return f"longer than {self.max_length} tokens"
-        input_ids: list[int] = []
-        labels: list[int] = []
-        for ids, learnt in spans:
-            room = self.max_length - len(input_ids)
-            # Of a response that is cut something must be left beside its end.
-            if len(ids) > room and (not learnt or room < 2):  # noqa: PLR2004
-                break
-            kept = ids if len(ids) <= room else [*ids[: room - 1], self.end]
-            input_ids += kept
-            labels += kept if learnt else [IGNORED] * len(kept)
-        while labels and labels[-1] == IGNORED:  # a question without its answer
-            labels.pop()
-            input_ids.pop()
-        if not labels:
+        ids, learnt = encoded.ids, encoded.learnt
+        overlong = len(ids) > self.max_length
+        if overlong:
+            if self.overlong == "drop":
+                return f"longer than {self.max_length} tokens"
+            ids, learnt = self._cut(encoded)
+        if not any(learnt):
             return f"its prompt alone has more than {self.max_length} tokens"
-        return Example(input_ids, labels, truncated=length > self.max_length)
+        labels = [token if carries_loss else IGNORED for token, carries_loss in zip(ids, learnt, strict=True)]
+        return Example(ids, labels, truncated=overlong, merged=encoded.merged)
+
+    def _cut(self, encoded: Encoded) -> tuple[list[int], list[bool]]:
+        """The first `max_length` tokens, up to the last that is learnt; a response that is cut ends all the same."""
+        length = self.max_length
+        ids, learnt = encoded.ids[:length], encoded.learnt[:length]
+        if learnt[-1] and encoded.learnt[length]:
+            ids[-1] = encoded.end
+            if not any(learnt[-2:-1]):  # of a response that is cut something must be left beside its end
+                learnt[-1] = False
+        while learnt and not learnt[-1]:  # a question without its answer
+            learnt.pop()
+        return ids[: len(learnt)], learnt
 
 
-def _encode_alpaca(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerBase") -> Iterator[_Spans | str]:
+def _encode_alpaca(tokenizer: "PreTrainedTokenizerBase", samples: Sequence[Sample]) -> Iterator[Encoded | str]:
     texts = [_alpaca_texts(sample) for sample in samples]
     single = [each for each in texts if not isinstance(each, str)]
     # Text that reads like a control token is text here: a task may speak of </s>.
     options = {"split_special_tokens": True}
     prompts = iter(tokenizer([prompt for prompt, _ in single], **options)["input_ids"] if single else ())
     whole = iter(tokenizer([prompt + answer for prompt, answer in single], **options)["input_ids"] if single else ())
+    # Some tokenizers end every text by themselves, the prompt too.
+    appended = count_appended_tokens(tokenizer)
+    end = int(tokenizer.eos_token_id)
     for each in texts:
         if isinstance(each, str):
             yield each
             continue
-        start, ids = len(next(prompts)), next(whole)
-        # Some tokenizers add the end token by themselves; it must stand there exactly once.
-        end = [] if ids[-1] == tokenizer.eos_token_id else [tokenizer.eos_token_id]
-        yield [(list(ids[:start]), False), ([*ids[start:], *end], True)]
+        prompt, ids = next(prompts), next(whole)
+        # As many tokens as the prompt has are masked, as published.
+        start, stop = len(prompt) - appended, len(ids) - appended
+        learnt = [False] * start + [True] * (stop - start + 1)
+        yield Encoded([*ids[:stop], end], learnt, end, merged=ids[:start] != prompt[:start])
 
 
 def _alpaca_texts(sample: Sample) -> tuple[str, str] | str:
@@ -181,38 +235,23 @@ def _has_empty_response(sample: Sample) -> bool:
     return not all(turn.content.strip() for turn in sample.turns if turn.role == "assistant")
 
 
-def _encode_chats(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerBase") -> Iterator[_Spans | str]:
-    encoder = PromptEncoder(tokenizer, str(tokenizer.name_or_path))
-    for sample in samples:
-        if _has_empty_response(sample):
-            yield EMPTY
-        elif sample.verbatim:
-            yield "a text prompt, which is no conversation"
-        else:
-            yield _encode_chat(sample, encoder, tokenizer)
+def _encode_chats(encoder: ConversationEncoder, samples: Sequence[Sample]) -> Iterator[Encoded | str]:
+    turns = [_chat_turns(sample) for sample in samples]
+    encoded = encoder.encode([each for each in turns if not isinstance(each, str)])
+    for each in turns:
+        yield each if isinstance(each, str) else next(encoded)
 
 
-def _encode_chat(sample: Sample, encoder: PromptEncoder, tokenizer: "PreTrainedTokenizerBase") -> _Spans | str:
-    turns = list(sample.turns)
+def _chat_turns(sample: Sample) -> tuple[Turn, ...] | str:
+    """The turns as the chat template takes them, or why there are none."""
+    if _has_empty_response(sample):
+        return EMPTY
+    if sample.verbatim:
+        return "a text prompt, which is no conversation"
     if sample.input:
-        turns[0] = user_turn(turns[0].content, sample.input)
-    spans: _Spans = []
-    done: list[int] = []
-    for number, turn in enumerate(turns):
-        if turn.role != "assistant":
-            continue
-        before = encoder.encode(_request(turns[:number]))
-        whole = encoder.encode(_request(turns[:number], turn.content))
-        if before[: len(done)] != done or whole[: len(before)] != before:
-            return "the chat template writes earlier turns anew, so what is learnt cannot be told apart"
-        spans.append((before[len(done) :], False))
-        spans.append(([*whole[len(before) :], tokenizer.eos_token_id], True))
-        done = [*whole, tokenizer.eos_token_id]
-    return spans
-
-
-def _request(turns: Sequence[Turn], begun: str = "") -> Request:
-    return Request(RequestKey(0, "train", 0), begun, Sampling(0.0, 1.0, 1), tuple(turns))
+        first, *rest = sample.turns
+        return user_turn(first.content, sample.input), *rest
+    return sample.turns
 
 
 def _on_prompt(example: Example) -> Example:

@@ -257,5 +257,5 @@ def make_rows(examples: Sequence[Any], settings: TrainSettings) -> list[dict[str
 def quieten() -> None:
     """Keeps the libraries' notices about things that are as intended off the terminal."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    for name in ("transformers", "trl", "peft", "accelerate", "torch"):
+    for name in ("transformers", "trl", "peft", "accelerate", "torch", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from selfinstruct_local.engine.base import Turn
+from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
+from selfinstruct_local.engine.conversation import FolderEncoder, PromptEncoder
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.seeds import seed_file
@@ -18,6 +19,7 @@ from selfinstruct_local.train.data import EMPTY, IGNORED, Example, TrainingData,
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample, Source, read_sources
 from selfinstruct_local.train.template import alpaca_prompt
+from tests.train.chat_families import sentencepiece_like
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,23 @@ def test_a_tokenizer_without_an_end_is_refused(tokenizer: Any, monkeypatch: pyte
         build([sample("a", "", "b")], tokenizer)
 
 
+def test_a_tokenizer_that_ends_every_text_ends_no_prompt(tmp_path: Path) -> None:
+    """`add_eos_token`, as recipes for LLaMA and Mistral save it: the prompt has no end, the answer one."""
+    backend = sentencepiece_like(["<unk>", "<s>", "</s>"], bos="<s>", eos="</s>")
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    answers = ["river stone", "水为什么", "1 + 1"]
+    made = build([sample("Name it.", "", answer) for answer in answers], tokenizer).examples
+    for example, answer in zip(made, answers, strict=True):
+        assert mark(example, tokenizer) == f"<s> {alpaca_prompt('Name it.')}⟦{answer}</s>⟧"
+        assert tokenizer.decode(learnt(example)) == f"{answer}</s>"
+    tokenizer.save_pretrained(tmp_path)
+    asked = Request(RequestKey(0, "test", 0), alpaca_prompt("Name it."), Sampling(0.0, 1.0, 1))
+    encoded = PromptEncoder(tokenizer, "tiny").encode(asked)
+    assert encoded == made[0].input_ids[: len(encoded)]
+    # A server would end such a prompt by itself.
+    assert FolderEncoder(tmp_path).holds_control_text("Name it.")
+
+
 # --- conversations --------------------------------------------------------------------------------------------------
 
 
@@ -187,10 +206,10 @@ def test_each_turn_of_the_assistant_is_learnt_with_its_end(tokenizer: Any) -> No
     (example,) = build([Sample(TALK)], tokenizer, template="chat").examples
     marked = mark(example, tokenizer)
     assert "⟦Hello.<|im_end|>⟧" in marked
-    assert marked.endswith("⟦So long.<|im_end|>⟧")
+    assert marked.endswith("⟦So long.<|im_end|>⟧\n")
     assert marked.count("⟦") == 2
-    wanted = tokenizer.apply_chat_template([turn._asdict() for turn in TALK[:1]], tokenize=False)
-    assert tokenizer.decode(example.input_ids).startswith(wanted)
+    wanted = tokenizer.apply_chat_template([turn._asdict() for turn in TALK], tokenize=False)
+    assert tokenizer.decode(example.input_ids) == wanted
 
 
 def test_what_a_template_has_no_place_for_is_counted(tokenizer: Any) -> None:
@@ -282,6 +301,30 @@ def test_the_audit_counts_what_the_model_will_see(tokenizer: Any) -> None:
     assert len(audit.shown) == 3
     assert all("⟦word" in text and text.endswith("⟧") for text in audit.shown)
     audit.check(TrainSettings())
+
+
+def test_the_audit_counts_answers_that_end_with_the_text_of_a_control_token(tokenizer: Any) -> None:
+    """As the published fine-tuning files have them; it is learnt as text, whatever token it is the name of."""
+    answers = [
+        "Yes<|endoftext|>",
+        "No<|endoftext|>\n",
+        "No</s>",
+        "A <b>bold</b> word",
+        "In the end: <end>",
+        "It is a < b",
+    ]
+    data = build([sample("Is it?", str(n), answer) for n, answer in enumerate(answers)], tokenizer)
+    audit = make_audit(data, tokenizer)
+    assert audit.endings == {"<|endoftext|>": 2, "</s>": 1}
+    assert any("<|endoftext|>' 2" in line for line in audit.describe())
+    assert not any("control-like" in line for line in make_audit(build([], tokenizer), tokenizer).describe())
+
+
+def test_an_answer_that_begins_inside_a_token_of_its_prompt_is_counted(tokenizer: Any) -> None:
+    data = build([sample("Is it?", "", answer) for answer in ("Yes", ":)", "\nNo")], tokenizer)
+    (plain, *_) = data.examples
+    merged = [tokenizer.decode(each.input_ids[plain.input_ids.index(plain.labels[-2]) - 1]) for each in data.examples]
+    assert make_audit(data, tokenizer).merged == sum(text != ":" for text in merged) > 0
 
 
 def test_the_audit_refuses_what_would_waste_a_training(tokenizer: Any) -> None:

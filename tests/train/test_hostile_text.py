@@ -76,10 +76,10 @@ def test_an_answer_is_not_obeyed(tmp_path: Path) -> None:
 
     make_model: Any = LlamaForCausalLM  # without types
     make_tokenizer: Any = PreTrainedTokenizerFast
-    tokens = Tokenizer(models.WordLevel({EVIL: 0, "<end>": 1, "<unk>": 2}, unk_token="<unk>"))  # noqa: S106 - no secret
+    tokens = Tokenizer(models.WordLevel({EVIL: 0, "<end>": 1, "<unk>": 2}, unk_token="<unk>"))
     tokens.pre_tokenizer = pre_tokenizers.Whitespace()
     folder = tmp_path / "model[bold]"
-    make_tokenizer(tokenizer_object=tokens, eos_token="<end>", unk_token="<unk>").save_pretrained(folder)  # noqa: S106
+    make_tokenizer(tokenizer_object=tokens, eos_token="<end>", unk_token="<unk>").save_pretrained(folder)
     sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = make_model(LlamaConfig(vocab_size=3, bos_token_id=1, eos_token_id=1, **sizes))
     for weight in model.parameters():
