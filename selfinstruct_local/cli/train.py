@@ -215,6 +215,7 @@ def _train(
     from selfinstruct_local.progress import format_seconds
     from selfinstruct_local.train.display import TrainingDisplay
     from selfinstruct_local.train.processes import echo_seconds
+    from selfinstruct_local.train.result import describe_rise
     from selfinstruct_local.train.trainer import train
 
     if folder.is_done:
@@ -234,6 +235,8 @@ def _train(
     )
     losses = " -> ".join(f"{loss:.3f}" for loss in result.epoch_losses)
     console.print(f"mean loss by epoch: {losses}")
+    if result.rise:
+        console.print(describe_rise(*result.rise))
     if result.validation:
         console.print(f"held-out loss: {' -> '.join(f'{loss:.3f}' for _, loss in result.validation)}")
     _print_outcome(folder.path, result, as_json=as_json)

@@ -10,8 +10,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from selfinstruct_local.progress import format_seconds
 from selfinstruct_local.train.memory import GIB
+from selfinstruct_local.train.result import describe_rise, find_rise
 
 LINE_EVERY_SECONDS = 10.0
+WARN_AFTER_STEPS = 20  # of a rising loss, while it trains
 
 
 class TrainingDisplay(TrainerCallback):
@@ -36,6 +38,8 @@ class TrainingDisplay(TrainerCallback):
         self._begun = 0.0
         self._tokens_before = 0
         self._steps_before = 0
+        self._losses: list[float] = []
+        self._warned = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -58,6 +62,7 @@ class TrainingDisplay(TrainerCallback):
         """Shows the loss of the step."""
         if not logs or "loss" not in logs:
             return
+        self._warn_of_rise(state.global_step, float(logs["loss"]))
         now = time.monotonic()
         seconds = max(now - self._begun, 1e-9)
         rate = (state.num_input_tokens_seen - self._tokens_before) / seconds
@@ -67,6 +72,15 @@ class TrainingDisplay(TrainerCallback):
             self._last_line = now
             left = (state.max_steps - state.global_step) * seconds / max(1, state.global_step - self._steps_before)
             self._console.print(f"step {state.global_step}/{state.max_steps}  {told}  left {format_seconds(left)}")
+
+    def _warn_of_rise(self, step: int, loss: float) -> None:
+        """Says once that the loss has risen, as soon as this is clear."""
+        self._losses.append(loss)
+        if self._warned or len(self._losses) < WARN_AFTER_STEPS:
+            return
+        if rise := find_rise(self._losses):
+            self._warned = True
+            self._console.print(f"step {step}: {describe_rise(*rise)}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

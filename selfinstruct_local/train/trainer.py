@@ -69,7 +69,7 @@ def train(
     Raises:
         WrongUseError: the settings ask for what this machine has not, or another process trains in the folder.
         OutOfMemoryError: the memory does not hold the model or a step; the line names the flags to change.
-        JobFailedError: the model was to be sharded and cannot be.
+        JobFailedError: the model was to be sharded and cannot be, or a loss, gradient or weight is not finite.
     """
     quieten()
     check_machine(settings, world_size())
@@ -123,7 +123,7 @@ def _make_trainer(
 ) -> "Trainer":
     from transformers import PrinterCallback, Trainer
 
-    from selfinstruct_local.train.callbacks import Sealing, make_event_files
+    from selfinstruct_local.train.callbacks import Divergence, Sealing, make_event_files
     from selfinstruct_local.train.sharding import ShardedTrainer
 
     tokenizer = load_tokenizer(model)
@@ -136,7 +136,7 @@ def _make_trainer(
         train_dataset=make_rows(data.examples, settings),
         eval_dataset=make_rows(data.held_out, settings) or None,
         processing_class=tokenizer,
-        callbacks=[Sealing(), *callbacks, *watching],
+        callbacks=[Sealing(), *callbacks, *watching, Divergence()],
     )
     trainer.remove_callback(PrinterCallback)  # it prints every entry as a dict
     return trainer
@@ -202,6 +202,7 @@ def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "T
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it logs the mean of the losses before in place of a NaN
         save_total_limit=settings.keep_checkpoints,
         **(by_steps if settings.save_steps else {"save_strategy": "epoch"}),
         save_only_model=settings.fsdp,  # see ShardedTrainer

@@ -31,11 +31,12 @@ from selfinstruct_local.train.checkpoints import find_checkpoints
 from selfinstruct_local.train.data import IGNORED, Example, TrainingData, build_examples
 from selfinstruct_local.train.folder import check_room, open_folder
 from selfinstruct_local.train.merge import merge
-from selfinstruct_local.train.result import TrainingResult
+from selfinstruct_local.train.result import TrainingResult, find_rise
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample, Source, read_sources
 from selfinstruct_local.train.template import TemplateName
 from selfinstruct_local.train.trainer import check_machine, make_arguments, train, train_on_one_device
+from tests.conftest import RunCli
 
 pytestmark = pytest.mark.training
 FAST = {"learning_rate": 1e-3, "warmup_ratio": 0.1, "batch_size": 4, "save_steps": 2}
@@ -503,3 +504,66 @@ def test_a_plan_for_7b_needs_no_weights(tasks_file: Path) -> None:
     told = subprocess.run(command(*options), check=True, capture_output=True, text=True).stderr
     assert "audit skipped: without --model" in told
     assert "6,738,415,616" in told
+
+
+# --- diverging ------------------------------------------------------------------------------------------------------
+
+
+def train_too_fast(cli: RunCli, model: ModelFolder, data: Path, out: Path, *options: object) -> str:
+    """What a training with an absurd learning rate says at its end."""
+    done = cli(
+        *("train", "--data", data, "--model", model.path, "--out", out, "--method", "full", "--learning-rate", 1e30),
+        *options,
+    )
+    assert done.returncode == 1
+    assert not (out / "training.json").exists()
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("selfinstruct: step ")
+    assert "--learning-rate (now 1e+30)" in last
+    return last
+
+
+def test_a_loss_that_is_no_number_ends_the_training(
+    cli: RunCli, tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    said = train_too_fast(cli, tiny_model, tasks_file, out, "--warmup-ratio", 0)
+    assert "step 2: the gradient norm is nan" in said or "step 2: the loss is nan" in said
+    assert not list(out.glob("checkpoint-*"))
+
+
+def test_no_good_checkpoint_is_lost_to_weights_that_are_no_numbers(
+    cli: RunCli, tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path
+) -> None:
+    """The first step of a warm-up changes nothing; the second ruins the weights while its loss is still finite."""
+    out = tmp_path / "out"
+    for _ in range(2):  # the same command goes on from there, and comes to the same end
+        said = train_too_fast(cli, tiny_model, tasks_file, out, "--warmup-ratio", 0.5, "--save-steps", 1)
+        assert "step 2: a weight is no longer a finite number" in said
+        (checkpoint,) = find_checkpoints(out)
+        assert (checkpoint.step, checkpoint.fault) == (1, "")
+        assert all(tensor.isfinite().all() for tensor in weights(checkpoint.folder).values())
+
+
+def test_a_loss_that_rises_far_is_told(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
+    good = TrainSettings(method="full", learning_rate=1e-2, epochs=6, batch_size=4)
+    assert run(tiny_model, tasks_file, tmp_path / "good", good).rise is None
+    too_fast = TrainSettings(method="full", learning_rate=30.0, warmup_ratio=0.5, epochs=2, batch_size=4)
+    result = run(find_model(str(tmp_path / "good")), tasks_file, tmp_path / "bad", too_fast)
+    assert result.finished
+    assert result.rise is not None
+    assert result.rise[1] > 2 * result.rise[0]
+
+
+@pytest.mark.parametrize(
+    ("losses", "rise"),
+    [
+        ([2.0] * 4 + [1.0] * 4, None),
+        ([0.2, 0.3, 0.2, 0.9, 0.2, 0.4, 0.3, 0.5], None),
+        ([1.0, 1.2, 3.0, 3.0, 4.0, 4.0, 4.5, 5.5], (1.1, 5.0)),
+        ([1.0, 9.0, 9.0], None),
+    ],
+)
+def test_a_rise_is_more_than_batches_differ(losses: list[float], rise: tuple[float, float] | None) -> None:
+    found = find_rise(losses)
+    assert found == (rise and pytest.approx(rise))
