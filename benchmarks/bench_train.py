@@ -138,7 +138,7 @@ def run_arm(name: str, batch: int, file: Path, records: int, steps: int) -> dict
     tokenizer = trainers.load_tokenizer(model)
     data = build_examples(itertools.islice(read_samples(file), records), tokenizer, settings)
     seen: list[tuple[int, int, int]] = []
-    collate = Padded(tokenizer.eos_token_id) if name == "plain" else trainers.make_collator(settings, tokenizer)
+    collate: Any = None  # made once the network is there
 
     def collate_and_count(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         examples = [example for row in rows for example in row["examples"]]
@@ -151,8 +151,14 @@ def run_arm(name: str, batch: int, file: Path, records: int, steps: int) -> dict
         arguments = trainers.make_arguments(Path(folder), settings, validates=False)
         arguments.save_strategy = "no"
         clock = make_clock()
+        network = load_network(model, settings, arguments)
+        collate = (
+            Padded(tokenizer.eos_token_id)
+            if name == "plain"
+            else trainers.make_collator(network, tokenizer, settings, print)
+        )
         trainer = Trainer(
-            model=load_network(model, settings, arguments),
+            model=network,
             args=arguments,
             data_collator=collate_and_count,
             train_dataset=trainers.make_rows(data.examples, settings),

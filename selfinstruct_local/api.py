@@ -179,8 +179,9 @@ def train_model(
     if folder.is_done:
         message = f"{out}: its training is done already; name another folder to train anew"
         raise WrongUseError(message)
+    display = TrainingDisplay(stderr_console())
     with interruptible(echo_seconds()) as interrupt:
-        return train(examples, base, folder, chosen, interrupt=interrupt, callbacks=[TrainingDisplay(stderr_console())])
+        return train(examples, base, folder, chosen, interrupt=interrupt, callbacks=[display], tell=display.tell)
 
 
 def make_report(sources: Sequence[PathLike], out: PathLike, *, seeds: PathLike | None = None) -> "list[Figures]":

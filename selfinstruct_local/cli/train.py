@@ -227,8 +227,9 @@ def _train(
             console.print(f"passed over {checkpoint.folder.name}: {checkpoint.fault}", markup=False)
         else:
             console.print(f"going on after step {checkpoint.step}")
+    display = TrainingDisplay(console)
     with interruptible(echo_seconds()) as interrupt:
-        result = train(data, model, folder, settings, interrupt=interrupt, callbacks=[TrainingDisplay(console)])
+        result = train(data, model, folder, settings, interrupt=interrupt, callbacks=[display], tell=display.tell)
     console.print(
         f"{len(data.examples)} examples, {data.supervised_tokens} supervised tokens; "
         f"{len(result.losses)} steps, {format_seconds(result.seconds)} in this start"

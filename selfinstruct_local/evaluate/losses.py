@@ -14,6 +14,7 @@ from selfinstruct_local.evaluate.contenders import Contender
 from selfinstruct_local.train.batches import PaddingFreeCollator
 from selfinstruct_local.train.data import IGNORED, Example, make_examples
 from selfinstruct_local.train.network import lay_over
+from selfinstruct_local.train.separation import separates_examples
 from selfinstruct_local.train.settings import TrainSettings
 
 ROW_TOKENS = 2_048  # of a batch, unless one example has more
@@ -66,27 +67,34 @@ def measure_losses(
     Raises:
         WrongUseError: the training libraries are missing.
     """
-    import torch
-    from torch.nn.functional import cross_entropy
-
     if not keep_going():
         return
     network = _load(contender)
-    collate = PaddingFreeCollator()
-    for batch in _batches(examples):
+    separates = separates_examples(network)
+    for batch in _batches(examples, ROW_TOKENS if separates else 0):
         if not keep_going():
             return
-        row = collate([{"examples": batch}])
-        targets = row["shift_labels"][0]  # (K,)
-        tensors = {name: row[name].to(network.device) for name in ("input_ids", "position_ids")}
+        yield _measure(network, batch, separates=separates)
+
+
+def _measure(network: Any, batch: Sequence[Example], *, separates: bool) -> list[Surprise]:
+    """What a batch costs; of a model that would let the examples of a row see each other, it has one example."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    row = PaddingFreeCollator()([{"examples": batch}])
+    targets = row["shift_labels"][0]  # (K,)
+    tensors: dict[str, Any] = {"input_ids": row["input_ids"].to(network.device)}
+    if separates:
         # It picks from what the last GPU holds, and from the CPU it may pick of any.
-        tensors["logits_to_keep"] = row["logits_to_keep"]
-        with torch.no_grad():
-            # With a cache the positions that start anew would not part the examples.
-            logits = network(**tensors, use_cache=False).logits[0]  # (K, V)
-            nats = cross_entropy(logits.float(), targets.to(logits.device), reduction="none")
-        parts = torch.split(nats, [example.supervised for example in batch])
-        yield [Surprise(float(part.double().sum()), part.numel()) for part in parts]
+        tensors |= {"position_ids": row["position_ids"].to(network.device), "logits_to_keep": row["logits_to_keep"]}
+    with torch.no_grad():
+        # With a cache the positions that start anew would not part the examples.
+        logits = network(**tensors, use_cache=False).logits[0]  # (K, V), or (T, V) of one example
+        kept = logits if separates else logits[row["logits_to_keep"].to(logits.device)]
+        nats = cross_entropy(kept.float(), targets.to(kept.device), reduction="none")
+    parts = torch.split(nats, [example.supervised for example in batch])
+    return [Surprise(float(part.double().sum()), part.numel()) for part in parts]
 
 
 def _load(contender: Contender) -> Any:
@@ -104,12 +112,12 @@ def _load(contender: Contender) -> Any:
     return network.eval()
 
 
-def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """Runs of examples of at most `ROW_TOKENS` tokens together, each example whole."""
+def _batches(examples: Sequence[Example], row_tokens: int) -> Iterator[list[Example]]:
+    """Runs of examples of at most `row_tokens` tokens together, each example whole."""
     batch: list[Example] = []
     length = 0
     for example in examples:
-        if batch and length + len(example.input_ids) > ROW_TOKENS:
+        if batch and length + len(example.input_ids) > row_tokens:
             yield batch
             batch, length = [], 0
         batch.append(example)

@@ -41,6 +41,10 @@ class TrainingDisplay(TrainerCallback):
         self._losses: list[float] = []
         self._warned = False
 
+    def tell(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self._console.print(line, markup=False, highlight=False)
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

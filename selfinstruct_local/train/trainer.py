@@ -6,7 +6,7 @@ What it leaves in the output folder is told in `folder.py`.
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,13 @@ from selfinstruct_local.train.folder import TrainingFolder
 from selfinstruct_local.train.network import load_network
 from selfinstruct_local.train.processes import is_first, world_size
 from selfinstruct_local.train.result import TrainingResult
+from selfinstruct_local.train.separation import separates_examples
 from selfinstruct_local.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+
+Tell = Callable[[str], None]  # takes a line for the person at the terminal
 
 
 def load_tokenizer(model: ModelFolder) -> "PreTrainedTokenizerBase":
@@ -55,6 +58,7 @@ def train(
     *,
     interrupt: Interrupt | None = None,
     callbacks: "Sequence[TrainerCallback]" = (),
+    tell: Tell = lambda _: None,
 ) -> TrainingResult:
     """Tunes `model`, from the last whole checkpoint in `folder` if there is one.
 
@@ -65,6 +69,7 @@ def train(
         settings: see `TrainSettings`.
         interrupt: asked after each step; a signal ends the training with a checkpoint.
         callbacks: told of every step, for a display.
+        tell: told, in a line each, what is done otherwise than asked.
 
     Raises:
         WrongUseError: the settings ask for what this machine has not, or another process trains in the folder.
@@ -75,7 +80,8 @@ def train(
     check_machine(settings, world_size())
     with folder.held():
         folder.note_begin()
-        return _train(data, model, folder, settings, interrupt or Interrupt(), callbacks)
+        stopping = interrupt or Interrupt()
+        return _train(data, model, folder, settings, interrupt=stopping, callbacks=callbacks, tell=tell)
 
 
 def _train(
@@ -83,8 +89,10 @@ def _train(
     model: ModelFolder,
     folder: TrainingFolder,
     settings: TrainSettings,
+    *,
     interrupt: Interrupt,
     callbacks: "Sequence[TrainerCallback]",
+    tell: Tell,
 ) -> TrainingResult:
     from selfinstruct_local.train.callbacks import Stopping
     from selfinstruct_local.train.out_of_memory import naming_flags
@@ -92,7 +100,7 @@ def _train(
     start = folder.start
     stopping = Stopping(interrupt)
     with naming_flags(settings):
-        trainer = _make_trainer(data, model, folder, settings, [stopping, *callbacks])
+        trainer = _make_trainer(data, model, folder, settings, callbacks=[stopping, *callbacks], tell=tell)
         outcome = trainer.train(resume_from_checkpoint=str(start.folder) if start else None)
     history = trainer.state.log_history
     result = TrainingResult(
@@ -119,7 +127,9 @@ def _make_trainer(
     model: ModelFolder,
     folder: TrainingFolder,
     settings: TrainSettings,
+    *,
     callbacks: "Sequence[TrainerCallback]",
+    tell: Tell,
 ) -> "Trainer":
     from transformers import PrinterCallback, Trainer
 
@@ -129,10 +139,11 @@ def _make_trainer(
     tokenizer = load_tokenizer(model)
     arguments = make_arguments(folder.path, settings, validates=bool(data.held_out))
     watching = [make_event_files(folder.path, folder.start.step if folder.start else 0)] if is_first() else []
+    network = load_network(model, settings, arguments)
     trainer = (ShardedTrainer if settings.fsdp else Trainer)(
-        model=load_network(model, settings, arguments),
+        model=network,
         args=arguments,
-        data_collator=make_collator(settings, tokenizer),
+        data_collator=make_collator(network, tokenizer, settings, tell),
         train_dataset=make_rows(data.examples, settings),
         eval_dataset=make_rows(data.held_out, settings) or None,
         processing_class=tokenizer,
@@ -239,11 +250,21 @@ def _in_bf16(settings: TrainSettings, *, on_gpu: bool) -> bool:
 
 
 def make_collator(
-    settings: TrainSettings, tokenizer: "PreTrainedTokenizerBase"
+    network: Any, tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings, tell: Tell
 ) -> PaddedCollator | PaddingFreeCollator:
-    """What makes batches of the rows of `make_rows`."""
+    """What makes batches of the rows of `make_rows`.
+
+    Args:
+        network: as it is trained.
+        tokenizer: of the base.
+        settings: how examples share a forward pass, where the model keeps them apart; else they are padded.
+        tell: told if they are padded though it was not asked for.
+    """
     if settings.batching != "padded":
-        return PaddingFreeCollator()
+        if separates_examples(network):
+            return PaddingFreeCollator()
+        kind = network.config.model_type
+        tell(f"batching: padded, not {settings.batching}: '{kind}' would let the examples of a row see each other")
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return PaddedCollator(int(padding))
 

@@ -7,6 +7,7 @@ what is refused.
 import json
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -212,3 +213,9 @@ def make_family(name: str) -> Family:
     tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=bos, eos_token=eos)
     tokenizer.chat_template = TEMPLATES[template]
     return Family(tokenizer, before, after, strips, system, end_of_turn)
+
+
+def write_tokenizer(backend: Tokenizer, folder: Path, **names: str) -> None:
+    """Writes a tokenizer into a model folder; `names` are those of its special tokens, such as `eos_token`."""
+    make: Any = PreTrainedTokenizerFast  # without types
+    make(tokenizer_object=backend, **names).save_pretrained(folder)
