@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "docs" / "faults.md"
-FAULTS = 45
 TEST = re.compile(r"`(tests/[\w/]+\.py)::([Tt]est\w+)`( \*\(soak\)\*)?")
 
 
@@ -55,9 +54,9 @@ def _is_for_soaks(mark: ast.expr) -> bool:
 
 def test_every_fault_stands_in_the_table_once() -> None:
     rows = table()
-    assert [row.number for row in rows] == list(range(1, FAULTS + 1))
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     assert all(row.fault and row.behaviour and row.tests for row in rows)
-    assert len({row.fault for row in rows}) == FAULTS
+    assert len({row.fault for row in rows}) == len(rows) > 0
 
 
 def test_every_test_that_is_named_is_there() -> None:
