@@ -11,7 +11,8 @@ from selfinstruct_local.engine.conversation import PromptEncoder
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import check_base, read_manifest
-from selfinstruct_local.train.network import lay_over
+from selfinstruct_local.train.data import answer_end
+from selfinstruct_local.train.network import end_with, lay_over
 from selfinstruct_local.train.template import TemplateName, ask
 
 
@@ -66,6 +67,9 @@ class Chat:
         network: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
         if adapter is not None:
             network = lay_over(network, model, adapter)
+        # What was tuned to a chat template ends its turns as the template does, whatever the base's files say.
+        if self.template == "chat":
+            end_with(network, answer_end(self._tokenizer, "chat"))
         self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def answer(self, instruction: str, task_input: str = "", max_tokens: int = 256) -> str:

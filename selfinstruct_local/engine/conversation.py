@@ -62,6 +62,21 @@ class PromptEncoder:
         ids = self._tokenizer.encode(request.prompt, split_special_tokens=True)
         return list(ids[: len(ids) - count_appended_tokens(self._tokenizer)])
 
+    def stop_tokens(self, request: Request) -> tuple[int, ...]:
+        """Return the token that ends a turn by the chat template, for a conversation; else none.
+
+        Of a base model, or one that was tuned to its template, the files may name another `eos_token` only.
+        """
+        if not is_conversation(request):
+            return ()
+        return () if self._turn_end is None else (self._turn_end,)
+
+    @cached_property
+    def _turn_end(self) -> int | None:
+        from selfinstruct_local.engine.conversation_labels import ConversationEncoder
+
+        return ConversationEncoder(self._tokenizer, self._name).turn_end
+
     def _encode_conversation(self, request: Request) -> list[int]:
         check_chat_tokenizer(self._tokenizer, self._name)
         self._control = self._control or ControlTokens(self._tokenizer)
@@ -243,7 +258,6 @@ class FolderEncoder:
         """Reads nothing yet."""
         self._folder = folder
         self._lock = threading.Lock()
-        self._encoder: PromptEncoder | None = None
 
     def encode(self, request: Request) -> list[int]:
         """See `PromptEncoder.encode`.
@@ -252,8 +266,12 @@ class FolderEncoder:
             WrongUseError: also when the folder's tokenizer cannot be loaded.
         """
         with self._lock:  # tokenizers keep settings between calls, and two loads would cost twice the seconds
-            self._encoder = self._encoder or self._load()
-            return self._encoder.encode(request)
+            return self._loaded.encode(request)
+
+    def stop_tokens(self, request: Request) -> tuple[int, ...]:
+        """See `PromptEncoder.stop_tokens`; raises as `encode` does."""
+        with self._lock:
+            return self._loaded.stop_tokens(request)
 
     def holds_control_text(self, prompt: str) -> bool:
         """Whether a server would read control tokens from a prompt or add one behind it; it is sent token ids then."""
@@ -287,7 +305,8 @@ class FolderEncoder:
         contents = [re.escape(each["content"]) for each in added if each.get("special")]
         return re.compile("|".join(contents) or "(?!)")
 
-    def _load(self) -> PromptEncoder:
+    @cached_property
+    def _loaded(self) -> PromptEncoder:
         try:
             from transformers import AutoTokenizer
 

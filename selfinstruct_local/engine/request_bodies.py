@@ -25,11 +25,13 @@ class Question:
         request: what is asked.
         token_ids: of the prompt, where it had to be encoded here; else None, and the server encodes it.
         end_tokens: that end a text; empty where they are not needed.
+        stop_tokens: that end the turn which is written, beside those that the server knows.
     """
 
     request: Request
     token_ids: list[int] | None = None
     end_tokens: tuple[int, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, request: Request, encoder: FolderEncoder | None) -> "Question":
@@ -51,6 +53,7 @@ class Question:
             request,
             encoder.encode(request) if here else None,
             encoder.end_tokens if request.sampling.forbid_end else (),
+            encoder.stop_tokens(request) if is_conversation(request) else (),
         )
 
     def by_chat(self, server: Server) -> bool:
@@ -96,6 +99,8 @@ class Question:
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if self.stop_tokens and server.context is not None:  # vLLM and its like have a field for them
+            body["stop_token_ids"] = list(self.stop_tokens)
         if sampling.seed is not None:
             body["seed"] = sampling.seed
         if sampling.choice:

@@ -12,7 +12,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +145,8 @@ class VllmEngine:
         request_id = "/".join(map(str, request.key))
         prompts = self._engine.renderer.render_cmpl([{"prompt_token_ids": token_ids}])
         try:
-            params = _sampling_params(request.sampling, room, self._end_tokens)
+            stop_tokens = self._encoder.stop_tokens(request)
+            params = _sampling_params(request.sampling, room, self._end_tokens, stop_tokens)
             self._engine.add_request(request_id, prompts[0], params, lora_request=self._lora)
         except ValueError as error:  # such as a JSON schema that no grammar can be made of
             reason = " ".join(str(error).split())
@@ -284,7 +285,9 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _sampling_params(sampling: Sampling, room: int, end_tokens: Iterable[int]) -> "SamplingParams":
+def _sampling_params(
+    sampling: Sampling, room: int, end_tokens: Iterable[int], stop_tokens: Sequence[int]
+) -> "SamplingParams":
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -301,6 +304,7 @@ def _sampling_params(sampling: Sampling, room: int, end_tokens: Iterable[int]) -
         max_tokens=min(sampling.max_tokens, room),
         presence_penalty=sampling.presence_penalty,
         stop=list(sampling.stop),
+        stop_token_ids=list(stop_tokens),
         seed=sampling.seed,
         structured_outputs=structured,
         logit_bias=dict.fromkeys(end_tokens, NEVER) if sampling.forbid_end else None,

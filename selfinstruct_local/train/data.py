@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.engine.conversation import count_appended_tokens
+from selfinstruct_local.engine.conversation_labels import ConversationEncoder, Encoded
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.train.conversations import ConversationEncoder, Encoded
 from selfinstruct_local.train.settings import Overlong, TrainSettings
 from selfinstruct_local.train.sources import Sample
 from selfinstruct_local.train.template import TemplateName, alpaca_prompt, user_turn

@@ -15,7 +15,8 @@ from selfinstruct_local.models.adapter import (
     check_base,
     read_manifest,
 )
-from selfinstruct_local.train.network import lay_over, make_savable
+from selfinstruct_local.train.data import answer_end
+from selfinstruct_local.train.network import end_with, lay_over, make_savable
 
 
 def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
@@ -43,12 +44,15 @@ def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
         raise WrongUseError(message) from error
     base: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
     make_savable(base)
+    tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+    if manifest.get("template") == "chat":
+        end_with(base, answer_end(tokenizer, "chat"))
     stored_as = base.dtype
     if size := manifest.get("settings", {}).get("pad_vocab_to"):
         base.resize_token_embeddings(pad_to_multiple_of=size)
     tuned = lay_over(base.to(torch.float32), model, adapter)
     tuned.merge_and_unload(safe_merge=True).to(stored_as).save_pretrained(out)
-    AutoTokenizer.from_pretrained(model.path, local_files_only=True).save_pretrained(out)
+    tokenizer.save_pretrained(out)
     facts = manifest | {"merged_adapter_sha256": adapter_fingerprint(adapter)}
     with replace_atomically(out / TRAINING_MANIFEST) as stream:
         stream.write(orjson.dumps(facts, option=orjson.OPT_INDENT_2))

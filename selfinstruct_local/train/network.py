@@ -64,6 +64,17 @@ def make_savable(network: Any) -> None:
         network.generation_config = GenerationConfig.from_model_config(network.config)
 
 
+def end_with(network: Any, token_id: int) -> None:
+    """Adds a token to those that end a text by the generation config, which is saved with the model."""
+    config = network.generation_config
+    if config is None:
+        return
+    known = config.eos_token_id
+    ends = [] if known is None else known if isinstance(known, list) else [known]
+    if token_id not in ends:
+        config.eos_token_id = [*ends, token_id]
+
+
 def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
     """A loaded base with a trained adapter over it.
 

@@ -17,9 +17,9 @@ from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train import curve
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
 from selfinstruct_local.train.card import write_card
-from selfinstruct_local.train.data import TrainingData
+from selfinstruct_local.train.data import TrainingData, answer_end
 from selfinstruct_local.train.folder import TrainingFolder
-from selfinstruct_local.train.network import load_network
+from selfinstruct_local.train.network import end_with, load_network
 from selfinstruct_local.train.processes import is_first, world_size
 from selfinstruct_local.train.result import TrainingResult
 from selfinstruct_local.train.separation import separates_examples
@@ -140,6 +140,7 @@ def _make_trainer(
     arguments = make_arguments(folder.path, settings, validates=bool(data.held_out))
     watching = [make_event_files(folder.path, folder.start.step if folder.start else 0)] if is_first() else []
     network = load_network(model, settings, arguments)
+    end_with(network, answer_end(tokenizer, settings.template))
     trainer = (ShardedTrainer if settings.fsdp else Trainer)(
         model=network,
         args=arguments,

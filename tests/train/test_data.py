@@ -19,7 +19,7 @@ from selfinstruct_local.train.data import EMPTY, IGNORED, Example, TrainingData,
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample, Source, read_sources
 from selfinstruct_local.train.template import alpaca_prompt
-from tests.train.chat_families import sentencepiece_like
+from tests.chat_families import sentencepiece_like
 
 
 @pytest.fixture(scope="module")

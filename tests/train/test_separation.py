@@ -15,7 +15,7 @@ from selfinstruct_local.train.folder import open_folder
 from selfinstruct_local.train.separation import separates_examples
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.trainer import train
-from tests.train.chat_families import sentencepiece_like, write_tokenizer
+from tests.chat_families import sentencepiece_like, write_tokenizer
 
 pytestmark = pytest.mark.training
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 400}

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from selfinstruct_local.chat import Chat
 from selfinstruct_local.engine.base import Turn
+from selfinstruct_local.engine.conversation import end_token_ids
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder, find_model
@@ -36,6 +37,7 @@ from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample, Source, read_sources
 from selfinstruct_local.train.template import TemplateName
 from selfinstruct_local.train.trainer import check_machine, make_arguments, train, train_on_one_device
+from tests.chat_families import make_family, write_llama
 from tests.conftest import RunCli
 
 pytestmark = pytest.mark.training
@@ -567,3 +569,43 @@ def test_a_loss_that_rises_far_is_told(tiny_model: ModelFolder, tasks_file: Path
 def test_a_rise_is_more_than_batches_differ(losses: list[float], rise: tuple[float, float] | None) -> None:
     found = find_rise(losses)
     assert found == (rise and pytest.approx(rise))
+
+
+# --- the end of a turn ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def base_of_chat(tmp_path: Path) -> ModelFolder:
+    """A base whose template ends turns by another token than its files name."""
+    family = make_family("qwen2.5-base")
+    return find_model(str(write_llama(family.tokenizer, tmp_path / "base")))
+
+
+@pytest.fixture
+def talk_file(tmp_path: Path) -> Path:
+    file = tmp_path / "talk.jsonl"
+    talk = [{"role": "user", "content": "name a river"}, {"role": "assistant", "content": "blue stone"}]
+    file.write_bytes(b"\n".join([orjson.dumps({"messages": talk})] * 8))
+    return file
+
+
+def test_a_model_tuned_to_a_chat_template_stops_at_its_end_of_turn(
+    base_of_chat: ModelFolder, talk_file: Path, tmp_path: Path
+) -> None:
+    settings = TrainSettings(method="full", template="chat", learning_rate=3e-2, epochs=15, batch_size=4)
+    assert run(base_of_chat, talk_file, tmp_path / "out", settings).finished
+    tuned = find_model(str(tmp_path / "out"))
+    assert set(end_token_ids(tuned.path)) > set(end_token_ids(base_of_chat.path))
+    assert Chat(tuned).answer("name a river", max_tokens=20) == "blue stone"
+
+
+def test_an_adapter_for_a_chat_template_brings_its_end_of_turn(
+    base_of_chat: ModelFolder, talk_file: Path, tmp_path: Path
+) -> None:
+    out, merged = tmp_path / "out", tmp_path / "merged"
+    assert run(base_of_chat, talk_file, out, TrainSettings(template="chat", epochs=1, batch_size=4)).finished
+    merged.mkdir()
+    merge(base_of_chat, out, merged)
+    wanted = end_token_ids(merged)
+    assert set(wanted) > set(end_token_ids(base_of_chat.path))
+    assert sorted(Chat(base_of_chat, out)._network.generation_config.eos_token_id) == wanted

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 _ENGLISH = (
     "a the of and in to river stone bridge colour number name list count water boils answer question why how one two "
@@ -219,3 +220,23 @@ def write_tokenizer(backend: Tokenizer, folder: Path, **names: str) -> None:
     """Writes a tokenizer into a model folder; `names` are those of its special tokens, such as `eos_token`."""
     make: Any = PreTrainedTokenizerFast  # without types
     make(tokenizer_object=backend, **names).save_pretrained(folder)
+
+
+def write_llama(tokenizer: Any, folder: Path) -> Path:
+    """Writes a LLaMA of two narrow layers with random weights and this tokenizer, whose `eos_token` it is to end by."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    make: Any = LlamaForCausalLM  # without types
+    make(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

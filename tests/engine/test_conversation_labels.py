@@ -11,13 +11,13 @@ import trl
 from transformers import AutoTokenizer
 
 from selfinstruct_local.engine.base import Turn
+from selfinstruct_local.engine.conversation_labels import HIDDEN_ANSWER, ConversationEncoder, Encoded
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train.audit import make_audit
-from selfinstruct_local.train.conversations import HIDDEN_ANSWER, ConversationEncoder, Encoded
 from selfinstruct_local.train.data import build_examples
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample
-from tests.train.chat_families import FAMILIES, WORDS, Family, make_family
+from tests.chat_families import FAMILIES, WORDS, Family, make_family
 
 TALK = (Turn("user", "Name a river."), Turn("assistant", "The Nile."), Turn("user", "Two."), Turn("assistant", "Rhine"))
 
