@@ -17,7 +17,7 @@ import orjson
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import check_name
-from selfinstruct_local.json_faults import array_faults, field_fault, record_fault
+from selfinstruct_local.json_faults import array_faults, exact, exact_array, field_fault, record_fault
 from selfinstruct_local.recordio import PARQUET, import_parquet
 from selfinstruct_local.tasks import Instance, Task
 
@@ -182,7 +182,7 @@ def _read_array(path: Path, data: bytes, skipped: list[str] | None) -> Iterator[
         message = f"{path}:{line}: {why}"
         raise BadRecordError(message) from error
     faults = array_faults(text, values)
-    for number, value in enumerate(values, start=1):
+    for number, value in enumerate(exact_array(text, values), start=1):
         if number in faults:
             _refuse(f"{place(path, number)}: {faults[number]}", skipped)
         else:
@@ -204,7 +204,7 @@ def _read_lines(
         if fault:
             _refuse(f"{place(path, number)}: {fault}", skipped)
         else:
-            yield number, value
+            yield number, exact(line, value)
 
 
 def _read_parquet(path: Path, part: Part | None) -> Iterator[tuple[int, Any]]:

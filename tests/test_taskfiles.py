@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,44 @@ def test_what_is_written_is_read_again(
             for record in alpaca_records(tasks):
                 writer.write(record)
         assert read_tasks(path) == tasks
+
+
+# Beyond what a signed or unsigned integer of 64 bits holds, and doubles that look like one.
+LARGE = [2**63, 2**64 - 1, 2**64, -(2**63) - 1, 10**300 + 7, 1e20, -1.5e300]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_integers_of_any_size_come_out_as_they_came_in(kind: str, tmp_path: Path) -> None:
+    records = [
+        {"instruction": "Hi: \u2028é", "n": LARGE[2], "tags": [{"deep": [number]} for number in LARGE]},
+        {"instruction": "Hi", "output": "18446744073709551616"},
+        {"instruction": "Hi", "id": 10**40, "score": 1e20},
+    ]
+    path, again = tmp_path / f"in.{kind}", tmp_path / f"out.{kind}"
+    texts = [json.dumps(record) for record in records]
+    path.write_text("\n".join(texts) if kind == "jsonl" else f" [{' , '.join(texts)}\n] ", encoding="utf-8")
+    rows = list(read_rows(path))
+    assert [row.record for row in rows] == records
+    assert [[type(each) for each in row.record.values()] for row in rows] == [
+        [type(each) for each in record.values()] for record in records
+    ]
+    assert rows[2].task.id == str(10**40)
+    with open_writer(again) as writer:
+        for row in rows:
+            writer.write(row.record)
+    text = again.read_text(encoding="utf-8")
+    assert (json.loads(text) if kind == "json" else [*map(json.loads, text.split("\n")[:-1])]) == records
+
+
+def test_an_integer_too_large_for_a_table_is_named_by_its_field(tmp_path: Path) -> None:
+    for first in (2**64, 1):
+        with (
+            pytest.raises(WrongUseError, match="^field 'n': Parquet has no place for a record .*; write JSON lines$"),
+            open_writer(tmp_path / "t.parquet") as writer,
+        ):
+            for number in (first, 2**64):
+                writer.write({"instruction": "Hi", "n": number})
+    assert not list(tmp_path.iterdir())
 
 
 # A file that may be opened and not read, and names that no file can have.

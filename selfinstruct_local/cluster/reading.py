@@ -26,7 +26,7 @@ from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rejects import Place, reject_record, task_record
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.kernels import NoTokensWarning, TokenizerName, encode
-from selfinstruct_local.recordio import as_table, open_writer
+from selfinstruct_local.recordio import as_table, describe_misfit, open_writer
 from selfinstruct_local.tasks import KEPT, Verdict
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
     try:
         return as_table(records).schema
     except (pa.ArrowException, OverflowError) as error:
-        message = f"{source.path}: Parquet has no place for a record ({str(error).splitlines()[0]}); mend its types"
+        message = f"{source.path}: {describe_misfit(records, error)}; mend its types"
         raise WrongUseError(message) from error
 
 
