@@ -42,7 +42,7 @@ from selfinstruct_local.filter.files import FilterCounts
 from selfinstruct_local.kernels.greedy import Refused, refuse
 from selfinstruct_local.kernels.minhash import choose_bands
 from selfinstruct_local.kernels.novelty import DEFAULT_RECALL
-from selfinstruct_local.taskfiles import BadRecordError
+from selfinstruct_local.taskfiles import BadRecordError, warn_of_unread
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -55,7 +55,7 @@ GROUPS_A_WORKER = 4
 # A text of n tokens is sent to about half as many groups.
 _COPIES_A_TOKEN = 0.5
 # What a part tells of itself when it has been read.
-_TOLD = ("rows", "skipped", "silent", "texts", "tokens", "schema", "fault")
+_TOLD = ("rows", "skipped", "unread", "silent", "texts", "tokens", "schema", "fault")
 
 
 class NoveltySettings(NamedTuple):
@@ -171,6 +171,7 @@ class ClusterFilter:
         import pyarrow as pa
 
         read = Counter[int]()
+        unread = [Counter[str]() for _ in self._sources]
         whole: Schema | None = None
         for row in sorted(_columns(tokenised, *_TOLD), key=itemgetter("part")):
             if row["fault"]:
@@ -178,6 +179,7 @@ class ClusterFilter:
             source = self._parts[row["part"]].source
             skipped = orjson.loads(row["skipped"])
             read[source] += row["rows"]
+            unread[source].update(orjson.loads(row["unread"]))
             self.counts.skipped.extend(skipped)
             self.counts.silent += row["silent"]
             self._texts += row["texts"]
@@ -187,6 +189,7 @@ class ClusterFilter:
             if row["schema"]:
                 whole = widened(whole, pa.ipc.read_schema(pa.py_buffer(row["schema"])), self._sources[source])
         for number, source in enumerate(self._sources):
+            warn_of_unread(source.name, unread[number])
             if not read[number] and not source.run:
                 message = f"{source.path}: holds no task; expected one JSON object a line, or a JSON array of objects"
                 raise WrongUseError(message)

@@ -76,11 +76,11 @@ def _screen(settings: ScreenSettings) -> Screen:
 
 
 def _screened(
-    source: Source, part: SourcePart, settings: ScreenSettings, skipped: list[str]
+    source: Source, part: SourcePart, settings: ScreenSettings, skipped: list[str], unread: Counter[str]
 ) -> Iterator[tuple[list[Item], list[Verdict]]]:
     """The items of a part with their verdicts, novelty aside, a batch at a time."""
     tells = settings.skip_bad_lines and not source.known
-    items = read_items(source, part.part, skipped if tells else None)
+    items = read_items(source, part.part, skipped if tells else None, unread)
     while batch := list(islice(items, BATCH)):
         tasks = [item.task for item in batch]
         verdicts = [KEPT] * len(batch) if source.known else settings.screen().judge(tasks)
@@ -93,19 +93,19 @@ def tokenise_part(
     """What the join needs of a part.
 
     Returns:
-        `part`, its number; `rows`, how many were read; `skipped`, JSON; `refused`, JSON, number, rule and detail of
-        those that the rules took; `numbers` (int64) of those that passed, their tokens `ids` (int32) and `offsets`
-        (int64) in a vocabulary of the part's own, `token_bytes` (uint8), `token_bounds` and `token_counts` (int64);
-        `texts` and `tokens`, how many these are; `silent`, texts without a token; `names`, JSON, the ids of a run's
-        tasks; `schema`, of the records that passed; `fault`, what is wrong with the part, and empty otherwise.
+        `part`, its number; `rows`, how many were read; `skipped` and `unread`, JSON; `refused`, JSON, number, rule and
+        detail of those that the rules took; `numbers` (int64) of those that passed, their tokens `ids` (int32) and
+        `offsets` (int64) in a vocabulary of the part's own, `token_bytes` (uint8), `token_bounds` and `token_counts`
+        (int64); `texts` and `tokens`, how many these are; `silent`, texts without a token; `names`, JSON, the ids of a
+        run's tasks; `schema`, of the records that passed; `fault`, what is wrong with the part, and empty otherwise.
     """
     part = parts[row["part"]]
     source = sources[part.source]
-    skipped: list[str] = []
+    skipped, unread = list[str](), Counter[str]()
     texts, numbers, names = list[str](), list[int](), list[str]()
     refused, read, fault, schema = list[tuple[int, str, str]](), 0, "", None
     try:
-        for batch, verdicts in _screened(source, part, settings, skipped):
+        for batch, verdicts in _screened(source, part, settings, skipped, unread):
             read += len(batch)
             passed = [item for item, verdict in zip(batch, verdicts, strict=True) if verdict.keep]
             refused += [
@@ -128,6 +128,7 @@ def tokenise_part(
         "part": row["part"],
         "rows": read,
         "skipped": orjson.dumps(skipped),
+        "unread": orjson.dumps(unread),
         "refused": orjson.dumps(refused),
         "numbers": np.array(numbers, np.int64).tobytes(),
         "ids": encoded.ids.tobytes(),
@@ -235,8 +236,8 @@ def write_part(
         open_writer(folder / KEPT_FOLDER / f"{name}.parquet", schema=schema) as keeps,
         open_writer(folder / REJECTED_FOLDER / f"{name}.jsonl") as throws,
     ):
-        # Bad lines were told of when the part was read first.
-        for item in read_items(source, part.part, skipped=[]):
+        # Bad lines and unread fields were told of when the part was read first.
+        for item in read_items(source, part.part, skipped=[], unread=Counter()):
             read += 1
             verdict, place = near.get(item.number, (item.settled or taken.get(item.number, KEPT), None))
             if verdict.keep:
