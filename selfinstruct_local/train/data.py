@@ -15,7 +15,7 @@ from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
 from selfinstruct_local.engine.conversation import PromptEncoder
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.train.settings import Overlong, TrainSettings
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import Dropped, Sample
 from selfinstruct_local.train.template import alpaca_prompt, user_turn
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class TrainingData:
 
 
 def build_examples(
-    samples: Iterable[Sample], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+    samples: Iterable[Sample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> TrainingData:
     """Builds one example for each sample, and counts those that make none.
 
@@ -98,7 +98,7 @@ def build_examples(
 
 
 def make_examples(
-    samples: Iterable[Sample], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+    samples: Iterable[Sample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> Iterator[Example | str]:
     """The example of each sample in their order, or why there is none; takes and raises what `build_examples` does."""
     if tokenizer.eos_token_id is None:
@@ -110,7 +110,9 @@ def make_examples(
     encode = _encode_chats if settings.template == "chat" else _encode_alpaca
     rows = iter(samples)
     while chunk := list(islice(rows, _CHUNK)):
-        for spans in encode(chunk, tokenizer):
+        encoded = encode([each for each in chunk if isinstance(each, Sample)], tokenizer)
+        for each in chunk:
+            spans = each.reason if isinstance(each, Dropped) else next(encoded)
             example = spans if isinstance(spans, str) else fit.example(spans)
             yield _on_prompt(example) if settings.train_on_prompt and isinstance(example, Example) else example
 
