@@ -105,7 +105,7 @@ def warn_of_unread(path: Path | str, unread: Counter[str]) -> None:
         unread: number of records by field.
     """
     for name, count in unread.most_common():
-        message = f"{path}: the field '{name}' of {count} records is not read; if it is the output, name it 'output'"
+        message = f"{path}: the field '{name}' of {count} record(s) is not read; if it is the output, name it 'output'"
         warnings.warn(message, UnreadFieldWarning, stacklevel=2)
 
 

@@ -110,7 +110,7 @@ def test_a_field_that_may_be_the_output_is_told_of(fields: dict[str, Any], unrea
     path = write(tmp_path / "t.jsonl", b"\n".join([json.dumps(record(**fields)).encode()] * 3 + [GOOD]))
     with pytest.warns(UnreadFieldWarning) as told:
         (task, *_) = read_tasks(path)
-    assert [str(each.message).startswith(f"{path}: the field '{unread}' of 3 records") for each in told] == [True]
+    assert [str(each.message).startswith(f"{path}: the field '{unread}' of 3 record") for each in told] == [True]
     assert task.output in {"", "Salt"}
 
 

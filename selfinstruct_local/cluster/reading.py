@@ -22,6 +22,7 @@ from selfinstruct_local.cluster.sources import NUMBER_BITS, Item, Source, Source
 from selfinstruct_local.errors import JobFailedError, WrongUseError
 from selfinstruct_local.filter.contamination import EvaluationSet
 from selfinstruct_local.filter.decide import Screen, near_copy
+from selfinstruct_local.filter.instances import Digests
 from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rejects import Place, reject_record, task_record
 from selfinstruct_local.filter.rulesets import rule_set
@@ -96,13 +97,15 @@ def tokenise_part(
         `part`, its number; `rows`, how many were read; `skipped` and `unread`, JSON; `refused`, JSON, number, rule and
         detail of those that the rules took; `numbers` (int64) of those that passed, their tokens `ids` (int32) and
         `offsets` (int64) in a vocabulary of the part's own, `token_bytes` (uint8), `token_bounds` and `token_counts`
-        (int64); `texts` and `tokens`, how many these are; `silent`, texts without a token; `names`, JSON, the ids of a
-        run's tasks; `schema`, of the records that passed; `fault`, what is wrong with the part, and empty otherwise.
+        (int64); `texts` and `tokens`, how many these are; `silent`, texts without a token; of a file that is filtered
+        `instructions` and `cases` (int64), the digests of those that passed, and `case_counts` (int64), how many cases
+        each has; `names`, JSON, the ids of a run's tasks; `schema`, of the records that passed; `fault`, what is wrong
+        with the part, and empty otherwise.
     """
     part = parts[row["part"]]
     source = sources[part.source]
     skipped, unread = list[str](), Counter[str]()
-    texts, numbers, names = list[str](), list[int](), list[str]()
+    texts, numbers, names, digests = list[str](), list[int](), list[str](), list[Digests]()
     refused, read, fault, schema = list[tuple[int, str, str]](), 0, "", None
     try:
         for batch, verdicts in _screened(source, part, settings, skipped, unread):
@@ -116,10 +119,11 @@ def tokenise_part(
             texts += [item.task.instruction for item in passed]
             numbers += [item.number for item in passed]
             names += [item.task.id for item in passed] if source.run else []
+            digests += [] if source.run or source.known else [Digests.of(item.task) for item in passed]
             if not source.known:
                 schema = widened(schema, _schema(source, passed), source)
     except WrongUseError as error:
-        fault, texts, numbers, names = str(error), [], [], []
+        fault, texts, numbers, names, digests = str(error), [], [], [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoTokensWarning)  # counted here, told once
         encoded = encode(texts, settings.tokenizer)
@@ -139,6 +143,9 @@ def tokenise_part(
         "texts": len(texts),
         "tokens": encoded.ids.size,
         "silent": encoded.silent,
+        "instructions": np.array([each.instruction for each in digests], np.int64).tobytes(),
+        "cases": np.array([case for each in digests for case in each.cases], np.int64).tobytes(),
+        "case_counts": np.array([len(each.cases) for each in digests], np.int64).tobytes(),
         "names": orjson.dumps(names),
         "schema": bytes(schema.serialize()) if schema is not None else b"",
         "fault": fault,

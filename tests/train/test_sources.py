@@ -130,7 +130,7 @@ def test_a_field_that_may_be_the_output_is_told_of_once_a_file(tmp_path: Path) -
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     with pytest.warns(UnreadFieldWarning) as told:
         read_sources([Source(file)], 0)
-    assert [str(each.message).startswith(f"{file}: the field 'answer' of 2 records") for each in told] == [True]
+    assert [str(each.message).startswith(f"{file}: the field 'answer' of 2 record") for each in told] == [True]
     rows = [{"instruction": "Add.", "context": "1, 2", "response": "3"}, {"prompt": "Once", "completion": " upon"}]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     dolly, text = read_sources([Source(file)], 0)
