@@ -146,7 +146,7 @@ def _colons(value: Any) -> int:
 
 def _may_be_rounded(value: Any) -> bool:
     """Whether a value holds a double that may stand for an integer beyond 64 bits."""
-    level = [value]
+    level = [each for each in value.values() if type(each) is not str] if type(value) is dict else [value]
     while level:
         deeper: list[Any] = []
         for each in level:

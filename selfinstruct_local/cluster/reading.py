@@ -119,7 +119,7 @@ def tokenise_part(
             texts += [item.task.instruction for item in passed]
             numbers += [item.number for item in passed]
             names += [item.task.id for item in passed] if source.run else []
-            digests += [] if source.run or source.known else [Digests.of(item.task) for item in passed]
+            digests += [] if source.run or source.known else [Digests.stable(item.task) for item in passed]
             if not source.known:
                 schema = widened(schema, _schema(source, passed), source)
     except WrongUseError as error:

@@ -10,14 +10,15 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from selfinstruct_local.filter.decide import NOT_NOVEL
-from selfinstruct_local.tasks import Task, Verdict
+from selfinstruct_local.tasks import Instance, Task, Verdict
 
 SAME = 1.0  # the ROUGE-L F of texts with the same tokens
+_NO_CASE = Instance("", "")
 _DIGEST_BYTES = 8
 
 
 class Digests(NamedTuple):
-    """What identifies a task and its instances, the same in every process.
+    """What identifies a task and its instances.
 
     Attributes:
         instruction: of the instruction, without white space around it.
@@ -29,14 +30,21 @@ class Digests(NamedTuple):
 
     @classmethod
     def of(cls, task: Task) -> "Digests":
-        """Returns those of a task, as signed integers of 64 bits."""
+        """Returns those of a task, which mean nothing in another process."""
+        instruction = hash(task.instruction.strip())
+        return cls(instruction, tuple([hash((instruction, *case)) for case in task.instances if case != _NO_CASE]))
+
+    @classmethod
+    def stable(cls, task: Task) -> "Digests":
+        """Returns those of a task that are the same in every process, as signed integers of 64 bits."""
         instruction = blake2b(task.instruction.strip().encode(), digest_size=_DIGEST_BYTES)
         cases = []
         for case in task.instances:
-            if case.input or case.output:
-                digest = instruction.copy()
-                digest.update(f"\0{len(case.input)}\0{case.input}{case.output}".encode())
-                cases.append(_as_integer(digest.digest()))
+            if case == _NO_CASE:
+                continue
+            digest = instruction.copy()
+            digest.update(f"\0{len(case.input)}\0{case.input}{case.output}".encode())
+            cases.append(_as_integer(digest.digest()))
         return cls(_as_integer(instruction.digest()), tuple(cases))
 
 
@@ -67,10 +75,17 @@ class Instances:
 
         Such a verdict names the first record of its task as `neighbor`: the instruction is in the pool already.
         """
-        settled = list(verdicts)
-        for number, (task, verdict) in enumerate(zip(tasks, verdicts, strict=True)):
+        note = self._seen.add
+        # As `add` does, in half of the time. All come first: a kept task shares its tokens with none before it, so no
+        # record of the batch can be an instance of a later one.
+        for task, verdict in zip(tasks, verdicts, strict=True):
             if verdict.keep:
-                self.add(Digests.of(task))
-            elif verdict.rule == NOT_NOVEL and verdict.score == SAME and self.take(Digests.of(task)):
+                instruction = hash(task.instruction.strip())
+                note(instruction)
+                for case in task.instances:
+                    note(hash((instruction, *case)))
+        settled = list(verdicts)
+        for number, verdict in enumerate(verdicts):
+            if verdict.score == SAME and verdict.rule == NOT_NOVEL and self.take(Digests.of(tasks[number])):
                 settled[number] = verdict._replace(keep=True, rule="", detail="")
         return settled
