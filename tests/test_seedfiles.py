@@ -271,7 +271,7 @@ def test_alpaca_records_become_seeds_that_a_run_takes(array: bool, tmp_path: Pat
 
 def test_dolly_records_become_seeds(tmp_path: Path) -> None:
     fields = ("instruction", "context", "response")
-    records = [dict(zip(fields, fable, strict=True)) | {"category": "t", "id": None} for fable in FABLES]
+    records: list[Any] = [{**dict(zip(fields, fable, strict=True)), "category": "t", "id": None} for fable in FABLES]
     out = tmp_path / "out.jsonl"
     done = seeds("import", write(tmp_path / "dolly.jsonl", records), "--out", out)
     assert done.code == 0
