@@ -269,6 +269,12 @@ def test_alpaca_records_become_seeds_that_a_run_takes(array: bool, tmp_path: Pat
     assert [task.id for task in tasks] == [f"alpaca-00{number}" for number in range(1, 5)]
 
 
+def test_a_second_instance_of_a_seed_belongs_into_its_record(tmp_path: Path) -> None:
+    first, second = ({**fables()[0], "id": name} for name in ("a", "b"))
+    (fault,) = check_seeds(write(tmp_path / "own.jsonl", [first, second])).faults
+    assert (fault.line, "instances of line 1" in fault.mend) == (2, True)
+
+
 def test_dolly_records_become_seeds(tmp_path: Path) -> None:
     fields = ("instruction", "context", "response")
     records: list[Any] = [{**dict(zip(fields, fable, strict=True)), "category": "t", "id": None} for fable in FABLES]

@@ -28,6 +28,7 @@ from selfinstruct_local.filter.rejects import Place, reject_record, task_record
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.kernels import NoTokensWarning, TokenizerName, encode
 from selfinstruct_local.recordio import as_table, describe_misfit, open_writer
+from selfinstruct_local.taskfiles import UnreadFieldWarning
 from selfinstruct_local.tasks import KEPT, Verdict
 
 if TYPE_CHECKING:
@@ -82,9 +83,12 @@ def _screened(
     """The items of a part with their verdicts, novelty aside, a batch at a time."""
     tells = settings.skip_bad_lines and not source.known
     items = read_items(source, part.part, skipped if tells else None, unread)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreadFieldWarning)  # of evaluation sets, told of before the workers start
+        screen = settings.screen()
     while batch := list(islice(items, BATCH)):
         tasks = [item.task for item in batch]
-        verdicts = [KEPT] * len(batch) if source.known else settings.screen().judge(tasks)
+        verdicts = [KEPT] * len(batch) if source.known else screen.judge(tasks)
         yield batch, [item.settled or verdict for item, verdict in zip(batch, verdicts, strict=True)]
 
 

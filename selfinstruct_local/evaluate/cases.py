@@ -113,7 +113,10 @@ def _cases_of_record(record: Any) -> list[Case | Dropped]:
     told = record.get("is_classification")
     kind = told if isinstance(told, bool) else None
     cases = [each if isinstance(each, Dropped) else _case(each, kind) for each in samples]
-    if "instruction" in record and any(Dropped(reason) in cases for reason in (NO_CASE, NO_REFERENCE)):
+    # The published program's completions are often of no use; a task that a person wrote should have its reference.
+    if {"instruction", "raw_instances"} & record.keys() == {"instruction"} and any(
+        Dropped(reason) in cases for reason in (NO_CASE, NO_REFERENCE)
+    ):
         message = "has no reference, which the answers are compared with; leave it out"
         raise ValueError(message)
     return cases

@@ -32,7 +32,8 @@ ReadT = TypeVar("ReadT")
 _ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai", "chatbot"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "gpt4", "gpt_4", "chatgpt", "bing", "bard", "claude", "gemini"), "assistant"),
+    **dict.fromkeys(("model", "bot", "ai", "chatbot"), "assistant"),
     **dict.fromkeys(("tool", "tools", "tool_call", "tool_calls", "tool_response", "tool_result"), "tool"),
     **dict.fromkeys(("function", "function_call", "function_response", "observation", "ipython"), "tool"),
 }

@@ -72,7 +72,7 @@ def test_a_record_that_is_no_sample_is_dropped_with_its_reason(
     assert (len(data.examples), data.dropped) == (2, {reason: 1})
 
 
-@pytest.mark.parametrize("name", ["gpt", "GPT", "chatgpt", "bing", "bard", "assistant", "model"])
+@pytest.mark.parametrize("name", ["gpt", "GPT-4", "chatgpt", "bing", " bard", "assistant", "model"])
 def test_whoever_answers_is_the_assistant(name: str) -> None:
     (told,) = samples_of_record(talk({"from": "developer", "value": "Be kind."}, ASKED, {**ANSWERED, "from": name}))
     assert told == Sample((Turn("system", "Be kind."), Turn("user", "Hi"), Turn("assistant", "Hello")))
@@ -122,6 +122,10 @@ def test_an_evaluation_leaves_such_conversations_out_too(tmp_path: Path) -> None
     held_out = read_held_out([file], 10, 0)
     assert [case.reference for case in held_out.cases] == ["Hello"]
     assert held_out.dropped == {sources.NO_ANSWER: 1, NO_REFERENCE: 1, sources.NO_TURNS: 1}
+    completions = [{"instruction": "Say.", "raw_instances": text} for text in ("Output: a", "Nothing of use.")]
+    file.write_text("\n".join(map(json.dumps, completions)), encoding="utf-8")
+    held_out = read_held_out([file], 10, 0)
+    assert ([case.reference for case in held_out.cases], held_out.dropped) == (["a"], {sources.NO_CASE: 1})
 
 
 def test_a_field_that_may_be_the_output_is_told_of_once_a_file(tmp_path: Path) -> None:
