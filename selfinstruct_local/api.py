@@ -74,6 +74,8 @@ def filter_tasks(
 ) -> Filtered:
     """Keeps what the rules pass and no kept task before it is like, exactly and in order.
 
+    A task with the instruction of a kept one and another input or output is kept as its instance.
+
     Args:
         tasks: to decide.
         against: tasks that they must differ from too, such as the seeds.
@@ -85,12 +87,13 @@ def filter_tasks(
         ValueError: no rules of that name for that language, or a threshold out of bounds.
     """
     from selfinstruct_local.filter.decide import Decider
+    from selfinstruct_local.filter.instances import Instances
     from selfinstruct_local.filter.rulesets import rule_set
     from selfinstruct_local.kernels import NoveltyIndex
 
     decider = Decider(rule_set(rules, lang), NoveltyIndex(threshold=threshold, tokenizer=TOKENIZERS[lang]))
     decider.index.add([each.instruction for each in against])
-    decided = list(zip(tasks, decider.decide(tasks), strict=True))
+    decided = list(zip(tasks, Instances().settle(tasks, decider.decide(tasks)), strict=True))
     kept = [task for task, verdict in decided if verdict.keep]
     return Filtered(kept, [(task, verdict) for task, verdict in decided if not verdict.keep])
 

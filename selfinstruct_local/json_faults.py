@@ -2,12 +2,13 @@
 
 orjson keeps the last of two equal keys and says nothing, and reads what is nested deeper than it writes. Both show in
 the length of the text or the number of its colons, which cost little to know. Where they do, or where orjson refuses,
-the standard `json` says why.
+the standard `json` says why. It also reads integers beyond 64 bits as they are, where orjson reads the nearest double.
 """
 
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -16,6 +17,8 @@ import orjson
 MAX_DEPTH = 200
 SHOWN = 20
 LEAST_FIELD = len('"":"",')
+# orjson reads an integer outside [-2**63, 2**64) as a double, of at least this size.
+_LEAST_ROUNDED = 2.0**63
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -47,16 +50,30 @@ def array_faults(raw: bytes, values: list[Any]) -> dict[int, str]:
     """The same for each element of an array, by its position counted from 1; empty where nothing is wrong."""
     if raw.count(b":") == _colons(values) and not _hides_colons(raw):
         return {}
-    text = raw.decode("utf-8")
-    at = text.index("[") + 1
-    faults = {}
-    for number, value in enumerate(values, start=1):
-        start = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing too
-        at = _end(text, start)
-        fault = _fault(text[start:at], value)
-        if fault:
-            faults[number] = fault
-    return faults
+    elements = zip(_elements(raw), values, strict=True)
+    faults = ((number, _fault(text, value)) for number, (text, value) in enumerate(elements, start=1))
+    return {number: fault for number, fault in faults if fault}
+
+
+def exact(raw: bytes, value: Any) -> Any:
+    """Returns what orjson made of a text with its integers beyond 64 bits as they are written.
+
+    Args:
+        raw: the text, in UTF-8, of which `record_fault` has nothing to say.
+        value: what orjson made of it.
+    """
+    return json.loads(raw) if _may_be_rounded(value) else value
+
+
+def exact_array(raw: bytes, values: list[Any]) -> list[Any]:
+    """Returns the same for the elements of an array; one that is nested too deep stays as it is."""
+    rounded = {number for number, value in enumerate(values) if _may_be_rounded(value)}
+    if not rounded:
+        return values
+    return [
+        json.loads(text) if number in rounded and _colons(value) >= 0 else value
+        for number, (text, value) in enumerate(zip(_elements(raw), values, strict=True))
+    ]
 
 
 def field_fault(text: str) -> str | None:
@@ -125,6 +142,33 @@ def _colons(value: Any) -> int:
                 deeper += each
         level = deeper
     return count
+
+
+def _may_be_rounded(value: Any) -> bool:
+    """Whether a value holds a double that may stand for an integer beyond 64 bits."""
+    level = [each for each in value.values() if type(each) is not str] if type(value) is dict else [value]
+    while level:
+        deeper: list[Any] = []
+        for each in level:
+            kind = type(each)
+            if kind is float:
+                if abs(each) >= _LEAST_ROUNDED:
+                    return True
+            elif kind is dict:
+                deeper += [inner for inner in each.values() if type(inner) is not str]
+            elif kind is list:
+                deeper += each
+        level = deeper
+    return False
+
+
+def _elements(raw: bytes) -> Iterator[str]:
+    """The texts of the elements of an array."""
+    text = raw.decode("utf-8")
+    at = text.index("[") + 1
+    while (start := _BETWEEN.match(text, at).end()) < len(text) and text[start] != "]":  # type: ignore[union-attr]  # it matches nothing too
+        at = _end(text, start)
+        yield text[start:at]
 
 
 def _fault(text: str, value: Any) -> str | None:

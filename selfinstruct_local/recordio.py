@@ -3,6 +3,7 @@
 The format follows from the ending of the name. Parquet needs pyarrow: the extra `parquet`, or `train`.
 """
 
+import json
 from collections.abc import Iterator, KeysView, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,19 +57,29 @@ def open_writer(path: Path, *, lines: bool = False, schema: "Schema | None" = No
                 table.close()
 
 
-def _dump(record: dict[str, Any], option: int) -> bytes:
+def _dump(record: dict[str, Any], option: int = 0) -> bytes:
     try:
-        return orjson.dumps(record, option=option)
-    except orjson.JSONEncodeError as error:  # a value of a Parquet column, such as bytes
+        return _json(record, option)
+    except (TypeError, ValueError) as error:  # a value of a Parquet column, such as bytes
         message = f"field '{_unwritable(record)}': JSON has no place for what it holds ({error}); write Parquet"
         raise WrongUseError(message) from error
+
+
+def _json(value: Any, option: int = 0) -> bytes:
+    """JSON of a value; the standard `json` writes integers beyond 64 bits, which orjson refuses."""
+    try:
+        return orjson.dumps(value, option=option)
+    except orjson.JSONEncodeError:
+        layout: dict[str, Any] = {"indent": 2} if option & orjson.OPT_INDENT_2 else {"separators": (",", ":")}
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, **layout)
+        return text.encode() + (b"\n" if option & orjson.OPT_APPEND_NEWLINE else b"")
 
 
 def _unwritable(record: dict[str, Any]) -> str:
     for name, value in record.items():
         try:
-            orjson.dumps(value)
-        except orjson.JSONEncodeError:
+            _json(value)
+        except (TypeError, ValueError):
             return name
     return next(iter(record), "")
 
@@ -124,7 +135,7 @@ class _ParquetWriter:
                 self._writer = self._parquet.ParquetWriter(self._stream, self._schema)
             self._writer.write_table(table)
         except (pa.ArrowException, OverflowError) as error:
-            message = f"Parquet has no place for a record ({str(error).splitlines()[0]}); write JSON lines"
+            message = f"{describe_misfit(self._rows, error, self._schema)}; write JSON lines"
             raise WrongUseError(message) from error
         self._rows.clear()
 
@@ -175,6 +186,18 @@ def as_table(records: Sequence[dict[str, Any]], schema: "Schema | None" = None) 
     if schema is not None:
         return pa.Table.from_pylist(records, schema=schema)
     return pa.table({name: [record.get(name) for record in records] for name in _names(records)})
+
+
+def describe_misfit(records: Sequence[dict[str, Any]], error: Exception, schema: "Schema | None" = None) -> str:
+    """Returns why `as_table` refused records, with the name of the field if one alone cannot be a column."""
+    import pyarrow as pa
+
+    for name in _names(records):
+        try:
+            pa.array([record.get(name) for record in records], schema.field(name).type if schema is not None else None)
+        except (pa.ArrowException, OverflowError) as found:
+            return f"field '{name}': Parquet has no place for a record ({str(found).splitlines()[0]})"
+    return f"Parquet has no place for a record ({str(error).splitlines()[0]})"
 
 
 def _names(records: Sequence[dict[str, Any]]) -> KeysView[str]:

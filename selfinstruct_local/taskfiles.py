@@ -1,13 +1,15 @@
-"""Reading files of tasks: JSONL, a JSON array or Parquet; the seed format or the Alpaca format.
+"""Reading files of tasks: JSONL, a JSON array or Parquet; the formats of Self-Instruct, Alpaca and Dolly.
 
-One reader for all of them. A record is told by its fields: `instances` makes it a seed (the published
-Self-Instruct seeds look the same), otherwise `instruction`, `input` and `output` are Alpaca's. Lines end
-at line feeds alone, so U+2028 and U+0085 inside a text are text.
+One reader for all of them. The fields of a record tell its format: `instances` makes it a seed (the published
+Self-Instruct seeds look the same), otherwise `instruction`, `input` and `output` are Alpaca's; `records.py` has the
+others. Lines end at line feeds alone, so U+2028 and U+0085 inside a text are text.
 """
 
 import hashlib
 import io
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +19,23 @@ import orjson
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import check_name
-from selfinstruct_local.json_faults import array_faults, field_fault, record_fault
+from selfinstruct_local.json_faults import array_faults, exact, exact_array, field_fault, record_fault
 from selfinstruct_local.recordio import PARQUET, import_parquet
 from selfinstruct_local.tasks import Instance, Task
 
 PLAIN_FIELDS = frozenset({"instruction", "input", "output"})
 BOM = b"\xef\xbb\xbf"
+_TEXT_OR_NULL = frozenset({str, type(None)})
+# Where other formats keep the output.
+_OUTPUT_LIKE = ("response", "answer", "completion", "target", "solution", "reply", "outputs", "responses", "answers")
 
 
 class BadRecordError(WrongUseError):
     """A record that cannot be read; the text names the file and the line (or the array position)."""
+
+
+class UnreadFieldWarning(UserWarning):
+    """A file has records with a field that may be their output and is not read."""
 
 
 class Part(NamedTuple):
@@ -68,27 +77,59 @@ def task_from_record(record: Any) -> Task:
         raise ValueError(message)  # noqa: TRY004 - a fault of the data, as the others
     if record.keys() <= PLAIN_FIELDS:
         # Most records are three texts: checked here, five times faster than by a model.
-        instruction, task_input, output = record.get("instruction"), record.get("input", ""), record.get("output", "")
-        if type(instruction) is str and type(task_input) is str and type(output) is str:
-            return Task(instruction, (Instance(task_input, output),))
+        instruction, task_input, output = record.get("instruction"), record.get("input"), record.get("output")
+        if type(instruction) is str and type(task_input) in _TEXT_OR_NULL and type(output) in _TEXT_OR_NULL:
+            return Task(instruction, (Instance(task_input or "", output or ""),))
     from selfinstruct_local.records import checked_task
 
     return checked_task(record)
 
 
-def read_rows(path: Path, *, skipped: list[str] | None = None, part: Part | None = None) -> Iterator[Row]:
-    """Reads a file of tasks one by one.
+def unread_output(record: dict[str, Any]) -> str | None:
+    """Returns the field of a record that may be its output and is not read, or None."""
+    if record.keys() <= PLAIN_FIELDS or record.get("instances") or record.get("raw_instances"):
+        return None
+    output, response = record.get("output"), record.get("response")
+    if isinstance(output, str) and output.strip():
+        return "response" if isinstance(response, str) and response.strip() not in {"", output.strip()} else None
+    from selfinstruct_local.records import case_fields
+
+    return next((name for name in _OUTPUT_LIKE if record.get(name) and name not in case_fields(record)), None)
+
+
+def warn_of_unread(path: Path | str, unread: Counter[str]) -> None:
+    """Warns of the fields that `unread_output` found in the records of a file.
+
+    Args:
+        path: the file.
+        unread: number of records by field.
+    """
+    for name, count in unread.most_common():
+        message = f"{path}: the field '{name}' of {count} record(s) is not read; if it is the output, name it 'output'"
+        warnings.warn(message, UnreadFieldWarning, stacklevel=2)
+
+
+def read_rows(
+    path: Path,
+    *,
+    skipped: list[str] | None = None,
+    part: Part | None = None,
+    unread: Counter[str] | None = None,
+) -> Iterator[Row]:
+    """Reads a file of tasks one by one, and warns at its end of fields that may be outputs and are not read.
 
     Args:
         path: JSONL, one JSON array, or Parquet.
         skipped: when given, bad records are described there and passed over instead of raised.
         part: what to read of JSONL or Parquet; None reads it all. A part may hold no record.
+        unread: when given, counts those fields by name, and there is no warning.
 
     Raises:
         WrongUseError: the file is missing, cannot be read or holds no record.
         BadRecordError: a record is broken and `skipped` was not given.
     """
     found = part is not None
+    counts = Counter[str]() if unread is None else unread
     for number, value in read_values(path, skipped, part):
         try:
             task = task_from_record(value)
@@ -96,7 +137,11 @@ def read_rows(path: Path, *, skipped: list[str] | None = None, part: Part | None
             _refuse(f"{place(path, number)}: {error}", skipped)
             continue
         found = True
+        if name := unread_output(value):
+            counts[name] += 1
         yield Row(number, value, task)
+    if unread is None:
+        warn_of_unread(path, counts)
     if not found:
         message = f"{path}: holds no task; expected one JSON object a line, or a JSON array of objects"
         raise WrongUseError(message)
@@ -182,7 +227,7 @@ def _read_array(path: Path, data: bytes, skipped: list[str] | None) -> Iterator[
         message = f"{path}:{line}: {why}"
         raise BadRecordError(message) from error
     faults = array_faults(text, values)
-    for number, value in enumerate(values, start=1):
+    for number, value in enumerate(exact_array(text, values), start=1):
         if number in faults:
             _refuse(f"{place(path, number)}: {faults[number]}", skipped)
         else:
@@ -204,7 +249,7 @@ def _read_lines(
         if fault:
             _refuse(f"{place(path, number)}: {fault}", skipped)
         else:
-            yield number, value
+            yield number, exact(line, value)
 
 
 def _read_parquet(path: Path, part: Part | None) -> Iterator[tuple[int, Any]]:

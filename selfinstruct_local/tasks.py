@@ -74,7 +74,7 @@ class Verdict(NamedTuple):
     """What the filter decided of one task, and why.
 
     Attributes:
-        keep: whether the task stays.
+        keep: whether the task stays; with a `neighbor` as a further instance of that one.
         rule: the rule that rejected it; empty when kept.
         detail: what the rule saw, for a person to read.
         neighbor: position in the novelty index of the most similar instruction, where one was sought.

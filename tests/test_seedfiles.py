@@ -269,6 +269,22 @@ def test_alpaca_records_become_seeds_that_a_run_takes(array: bool, tmp_path: Pat
     assert [task.id for task in tasks] == [f"alpaca-00{number}" for number in range(1, 5)]
 
 
+def test_a_second_instance_of_a_seed_belongs_into_its_record(tmp_path: Path) -> None:
+    first, second = ({**fables()[0], "id": name} for name in ("a", "b"))
+    (fault,) = check_seeds(write(tmp_path / "own.jsonl", [first, second])).faults
+    assert (fault.line, "instances of line 1" in fault.mend) == (2, True)
+
+
+def test_dolly_records_become_seeds(tmp_path: Path) -> None:
+    fields = ("instruction", "context", "response")
+    records: list[Any] = [{**dict(zip(fields, fable, strict=True)), "category": "t", "id": None} for fable in FABLES]
+    out = tmp_path / "out.jsonl"
+    done = seeds("import", write(tmp_path / "dolly.jsonl", records), "--out", out)
+    assert done.code == 0
+    assert list(orjson.loads(out.read_bytes().splitlines()[0])) == ["id", "instruction", "instances", "category"]
+    assert [(task.instruction, task.input, task.output) for task in read_tasks(out)] == FABLES
+
+
 def test_a_plain_list_is_written_bare_and_must_be_filled_in(tmp_path: Path) -> None:
     source, out = tmp_path / "list.txt", tmp_path / "out.jsonl"
     source.write_bytes(b"\xef\xbb\xbf1. Name an old fable.\r\n\n- Retell any fable in ten words.\n")

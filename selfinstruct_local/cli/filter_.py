@@ -238,6 +238,7 @@ def _print_summary(
         summary: dict[str, Any] = {
             "read": counts.read,
             "kept": counts.kept,
+            "instances": counts.instances,
             "rejected": dict(counts.rejected.most_common()),
             "skipped_lines": len(counts.skipped),
             "seconds": round(seconds, 3),
@@ -252,6 +253,8 @@ def _print_summary(
         typer.echo(orjson.dumps(summary).decode())
         return
     typer.echo(f"kept {counts.kept} of {counts.read} in {seconds:.2f} s: {', '.join(written)}")
+    if counts.instances:
+        typer.echo(f"{counts.instances:>8}  of them further instances of a kept task")
     for rule, count in counts.rejected.most_common():
         typer.echo(f"{count:>8}  {rule}")
     if verification and not verification.disagreements:

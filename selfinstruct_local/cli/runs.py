@@ -67,7 +67,10 @@ def show(
 @app.command("import")
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="regen.json or machine_generated_instructions.jsonl of the published programs.")
+        Path,
+        typer.Argument(
+            help="File of tasks, such as regen.json or machine_generated_instances.jsonl of the published programs."
+        ),
     ],
     *,
     run: Annotated[Path, typer.Option(help="Folder of the new run.")],

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from selfinstruct_local.train.folder import TrainingFolder
     from selfinstruct_local.train.result import TrainingResult
     from selfinstruct_local.train.settings import TrainSettings
-    from selfinstruct_local.train.sources import Sample
+    from selfinstruct_local.train.sources import Dropped, Sample
 
 
 def train(
@@ -137,6 +138,7 @@ def train(
             audited = _audit(samples, folder, settings, console, verbose=dry_run)
     else:
         console.print("audit skipped: without --model there is no tokenizer to count with")
+        _show_dropped(samples, console)
     if dry_run:
         _show_plan(folder, settings, samples, audited, processes, console)
     elif folder is not None and out is not None and audited is not None:
@@ -152,8 +154,31 @@ def train(
         _train(audited, folder, opened, settings, console, as_json=as_json)
 
 
+def _show_dropped(samples: "list[Sample | Dropped]", console: "Console") -> None:
+    """Prints which records are no sample, and why.
+
+    Raises:
+        WrongUseError: none is one.
+    """
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.train.sources import Dropped
+
+    dropped = Counter(each.reason for each in samples if isinstance(each, Dropped))
+    if dropped.total() == len(samples):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        message = f"--data: no example is left to train on ({reasons or 'no tasks'})"
+        raise WrongUseError(message)
+    for reason, count in dropped.items():
+        console.print(f"  dropped {count:,}: {reason}", markup=False, highlight=False)
+
+
 def _audit(
-    samples: "list[Sample]", folder: "ModelFolder", settings: "TrainSettings", console: "Console", *, verbose: bool
+    samples: "list[Sample | Dropped]",
+    folder: "ModelFolder",
+    settings: "TrainSettings",
+    console: "Console",
+    *,
+    verbose: bool,
 ) -> "TrainingData":
     """The examples, when the audit has nothing against them; raises as `examine` and `Audit.check` do."""
     from selfinstruct_local.train.audit import examine
@@ -168,13 +193,14 @@ def _audit(
 def _show_plan(
     folder: "ModelFolder | None",
     settings: "TrainSettings",
-    samples: "list[Sample]",
+    samples: "list[Sample | Dropped]",
     data: "TrainingData | None",
     devices: int,
     console: "Console",
 ) -> None:
     from selfinstruct_local.train.network_size import llama_7b, read_config
     from selfinstruct_local.train.plan import describe, make_plan
+    from selfinstruct_local.train.sources import Sample
 
     config = llama_7b() if folder is None else read_config(folder.path)
     plan = make_plan(
@@ -182,7 +208,7 @@ def _show_plan(
         settings,
         tokens_per_example=[len(each.input_ids) for each in data.examples] if data else None,
         supervised_tokens=[each.supervised for each in data.examples] if data else None,
-        examples=len(data.examples) if data else len(samples),
+        examples=len(data.examples) if data else sum(isinstance(each, Sample) for each in samples),
         devices=devices,
         # A model that is here is planned for this machine, one without weights for where it will run.
         on_gpu=folder is None or _has_gpu(),

@@ -2,7 +2,8 @@
 
 1. Workers read and screen each part, and tokenise what passes.
 2. Here all tokens are numbered from the rarest; workers send every text to the groups that must see it.
-3. Each group finds its near pairs; here a greedy pass over them decides (`kernels.greedy`).
+3. Each group finds its near pairs; here a greedy pass over them decides (`kernels.greedy`), and further instances of
+   what it keeps are kept too (`filter.instances`).
 4. Workers read each part again and write what stays and what goes.
 
 A stage is made of tasks without state, so Ray runs those of a lost worker again and the result is the same. The folder
@@ -13,7 +14,7 @@ Leans on: the stages beside it.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,10 +40,11 @@ from selfinstruct_local.cluster.sources import Source, SourcePart, divide, row_k
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import replace_atomically, whole_folder
 from selfinstruct_local.filter.files import FilterCounts
+from selfinstruct_local.filter.instances import SAME, Digests, Instances
 from selfinstruct_local.kernels.greedy import Refused, refuse
 from selfinstruct_local.kernels.minhash import choose_bands
 from selfinstruct_local.kernels.novelty import DEFAULT_RECALL
-from selfinstruct_local.taskfiles import BadRecordError
+from selfinstruct_local.taskfiles import BadRecordError, warn_of_unread
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -55,7 +57,8 @@ GROUPS_A_WORKER = 4
 # A text of n tokens is sent to about half as many groups.
 _COPIES_A_TOKEN = 0.5
 # What a part tells of itself when it has been read.
-_TOLD = ("rows", "skipped", "silent", "texts", "tokens", "schema", "fault")
+_DIGESTS = ("numbers", "instructions", "cases", "case_counts")
+_TOLD = ("rows", "skipped", "unread", "silent", "texts", "tokens", "schema", "fault")
 
 
 class NoveltySettings(NamedTuple):
@@ -143,7 +146,7 @@ class ClusterFilter:
             tokenised = self._tokenise()
             schema = self._check(tokenised)
         with self._timed("join"):
-            refused = self._decide(tokenised)
+            refused = self._keep_instances(tokenised, self._decide(tokenised))
         with whole_folder(out, "--out") as folder:
             for name in (KEPT_FOLDER, REJECTED_FOLDER):
                 (folder / name).mkdir()
@@ -171,6 +174,7 @@ class ClusterFilter:
         import pyarrow as pa
 
         read = Counter[int]()
+        unread = [Counter[str]() for _ in self._sources]
         whole: Schema | None = None
         for row in sorted(_columns(tokenised, *_TOLD), key=itemgetter("part")):
             if row["fault"]:
@@ -178,6 +182,7 @@ class ClusterFilter:
             source = self._parts[row["part"]].source
             skipped = orjson.loads(row["skipped"])
             read[source] += row["rows"]
+            unread[source].update(orjson.loads(row["unread"]))
             self.counts.skipped.extend(skipped)
             self.counts.silent += row["silent"]
             self._texts += row["texts"]
@@ -187,6 +192,7 @@ class ClusterFilter:
             if row["schema"]:
                 whole = widened(whole, pa.ipc.read_schema(pa.py_buffer(row["schema"])), self._sources[source])
         for number, source in enumerate(self._sources):
+            warn_of_unread(source.name, unread[number])
             if not read[number] and not source.run:
                 message = f"{source.path}: holds no task; expected one JSON object a line, or a JSON array of objects"
                 raise WrongUseError(message)
@@ -216,6 +222,23 @@ class ClusterFilter:
         self.counts.pairs = pairs.left.size
         known = sum(source.known for source in self._sources)
         return refuse(pairs, row_key(known, 0))
+
+    def _keep_instances(self, tokenised: "Dataset", refused: Refused) -> Refused:
+        """What is refused but for the further instances of kept tasks."""
+        same = np.flatnonzero(refused.score == SAME)
+        wanted = {*refused.key[same].tolist(), *refused.neighbor[same].tolist()}
+        digests: dict[int, Digests] = {}
+        for row in _columns(tokenised, *_DIGESTS) if wanted else ():
+            digests |= _digests_of(row, self._parts[row["part"]].source, wanted)
+        instances = Instances()
+        stays = np.ones(refused.key.size, np.bool_)
+        for place in same.tolist():
+            own, first = digests.get(int(refused.key[place])), digests.get(int(refused.neighbor[place]))
+            if own and first:  # tasks of runs and known ones have none
+                instances.add(first)
+                stays[place] = not instances.take(own)
+        self.counts.instances = int((~stays).sum())
+        return Refused(refused.key[stays], refused.neighbor[stays], refused.score[stays])
 
     def _plan(self, vocabulary: int) -> JoinPlan:
         texts = self._texts
@@ -273,6 +296,7 @@ class ClusterFilter:
             "ngram": screen.ngram,
             "read": counts.read,
             "kept": counts.kept,
+            "instances": counts.instances,
             "rejected": dict(counts.rejected.most_common()),
             "skipped_lines": len(counts.skipped),
             "pairs": counts.pairs,
@@ -297,6 +321,17 @@ def _dataset(rows: list[dict[str, Any]]) -> "Dataset":
     import ray
 
     return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def _digests_of(row: Mapping[str, Any], source: int, wanted: Container[int]) -> dict[int, Digests]:
+    """The digests of those of `wanted` that are in a part, by key."""
+    numbers, instructions, cases, counts = (np.frombuffer(row[name], np.int64) for name in _DIGESTS)
+    stops = np.cumsum(counts)
+    return {
+        key: Digests(int(instructions[place]), tuple(cases[stops[place] - counts[place] : stops[place]].tolist()))
+        for place in range(instructions.size)
+        if (key := row_key(source, int(numbers[place]))) in wanted
+    }
 
 
 def _columns(dataset: "Dataset", *names: str) -> Iterator[dict[str, Any]]:

@@ -22,11 +22,13 @@ from selfinstruct_local.cluster.sources import NUMBER_BITS, Item, Source, Source
 from selfinstruct_local.errors import JobFailedError, WrongUseError
 from selfinstruct_local.filter.contamination import EvaluationSet
 from selfinstruct_local.filter.decide import Screen, near_copy
+from selfinstruct_local.filter.instances import Digests
 from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rejects import Place, reject_record, task_record
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.kernels import NoTokensWarning, TokenizerName, encode
-from selfinstruct_local.recordio import as_table, open_writer
+from selfinstruct_local.recordio import as_table, describe_misfit, open_writer
+from selfinstruct_local.taskfiles import UnreadFieldWarning
 from selfinstruct_local.tasks import KEPT, Verdict
 
 if TYPE_CHECKING:
@@ -76,14 +78,17 @@ def _screen(settings: ScreenSettings) -> Screen:
 
 
 def _screened(
-    source: Source, part: SourcePart, settings: ScreenSettings, skipped: list[str]
+    source: Source, part: SourcePart, settings: ScreenSettings, skipped: list[str], unread: Counter[str]
 ) -> Iterator[tuple[list[Item], list[Verdict]]]:
     """The items of a part with their verdicts, novelty aside, a batch at a time."""
     tells = settings.skip_bad_lines and not source.known
-    items = read_items(source, part.part, skipped if tells else None)
+    items = read_items(source, part.part, skipped if tells else None, unread)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreadFieldWarning)  # of evaluation sets, told of before the workers start
+        screen = settings.screen()
     while batch := list(islice(items, BATCH)):
         tasks = [item.task for item in batch]
-        verdicts = [KEPT] * len(batch) if source.known else settings.screen().judge(tasks)
+        verdicts = [KEPT] * len(batch) if source.known else screen.judge(tasks)
         yield batch, [item.settled or verdict for item, verdict in zip(batch, verdicts, strict=True)]
 
 
@@ -93,19 +98,21 @@ def tokenise_part(
     """What the join needs of a part.
 
     Returns:
-        `part`, its number; `rows`, how many were read; `skipped`, JSON; `refused`, JSON, number, rule and detail of
-        those that the rules took; `numbers` (int64) of those that passed, their tokens `ids` (int32) and `offsets`
-        (int64) in a vocabulary of the part's own, `token_bytes` (uint8), `token_bounds` and `token_counts` (int64);
-        `texts` and `tokens`, how many these are; `silent`, texts without a token; `names`, JSON, the ids of a run's
-        tasks; `schema`, of the records that passed; `fault`, what is wrong with the part, and empty otherwise.
+        `part`, its number; `rows`, how many were read; `skipped` and `unread`, JSON; `refused`, JSON, number, rule and
+        detail of those that the rules took; `numbers` (int64) of those that passed, their tokens `ids` (int32) and
+        `offsets` (int64) in a vocabulary of the part's own, `token_bytes` (uint8), `token_bounds` and `token_counts`
+        (int64); `texts` and `tokens`, how many these are; `silent`, texts without a token; of a file that is filtered
+        `instructions` and `cases` (int64), the digests of those that passed, and `case_counts` (int64), how many cases
+        each has; `names`, JSON, the ids of a run's tasks; `schema`, of the records that passed; `fault`, what is wrong
+        with the part, and empty otherwise.
     """
     part = parts[row["part"]]
     source = sources[part.source]
-    skipped: list[str] = []
-    texts, numbers, names = list[str](), list[int](), list[str]()
+    skipped, unread = list[str](), Counter[str]()
+    texts, numbers, names, digests = list[str](), list[int](), list[str](), list[Digests]()
     refused, read, fault, schema = list[tuple[int, str, str]](), 0, "", None
     try:
-        for batch, verdicts in _screened(source, part, settings, skipped):
+        for batch, verdicts in _screened(source, part, settings, skipped, unread):
             read += len(batch)
             passed = [item for item, verdict in zip(batch, verdicts, strict=True) if verdict.keep]
             refused += [
@@ -116,10 +123,11 @@ def tokenise_part(
             texts += [item.task.instruction for item in passed]
             numbers += [item.number for item in passed]
             names += [item.task.id for item in passed] if source.run else []
+            digests += [] if source.run or source.known else [Digests.stable(item.task) for item in passed]
             if not source.known:
                 schema = widened(schema, _schema(source, passed), source)
     except WrongUseError as error:
-        fault, texts, numbers, names = str(error), [], [], []
+        fault, texts, numbers, names, digests = str(error), [], [], [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoTokensWarning)  # counted here, told once
         encoded = encode(texts, settings.tokenizer)
@@ -128,6 +136,7 @@ def tokenise_part(
         "part": row["part"],
         "rows": read,
         "skipped": orjson.dumps(skipped),
+        "unread": orjson.dumps(unread),
         "refused": orjson.dumps(refused),
         "numbers": np.array(numbers, np.int64).tobytes(),
         "ids": encoded.ids.tobytes(),
@@ -138,6 +147,9 @@ def tokenise_part(
         "texts": len(texts),
         "tokens": encoded.ids.size,
         "silent": encoded.silent,
+        "instructions": np.array([each.instruction for each in digests], np.int64).tobytes(),
+        "cases": np.array([case for each in digests for case in each.cases], np.int64).tobytes(),
+        "case_counts": np.array([len(each.cases) for each in digests], np.int64).tobytes(),
         "names": orjson.dumps(names),
         "schema": bytes(schema.serialize()) if schema is not None else b"",
         "fault": fault,
@@ -154,7 +166,7 @@ def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
     try:
         return as_table(records).schema
     except (pa.ArrowException, OverflowError) as error:
-        message = f"{source.path}: Parquet has no place for a record ({str(error).splitlines()[0]}); mend its types"
+        message = f"{source.path}: {describe_misfit(records, error)}; mend its types"
         raise WrongUseError(message) from error
 
 
@@ -235,8 +247,8 @@ def write_part(
         open_writer(folder / KEPT_FOLDER / f"{name}.parquet", schema=schema) as keeps,
         open_writer(folder / REJECTED_FOLDER / f"{name}.jsonl") as throws,
     ):
-        # Bad lines were told of when the part was read first.
-        for item in read_items(source, part.part, skipped=[]):
+        # Bad lines and unread fields were told of when the part was read first.
+        for item in read_items(source, part.part, skipped=[], unread=Counter()):
             read += 1
             verdict, place = near.get(item.number, (item.settled or taken.get(item.number, KEPT), None))
             if verdict.keep:

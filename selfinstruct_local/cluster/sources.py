@@ -3,6 +3,7 @@
 Every row has a key, a number that tells its file and its place there; keys ascend in the order of the pass.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -126,11 +127,13 @@ def _divide_parquet(path: Path) -> Iterator[Part | None]:
             start, rows, first = group, 0, first + rows
 
 
-def read_items(source: Source, part: Part | None, skipped: list[str] | None) -> Iterator[Item]:
-    """The rows of a part, in order. `skipped` as in `taskfiles.read_rows`, and raises as it does."""
+def read_items(
+    source: Source, part: Part | None, skipped: list[str] | None, unread: Counter[str] | None = None
+) -> Iterator[Item]:
+    """The rows of a part, in order. `skipped` and `unread` as in `taskfiles.read_rows`, and raises as it does."""
     path = Path(source.path)
     if not source.run:
-        for row in read_rows(path, skipped=skipped, part=part):
+        for row in read_rows(path, skipped=skipped, part=part, unread=unread):
             yield Item(row.number, row.task, [row.record])
         return
     with RunStore(path, read_only=True) as run:

@@ -14,9 +14,10 @@ import orjson
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.tasks import Task
-from selfinstruct_local.train.sources import Sample, read_each, samples_of_record, samples_of_task
+from selfinstruct_local.train.sources import NO_CASE, Dropped, Sample, read_each, samples_of_record, samples_of_task
 
 SEVERAL_TURNS = "a conversation of several turns"
+NO_REFERENCE = "a conversation without a reference"
 _PAIR = ["user", "assistant"]
 
 
@@ -79,20 +80,21 @@ def read_held_out(paths: Sequence[Path], num: int, seed: int) -> HeldOut:
 
     Raises:
         WrongUseError: a source is missing, or holds no case.
-        BadRecordError: a record cannot be read or has no reference; the text names the place.
+        BadRecordError: a task cannot be read or has no reference; the text names the place.
     """
     held_out = HeldOut(paths)
     for path in paths:
         before = len(held_out.cases)
         for case in read_each(path, _cases_of_task, _cases_of_record):
-            if [turn.role for turn in case.sample.turns] == _PAIR:
+            if isinstance(case, Dropped):
+                held_out.drop(case.reason)
+            elif [turn.role for turn in case.sample.turns] == _PAIR:
                 held_out.cases.append(case)
             else:
                 held_out.drop(SEVERAL_TURNS)
         if len(held_out.cases) == before:
-            message = f"--data {path}: holds no task with a reference" + (
-                ", only conversations of several turns" if held_out.dropped else ""
-            )
+            reasons = ", ".join(f"{count} {reason}" for reason, count in held_out.dropped.items())
+            message = f"--data {path}: holds no task with a reference" + (f" ({reasons})" if reasons else "")
             raise WrongUseError(message)
     if len(held_out.cases) > num:
         stream = Random(f"held out {seed}")  # noqa: S311 - a draw of data
@@ -105,11 +107,20 @@ def _cases_of_task(task: Task) -> Iterator[Case]:
     return (Case(sample, task.is_classification) for sample in samples_of_task(task))
 
 
-def _cases_of_record(record: Any) -> list[Case]:
+def _cases_of_record(record: Any) -> list[Case | Dropped]:
     samples = list(samples_of_record(record))
-    if not samples or not all(sample.turns[-1].content.strip() for sample in samples):
+    # Conversations carry no such field; where a task has it, the reader has checked it.
+    told = record.get("is_classification")
+    kind = told if isinstance(told, bool) else None
+    cases = [each if isinstance(each, Dropped) else _case(each, kind) for each in samples]
+    # The published program's completions are often of no use; a task that a person wrote should have its reference.
+    if {"instruction", "raw_instances"} & record.keys() == {"instruction"} and any(
+        Dropped(reason) in cases for reason in (NO_CASE, NO_REFERENCE)
+    ):
         message = "has no reference, which the answers are compared with; leave it out"
         raise ValueError(message)
-    # Conversations carry no such field; where a task has it, the reader has checked that it is a boolean.
-    told = record.get("is_classification")
-    return [Case(sample, told if isinstance(told, bool) else None) for sample in samples]
+    return cases
+
+
+def _case(sample: Sample, kind: bool | None) -> Case | Dropped:  # noqa: FBT001
+    return Case(sample, kind) if sample.turns[-1].content.strip() else Dropped(NO_REFERENCE)

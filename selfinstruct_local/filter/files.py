@@ -1,7 +1,8 @@
 """`selfinstruct filter` on files: rows stream through the decider and come out where they belong.
 
 Survivors keep the record they came in, with fields this program does not know; rejects get the rule, what it saw, and
-for near copies the nearest neighbour and its score. Only the index and one batch of records are in memory.
+for near copies the nearest neighbour and its score. Records of equal instructions are instances of one task (see
+instances.py). Only the index, digests of what was kept and one batch of records are in memory.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from selfinstruct_local.filter.decide import NOT_NOVEL, Decider
+from selfinstruct_local.filter.instances import Instances
 from selfinstruct_local.filter.rejects import Place, reject_record
 from selfinstruct_local.filter.verify import DecisionLog
 from selfinstruct_local.recordio import open_writer
@@ -29,12 +31,14 @@ class FilterCounts:
     Attributes:
         read: records read.
         kept: records kept.
+        instances: of these, further instances of a task that was kept before.
         rejected: count by rule.
         skipped: what was wrong with each record that could not be read.
     """
 
     read: int = 0
     kept: int = 0
+    instances: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     skipped: list[str] = field(default_factory=list)
 
@@ -51,6 +55,7 @@ class FileFilter:
         """
         self._decider = decider
         self._log = log
+        self._instances = Instances()
         self._places: list[Place] = []  # of each index position
         self._sample: list[tuple[str, bool]] = []  # the first instructions that reached novelty, and whether kept
 
@@ -94,16 +99,19 @@ class FileFilter:
             kept = stack.enter_context(open_writer(out))
             thrown = stack.enter_context(open_writer(rejects, lines=True)) if rejects else None
             for source, batch in _sourced_batches(sources, skipped):
-                verdicts = self._decider.decide([row.task for row in batch])
+                tasks = [row.task for row in batch]
+                decided = self._decider.decide(tasks)
                 if self._log:
-                    self._log.add_decided([row.task.instruction for row in batch], verdicts)
+                    self._log.add_decided([task.instruction for task in tasks], decided)
                 counts.read += len(batch)
-                for row, verdict in zip(batch, verdicts, strict=True):
-                    if len(self._sample) < RECALL_SAMPLE and (verdict.keep or verdict.rule == NOT_NOVEL):
-                        self._sample.append((row.task.instruction, verdict.keep))
-                    if verdict.keep:
+                for row, novelty, verdict in zip(batch, decided, self._instances.settle(tasks, decided), strict=True):
+                    if len(self._sample) < RECALL_SAMPLE and (novelty.keep or novelty.rule == NOT_NOVEL):
+                        self._sample.append((row.task.instruction, novelty.keep))
+                    if novelty.keep:
                         self._places.append(Place(str(source), row.number))
+                    if verdict.keep:
                         counts.kept += 1
+                        counts.instances += not novelty.keep
                         kept.write(row.record)
                         continue
                     counts.rejected[verdict.rule] += 1

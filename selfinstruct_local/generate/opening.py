@@ -10,7 +10,7 @@ from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.registry import check_used, make_profile, prompts_fingerprint
 from selfinstruct_local.store import InheritedTask, RunStore
 from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.tasks import Instance, Task
 
 # Where the model lies does not decide; its fingerprint does.
 PLACES = frozenset({"model_path"})
@@ -91,8 +91,9 @@ def open_run(
 def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:
     """Makes the accepted tasks of another program the pool of a run that has none yet.
 
-    Reads the published programs' `regen.json` and `machine_generated_instructions.jsonl`, and whatever else `read_rows`
-    knows. A record without an output stays a bare instruction.
+    Reads the published programs' `regen.json`, `machine_generated_instructions.jsonl` and
+    `machine_generated_instances.jsonl`, and all else that `read_rows` knows. Records with equal instructions become one
+    task with their different instances. A task without an output stays a bare instruction.
 
     Returns:
         How many tasks were taken over, and how many of them are bare instructions.
@@ -101,18 +102,16 @@ def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:
         WrongUseError: the file cannot be read, or the run has tasks already.
     """
     store.check_unused()
-    bare = 0
-
-    def tasks() -> Any:
-        nonlocal bare
-        for row in read_rows(path):
-            task = row.task
-            if not task.output.strip():
-                task = task._replace(instances=())
-                bare += 1
-            yield InheritedTask(task, {"file": str(path), "row": row.number})
-
-    return store.inherit(tasks()), bare
+    first: dict[str, InheritedTask] = {}  # by instruction
+    cases: dict[str, dict[Instance, None]] = {}
+    for row in read_rows(path):
+        name = row.task.instruction.strip()
+        known = first.setdefault(name, InheritedTask(row.task, {"file": str(path), "row": row.number}))
+        if known.task.is_classification is None:
+            first[name] = known._replace(task=known.task._replace(is_classification=row.task.is_classification))
+        cases.setdefault(name, {}).update((each, None) for each in row.task.instances if each.output.strip())
+    tasks = (each._replace(task=each.task._replace(instances=tuple(cases[name]))) for name, each in first.items())
+    return store.inherit(tasks), sum(not each for each in cases.values())
 
 
 def fork(old: RunStore, new: RunStore) -> int:

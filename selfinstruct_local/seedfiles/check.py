@@ -252,7 +252,9 @@ def _compare_pairs(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -> N
             if pair.score > MAX_SIMILARITY:
                 original = f"{_unit(check.path)} {pair.lines[0]}"
                 what = f"the instruction is a near copy of {original} (ROUGE-L {pair.score:.2f})"
-                check.faults.append(Finding(pair.lines[1], what, "ask for something else, or take it out"))
+                same = rows[other].task.instruction.strip() == rows[number].task.instruction.strip()
+                mend = f"put its case into the instances of {original}" if same else "ask for something else"
+                check.faults.append(Finding(pair.lines[1], what, f"{mend}, or take it out"))
     if check.pairs_above_aim and check.nearest:
         what = (
             f"{check.pairs_above_aim} pair(s) of instructions have a ROUGE-L above {AIM_SIMILARITY}, "

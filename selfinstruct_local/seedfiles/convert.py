@@ -15,11 +15,19 @@ from typing import Any
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.records import case_fields
 from selfinstruct_local.seedfiles.text import cleaned
 from selfinstruct_local.taskfiles import BOM, BadRecordError, Row, read_rows
 from selfinstruct_local.tasks import Instance, Task
 
 _FIRST_FIELDS = ("id", "name", "instruction", "instances", "is_classification")
+# What a record is called by the field of its outputs.
+_KINDS = {
+    "instances": "Self-Instruct seeds",
+    "raw_instances": "Self-Instruct completions",
+    "response": "Dolly records",
+    "output": "Alpaca records",
+}
 _BULLET = re.compile(r"^(?:[-*\u2022]|\d+[.)\u3001])\s+")  # of a list that was copied from a text
 
 
@@ -105,9 +113,8 @@ def _read_records(source: Path) -> tuple[str, list[Row]]:
     for row in read_rows(source):
         instances = row.task.instances or (Instance("", ""),)
         rows.append(row._replace(task=row.task._replace(instances=instances)))
-    seeds = sum("instances" in row.record for row in rows)
-    kinds = [(seeds, "Self-Instruct seeds"), (len(rows) - seeds, "Alpaca records")]
-    return " and ".join(kind for count, kind in kinds if count), rows
+    read = {name for row in rows for name in case_fields(row.record)}
+    return " and ".join(kind for name, kind in _KINDS.items() if name in read), rows
 
 
 def _unique_ids(ids: Sequence[str], stem: str) -> list[str]:
@@ -132,7 +139,7 @@ def _cleaned_task(task: Task) -> Task:
 
 def _seed_record(record: dict[str, Any], task: Task, name: str) -> dict[str, Any]:
     """The record of a seed: the fields of the format first, then all others that `record` had."""
-    plain = set() if "instances" in record else {"input", "output"}
+    read = case_fields(record) - {"instances"}
     seed = {
         **record,
         "id": name,
@@ -141,4 +148,4 @@ def _seed_record(record: dict[str, Any], task: Task, name: str) -> dict[str, Any
     }
     order = [*_FIRST_FIELDS, *(field for field in record if field not in _FIRST_FIELDS)]
     # A missing value is what a column of a table holds where a record lacks the field.
-    return {field: seed[field] for field in order if field not in plain and seed.get(field) is not None}
+    return {field: seed[field] for field in order if field not in read and seed.get(field) is not None}

@@ -12,7 +12,7 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train.data import IGNORED, Example, TrainingData, answer_end, build_examples
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import Dropped, Sample
 from selfinstruct_local.train.template import TemplateName
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ class Audit:
         return lines
 
 
-def examine(samples: Iterable[Sample], model: ModelFolder, settings: TrainSettings) -> tuple[TrainingData, Audit]:
+def examine(
+    samples: Iterable[Sample | Dropped], model: ModelFolder, settings: TrainSettings
+) -> tuple[TrainingData, Audit]:
     """Makes the examples and counts them; the counts are still to be checked.
 
     Args:

@@ -18,7 +18,7 @@ from selfinstruct_local.engine.conversation import count_appended_tokens
 from selfinstruct_local.engine.conversation_labels import ConversationEncoder, Encoded
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.train.settings import Overlong, TrainSettings
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import Dropped, Sample
 from selfinstruct_local.train.template import TemplateName, alpaca_prompt, user_turn
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class TrainingData:
 
 
 def build_examples(
-    samples: Iterable[Sample], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+    samples: Iterable[Sample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> TrainingData:
     """Builds one example for each sample, and counts those that make none.
 
@@ -116,7 +116,7 @@ def build_examples(
 
 
 def make_examples(
-    samples: Iterable[Sample], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+    samples: Iterable[Sample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> Iterator[Example | str]:
     """The example of each sample in their order, or why there is none; takes and raises what `build_examples` does."""
     if tokenizer.eos_token_id is None:
@@ -129,10 +129,12 @@ def make_examples(
     control_text = _control_text(tokenizer)
     rows = iter(samples)
     while chunk := list(islice(rows, _CHUNK)):
-        for sample, encoded in zip(chunk, encode(chunk), strict=True):
+        made = encode([each for each in chunk if isinstance(each, Sample)])
+        for each in chunk:
+            encoded = each.reason if isinstance(each, Dropped) else next(made)
             example = encoded if isinstance(encoded, str) else fit.example(encoded)
-            if isinstance(example, Example):
-                example = example._replace(ending=_find_ending(sample, control_text))
+            if isinstance(each, Sample) and isinstance(example, Example):
+                example = example._replace(ending=_find_ending(each, control_text))
             yield _on_prompt(example) if settings.train_on_prompt and isinstance(example, Example) else example
 
 

@@ -1,10 +1,12 @@
 """What to learn from: files of every common format and run folders, as samples, each source with a weight.
 
-A record is told by its fields: `messages` or `conversations` make it a conversation, `prompt` and `completion` a text
-that goes on, and all else is a task in Alpaca's format or the seeds'. Leans on the reader of `taskfiles.py`.
+The fields of a record tell its format: `messages` or `conversations` make it a conversation, `prompt` and `completion`
+a text that goes on, and all else is a task. A conversation that cannot be learnt from is dropped with its reason, since
+every dump of conversations holds some; a task that cannot be read is an error. Leans on the reader of `taskfiles.py`.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,41 @@ from typing import Any, TypeVar
 from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.store import DATABASE, RunStore
-from selfinstruct_local.taskfiles import BadRecordError, place, read_values, task_from_record
+from selfinstruct_local.taskfiles import (
+    BadRecordError,
+    place,
+    read_values,
+    task_from_record,
+    unread_output,
+    warn_of_unread,
+)
 from selfinstruct_local.tasks import Task
 
 ReadT = TypeVar("ReadT")
-# What the common formats call those who speak; ShareGPT's names are LLaMA-Factory's (data/README.md).
-_ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+# What the common formats call those who speak. The first names are those of LLaMA-Factory (data/README.md), Axolotl and
+# TRL; the others come from dumps of ShareGPT, OpenAssistant and other chats. OpenAI's developer is its newer system.
+_ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "gpt4", "gpt_4", "chatgpt", "bing", "bard", "claude", "gemini"), "assistant"),
+    **dict.fromkeys(("model", "bot", "ai", "chatbot"), "assistant"),
+    **dict.fromkeys(("tool", "tools", "tool_call", "tool_calls", "tool_response", "tool_result"), "tool"),
+    **dict.fromkeys(("function", "function_call", "function_response", "observation", "ipython"), "tool"),
+}
+_CALLS = ("tool_calls", "function_call")
+# Types of a part of a turn that is text, in OpenAI's interfaces.
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+
+NO_CASE = "a task without a worked case"
+NO_TURNS = "a conversation without turns"
+NO_TURN = "a conversation with a turn that is no object"
+UNKNOWN_ROLE = "a conversation with a role other than system, user and assistant"
+TOOLS = "a conversation with calls of tools"
+NO_TEXT = "a conversation with a turn that has no text"
+NOT_TEXT = "a conversation with a turn that is more than text"
+NO_USER = "a conversation without a turn of the user"
+NO_ANSWER = "a conversation that does not end with the assistant"
+NO_PAIR = "a prompt and completion that are neither two texts nor two lists of messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +66,13 @@ class Sample:
     turns: tuple[Turn, ...]
     input: str = ""
     verbatim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record that is no sample, and why."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +102,8 @@ class Source:
         return cls(Path(path), value)
 
 
-def read_sources(sources: Sequence[Source], seed: int) -> list[Sample]:
-    """The samples of all sources, one source after the other, each as often as its weight says.
+def read_sources(sources: Sequence[Source], seed: int) -> list[Sample | Dropped]:
+    """The samples of all sources, and what is none, one source after the other, each as often as its weight says.
 
     Args:
         sources: what to read.
@@ -73,7 +111,7 @@ def read_sources(sources: Sequence[Source], seed: int) -> list[Sample]:
 
     Raises:
         WrongUseError: a source is missing or empty.
-        BadRecordError: a record cannot be read; the text names the place.
+        BadRecordError: a task cannot be read; the text names the place.
     """
     samples = []
     for number, source in enumerate(sources):
@@ -85,8 +123,8 @@ def read_sources(sources: Sequence[Source], seed: int) -> list[Sample]:
     return samples
 
 
-def read_samples(path: Path) -> Iterator[Sample]:
-    """The samples of a file, or the accepted tasks of a run folder. Raises as `read_sources` does."""
+def read_samples(path: Path) -> Iterator[Sample | Dropped]:
+    """The samples of a file and what is none, or the accepted tasks of a run folder. Raises as `read_sources` does."""
     return read_each(path, samples_of_task, samples_of_record)
 
 
@@ -100,6 +138,8 @@ def read_each(
         of_task: what an accepted task comes to.
         of_record: what a parsed JSON value comes to; it raises ValueError for one that cannot be read.
 
+    Warns at the end of a file of fields that may be outputs and are not read.
+
     Raises:
         WrongUseError: the file is missing.
         BadRecordError: a record cannot be read; the text names the place.
@@ -109,12 +149,16 @@ def read_each(
             for task in store.accepted():
                 yield from of_task(task)
         return
+    unread = Counter[str]()
     for number, record in read_values(path):
         try:
             yield from of_record(record)
         except ValueError as error:
             message = f"{place(path, number)}: {error}"
             raise BadRecordError(message) from error
+        if _conversation_field(record) is None and (name := unread_output(record)):
+            unread[name] += 1
+    warn_of_unread(path, unread)
 
 
 def samples_of_task(task: Task) -> Iterator[Sample]:
@@ -123,26 +167,48 @@ def samples_of_task(task: Task) -> Iterator[Sample]:
         yield Sample((Turn("user", task.instruction), Turn("assistant", each.output)), each.input)
 
 
-def samples_of_record(record: Any) -> Iterator[Sample]:
-    """The samples of a parsed JSON value.
+def samples_of_record(record: Any) -> Iterator[Sample | Dropped]:
+    """The samples of a parsed JSON value, or why it is none.
 
     Raises:
-        ValueError: a field is missing or has the wrong type; the text names it.
+        ValueError: a field of a task is missing or has the wrong type; the text names it.
     """
-    if isinstance(record, dict):
-        for name, read in _CONVERSATIONS.items():
-            if name in record:
-                yield read(record)
-                return
-    yield from samples_of_task(task_from_record(record))
+    field = _conversation_field(record)
+    if field is None:
+        task = task_from_record(record)
+        yield from samples_of_task(task) if task.instances else [Dropped(NO_CASE)]
+        return
+    try:
+        yield _CONVERSATIONS[field](record)
+    except _UnfitError as error:
+        yield Dropped(str(error))
+
+
+class _UnfitError(Exception):
+    """Why a conversation is no sample."""
+
+
+def _conversation_field(record: Any) -> str | None:
+    """Returns the field that makes a record a conversation; a null does so where there is no instruction either."""
+    if not isinstance(record, dict):
+        return None
+    is_task = record.get("instruction") is not None
+    named = [name for name in _CONVERSATIONS if name in record]
+    if is_task and record.get("prompt") is None:
+        named = [name for name in named if name != "completion"]
+    return next((name for name in named if record[name] is not None), None if is_task or not named else named[0])
 
 
 def _messages(record: dict[str, Any]) -> Sample:
-    return Sample(_turns(record["messages"], "messages", "role", "content"))
+    return _conversation(record, record["messages"])
 
 
 def _conversations(record: dict[str, Any]) -> Sample:
-    turns = _turns(record["conversations"], "conversations", "from", "value")
+    return _conversation(record, record["conversations"])
+
+
+def _conversation(record: dict[str, Any], told: Any) -> Sample:
+    turns = _turns(told)
     system = record.get("system")
     if isinstance(system, str) and system and turns[0].role != "system":
         turns = (Turn("system", system), *turns)
@@ -152,10 +218,9 @@ def _conversations(record: dict[str, Any]) -> Sample:
 def _prompt_completion(record: dict[str, Any]) -> Sample:
     prompt, completion = record.get("prompt"), record["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
-        return Sample(_turns([*prompt, *completion], "prompt", "role", "content"))
+        return Sample(_turns([*prompt, *completion]))
     if not (isinstance(prompt, str) and isinstance(completion, str)):
-        message = "'prompt' and 'completion' must be two texts or two lists of messages"
-        raise ValueError(message)  # noqa: TRY004 - a fault of the data, as the others
+        raise _UnfitError(NO_PAIR)
     return Sample((Turn("user", prompt), Turn("assistant", completion)), verbatim=True)
 
 
@@ -166,23 +231,57 @@ _CONVERSATIONS: dict[str, Callable[[dict[str, Any]], Sample]] = {
 }
 
 
-def _turns(told: Any, field: str, role_field: str, content_field: str) -> tuple[Turn, ...]:
-    turns = []
-    for number, each in enumerate(told if isinstance(told, list) else [], start=1):
-        role = _ROLES.get(str(each.get(role_field))) if isinstance(each, dict) else None
-        content = each.get(content_field) if isinstance(each, dict) else None
-        if role is None or not isinstance(content, str):
-            known = ", ".join(_ROLES)
-            message = f"field '{field}', turn {number}: needs a text in '{content_field}', a '{role_field}' of {known}"
-            raise ValueError(message)
-        turns.append(Turn(role, content))
-    if len(turns) < 2 or turns[-1].role != "assistant":  # noqa: PLR2004 - a question and its answer
-        message = f"field '{field}': must be a list of turns that ends with the assistant's"
-        raise ValueError(message)
-    return tuple(turns)
+def _turns(told: Any) -> tuple[Turn, ...]:
+    """Reads turns of `role` and `content`, or of ShareGPT's `from` and `value`.
+
+    Raises:
+        _UnfitError: they are no conversation to learn from; the text says why.
+    """
+    if not isinstance(told, list) or not told:
+        raise _UnfitError(NO_TURNS)
+    turns = tuple(map(_turn, told))
+    if not any(turn.role == "user" for turn in turns):
+        raise _UnfitError(NO_USER)
+    if turns[-1].role != "assistant":
+        raise _UnfitError(NO_ANSWER)
+    return turns
 
 
-def _weigh(samples: list[Sample], weight: float, stream: Random) -> list[Sample]:
+def _turn(told: Any) -> Turn:
+    if not isinstance(told, dict):
+        raise _UnfitError(NO_TURN)
+    name, content = (
+        told.get(ours) if told.get(ours) is not None else told.get(theirs)
+        for ours, theirs in (("role", "from"), ("content", "value"))
+    )
+    role = _ROLES.get(name.strip().lower().replace("-", "_")) if isinstance(name, str) else None
+    if role == "tool" or any(told.get(call) for call in _CALLS):
+        raise _UnfitError(TOOLS)
+    if role is None:
+        raise _UnfitError(UNKNOWN_ROLE)
+    return Turn(role, _text(content))
+
+
+def _text(content: Any) -> str:
+    """Returns a text, or the joined texts of the parts that stand for one."""
+    if isinstance(content, str):
+        return content
+    if not content:
+        raise _UnfitError(NO_TEXT)
+    parts = [_part(each) for each in content] if isinstance(content, list) else [None]
+    if None in parts:
+        raise _UnfitError(NOT_TEXT)
+    return "".join(filter(None, parts))
+
+
+def _part(part: Any) -> str | None:
+    """Returns the text of a part, or None for what is no text."""
+    if isinstance(part, dict):
+        part = part.get("text") if part.get("type", "text") in _TEXT_PARTS else None
+    return part if isinstance(part, str) else None
+
+
+def _weigh(samples: list[ReadT], weight: float, stream: Random) -> list[ReadT]:
     whole = int(weight)
     part = round((weight - whole) * len(samples))
     # In the order of the file, so that what a run learns from does not hang on the draw's order.

@@ -17,6 +17,7 @@ from selfinstruct_local.cluster.sources import Source
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS
 from selfinstruct_local.store import RunStore
+from selfinstruct_local.taskfiles import UnreadFieldWarning
 from tests.cluster.files import WORKERS, on_one_machine, read_folder, records, write_lines
 from tests.generate.test_run import generate, settings
 from tests.kernels.oracles import SOAK
@@ -162,6 +163,26 @@ def test_long_texts_and_the_same_file_as_known(tmp_path: Path) -> None:
     assert 20 < len(rejected) < 80
     known = on_ray([Source.of(path, known=True), Source.of(path)], tmp_path / "known", screen)
     assert known.kept == 0
+
+
+def test_instances_of_a_task_are_kept_wherever_they_are(tmp_path: Path) -> None:
+    stream = random.Random(8)
+    rows = records(700)
+    for row in stream.choices(rows, k=500):
+        rows.append({**row, "input": stream.choice(["", "one", "two", "three"]), "output": row["output"]})
+    stream.shuffle(rows)
+    rows += [{**row, "response": "x"} for row in rows[:3]]
+    files = [write_lines(tmp_path / name, part) for name, part in (("a.jsonl", rows[:500]), ("b.jsonl", rows[500:]))]
+    known = write_lines(tmp_path / "known.jsonl", rows[::100])
+    with pytest.warns(UnreadFieldWarning, match="'response' of 3 record"):
+        counts = on_ray([*map(Source.of, files), Source.of(known, known=True)], tmp_path / "out")
+    kept, rejected = on_one_machine(files, [known], tmp_path / "local")
+    ours, theirs = read_folder(tmp_path / "out")
+    assert [{name: value for name, value in row.items() if value is not None} for row in ours] == kept
+    assert theirs == rejected
+    assert counts.kept == len(kept)
+    assert counts.instances == len(kept) - len({row["instruction"] for row in kept}) > 50
+    assert orjson.loads((tmp_path / "out" / "summary.json").read_bytes())["instances"] == counts.instances
 
 
 def test_a_bad_record_is_named_by_its_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_conversations_of_several_turns_are_left_out_and_counted(tmp_path: Path)
     held_out = read_held_out([file], 10, 0)
     assert len(held_out.cases) == 1
     assert held_out.dropped == {SEVERAL_TURNS: 2}
-    with pytest.raises(WrongUseError, match=r"no task with a reference, only conversations of several turns"):
+    with pytest.raises(WrongUseError, match=r"no task with a reference \(1 a conversation of several turns\)"):
         read_held_out([write(tmp_path / "long.jsonl", {"messages": PAIR * 2})], 10, 0)
 
 

@@ -24,7 +24,7 @@ BAD_USES = {
     "no data": ("--model {model} --data {tmp}/none", "{tmp}/none: no such file"),
     "empty data": ("--model {model} --data {empty}", "--data {empty}: holds no task with a reference"),
     "no reference": ("--model {model} --data {bare}", "{bare}:2: has no reference"),
-    "several turns alone": ("--model {model} --data {chats}", "only conversations of several turns"),
+    "several turns alone": ("--model {model} --data {chats}", "a conversation of several turns"),
     "torn data": ("--model {model} --data {torn}", "{torn}:2: not JSON"),
     "no model": ("--model {tmp}/nowhere --data {good}", "--model {tmp}/nowhere: no such folder"),
     "no judge": ("--model {model} --model {adapter} --judge {tmp}/x --data {good}", "--judge {tmp}/x: no such folder"),

@@ -67,7 +67,7 @@ def test_threshold_rules_array_and_json_summary(tmp_path: Path, cli: RunCli) -> 
     assert done.returncode == 0, done.stderr
     summary = orjson.loads(done.stdout)
     assert summary.pop("seconds") > 0
-    assert summary == {"read": 4, "kept": 4, "rejected": {}, "skipped_lines": 0, "out": str(out)}
+    assert summary == {"read": 4, "kept": 4, "instances": 0, "rejected": {}, "skipped_lines": 0, "out": str(out)}
     assert len(orjson.loads(out.read_bytes())) == 4
 
 

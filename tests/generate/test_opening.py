@@ -94,6 +94,33 @@ def test_bare_instructions_need_a_profile_that_shows_no_outputs(machine_generate
     }
 
 
+def test_instances_of_one_task_are_imported_as_one(tmp_path: Path, cli: RunCli) -> None:
+    path, run = tmp_path / "all_generated_instances.jsonl", tmp_path / "run"
+    sort, name = "Sort the words by their length.", "Name an old town."
+    rows = [
+        {"instruction": sort, "input": "bb a", "output": "a bb"},
+        {"instruction": name, "input": "", "output": ""},
+        {"instruction": sort, "input": "bb a", "output": "a bb"},
+        {"instruction": f"{sort} ", "input": "ccc dd", "output": "dd ccc", "is_classification": False},
+        {"instruction": name, "input": "", "output": "Ur"},
+        {"instruction": sort, "raw_instances": "Example 1\nInput: k\nOutput: l\nExample 2\nInput: bb a\nOutput: a bb"},
+        {"instruction": "Tell a tale.", "raw_instances": "Nothing of use."},
+    ]
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    done = cli("runs", "import", path, "--run", run)
+    assert (done.returncode, done.stdout.strip()) == (0, f"3 tasks: {run}")
+    with RunStore(run, read_only=True) as store:
+        tasks = [each.task for each in store.inherited()]
+        assert [each.origin["row"] for each in store.inherited()] == [1, 2, 7]
+    assert [task.instruction for task in tasks] == [sort, name, "Tell a tale."]
+    assert [list(map(tuple, task.instances)) for task in tasks] == [
+        [("bb a", "a bb"), ("ccc dd", "dd ccc"), ("k", "l")],
+        [("", "Ur")],
+        [],
+    ]
+    assert tasks[0].is_classification is False
+
+
 def test_a_run_is_not_imported_over(regen: Path, tmp_path: Path, cli: RunCli) -> None:
     run = tmp_path / "run"
     assert cli("runs", "import", regen, "--run", run).returncode == 0

@@ -240,34 +240,13 @@ def test_every_format_is_read(tmp_path: Path) -> None:
         {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]},
     ]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    samples = read_sources([Source(file)], 0)
+    samples: list[Any] = read_sources([Source(file)], 0)
     assert samples[0] == sample("Add.", "1, 2", "3")
     assert [each.input for each in samples[1:3]] == ["b a", ""]
     assert samples[3] == Sample((Turn("user", "Hi"), Turn("assistant", "Hello")))
     assert samples[4].turns[0] == Turn("system", "Be kind.")
     assert samples[5].verbatim
     assert samples[6] == Sample((Turn("user", "a"), Turn("assistant", "b")))
-
-
-@pytest.mark.parametrize(
-    ("record", "why"),
-    [
-        ({"messages": [{"role": "user", "content": "Hi"}]}, "must be a list of turns that ends with the assistant's"),
-        (
-            {"messages": [{"role": "tool", "content": "Hi"}, {"role": "assistant", "content": ""}]},
-            "turn 1: needs a text",
-        ),
-        ({"conversations": "Hi"}, "must be a list of turns"),
-        ({"prompt": 3, "completion": "x"}, "must be two texts or two lists"),
-        ({"output": "x"}, "field 'instruction'"),
-    ],
-)
-def test_a_bad_record_is_named_by_its_place(tmp_path: Path, record: dict[str, Any], why: str) -> None:
-    file = tmp_path / "bad.jsonl"
-    file.write_text(f'{{"instruction": "a", "output": "b"}}\n{json.dumps(record)}\n', encoding="utf-8")
-    with pytest.raises(WrongUseError, match=why) as caught:
-        read_sources([Source(file)], 0)
-    assert str(caught.value).startswith(f"{file}:2: ")
 
 
 def test_weights_take_shares_and_repeat(tmp_path: Path) -> None:
