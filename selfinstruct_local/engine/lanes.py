@@ -6,6 +6,7 @@ httpx's connection pool looks through all of its connections with every request:
 
 import os
 import resource
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,6 +168,8 @@ def _describe(error: BaseException) -> str:
             return f"its certificate is not trusted ({cause.verify_message}); name its authority in $SSL_CERT_FILE"
         if isinstance(cause, ssl.SSLError):
             return f"TLS failed ({(cause.reason or 'unknown reason').replace('_', ' ').lower()})"
+        if isinstance(cause, socket.gaierror):
+            return str(cause.strerror).lower()
         if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
             return os.strerror(cause.errno).lower()
         cause = cause.__cause__ or cause.__context__

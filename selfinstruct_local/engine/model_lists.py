@@ -5,7 +5,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,8 @@ SHORTEST_LOOK_SECONDS = 2.0
 REFUSED_KEY = frozenset({401, 403})
 NO_SUCH_PAGE = frozenset({404, 405})
 _HIGHEST_PORT = 65535
+_MAX_NAMES = 10
+_MAX_NAME = 300
 
 ResultT = TypeVar("ResultT")
 
@@ -120,13 +122,21 @@ def find_served_model(
     if name is None:
         missed = wanted or (folder.name if folder else "")
         wish = f"not {missed}; name one of them with --model" if missed else "name one with --model"
-        message = f"--endpoint {first}: serves {', '.join(models) or 'nothing'}{',' if missed else ';'} {wish}"
+        message = f"--endpoint {first}: serves {listed(models)}{',' if missed else ';'} {wish}"
         raise WrongUseError(message)
     for url, others in served.items():
         if name not in others:
-            message = f"--endpoint {url}: serves {', '.join(others) or 'nothing'}, not {name} as {first} does"
+            message = f"--endpoint {url}: serves {listed(others)}, not {name} as {first} does"
             raise WrongUseError(message)
     return name
+
+
+def listed(models: Mapping[str, int | None]) -> str:
+    """Return the first names of a list of models, for a message."""
+    names = [name[:_MAX_NAME] for name in list(models)[:_MAX_NAMES]]
+    if len(models) > len(names):
+        names.append(f"{len(models) - len(names)} others")
+    return ", ".join(names) or "nothing"
 
 
 def wrong_key(url: str, answer: Answer) -> EngineDeadError:

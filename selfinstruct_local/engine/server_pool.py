@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from selfinstruct_local.engine.base import RequestKey
 from selfinstruct_local.engine.lanes import Lanes, UnreachableError
-from selfinstruct_local.engine.model_lists import LOG, REFUSED_KEY, ask_for_models, look_seconds, wrong_key
+from selfinstruct_local.engine.model_lists import LOG, REFUSED_KEY, ask_for_models, listed, look_seconds, wrong_key
 from selfinstruct_local.engine.server_answers import AnswerReader
 from selfinstruct_local.errors import EngineDeadError
 
@@ -248,7 +248,7 @@ class ServerPool:
             raise wrong_key(server.url, answer)
         models = self.reader.models(answer)
         if self._model not in models:
-            return f"serves {', '.join(models) or 'nothing'}, not {self._model}"
+            return f"serves {listed(models)}, not {self._model}"
         # An adapter has no context of its own in vLLM's list: it is that of the model beneath.
         server.context = models[self._model] or next(filter(None, models.values()), None)
         return None

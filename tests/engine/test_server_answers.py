@@ -55,7 +55,10 @@ ODD: dict[str, tuple[str, Twist]] = {
     "choices-missing": ("choices", lambda told: told.pop("choices")),
     "logprob-word": ("choices[0].logprobs", choice(logprobs={"token_logprobs": ["sure"]})),
     "logprob-huge": ("choices[0].logprobs", choice(logprobs={"token_logprobs": [-1e308, -1e308]})),
-    "error": ("answers 200 with an error", lambda told: (told.clear(), told.update(error={"message": "loading"}))),
+    "error": (
+        "answers 200 with an error: loading",
+        lambda told: told.update(error={"message": told.pop("choices") and "loading"}),
+    ),
 }
 
 

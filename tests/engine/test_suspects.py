@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
+from selfinstruct_local.cli.running import run_on_display
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.engine.process import EngineProcess
+from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.engine.suspects import MAX_DEATHS_ALONE, MAX_DEATHS_UNPROVEN, PROBE, Suspects, Suspicion
 from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.generate import launch
 from selfinstruct_local.generate.opening import open_run
-from selfinstruct_local.generate.run import run
-from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.generate.run import Outcome
 from selfinstruct_local.models import check_model_folder
-from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore
 from tests.engine.test_process import requests, start
@@ -62,8 +62,6 @@ class Memory:
 
 
 def start_noted(make_engine: Any, memory: Memory, **settings: Any) -> EngineProcess:
-    from selfinstruct_local.engine.settings import EngineSettings
-
     return EngineProcess(make_engine, EngineSettings(**settings), {"engine": "scripted"}, deaths=memory)
 
 
@@ -176,11 +174,12 @@ def settings(**flags: object) -> GenerateSettings:
 
 
 def generate(folder: Path, chosen: launch.ChosenModel, wanted: GenerateSettings) -> str:
+    """As the command does it."""
+    ended: list[Outcome] = []
     with RunStore(folder) as store:
         seeds = open_run(store, wanted, MODEL, [seed_file()])
-        display = RunDisplay(stderr_console(), store.totals(), wanted.num)
-        engine = partial(launch.launch, chosen, wanted, folder / "engine.log", store)
-        return run(store, wanted, seeds, engine, display, Interrupt()).reason
+        run_on_display(store, wanted, chosen, seeds, ended.append)
+    return ended[0].reason
 
 
 @pytest.mark.parametrize(("in_flight", "window"), [(1, 1), (1, 8), (4, 8)])
