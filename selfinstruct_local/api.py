@@ -133,7 +133,9 @@ def generate_tasks(
         seed_tasks = open_run(store, fitted, chosen.facts(), files)
         log = store.folder / "engine.log"
         with interruptible() as interrupt, RunDisplay(stderr_console(), store.totals(), fitted.num) as display:
-            outcome = generate(store, fitted, seed_tasks, lambda: launch(chosen, fitted, log), display, interrupt)
+            outcome = generate(
+                store, fitted, seed_tasks, lambda: launch(chosen, fitted, log, store), display, interrupt
+            )
         return Generated(list(store.accepted()), dict(store.totals().rejected), outcome.reason)
 
 

@@ -12,6 +12,8 @@ three, `500*` for all that follow:
     close       closes the connection instead of answering
     torn        closes it in the middle of the answer
     garbage     answers a whole body that is no JSON
+
+A test may also set `twist`, `card`, `error_headers`, `echoes_key` and `seconds_per_byte`, and give a certificate.
 """
 
 import argparse
@@ -19,10 +21,12 @@ import contextlib
 import itertools
 import re
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 
 import orjson
@@ -38,7 +42,7 @@ LOGPROBS = (-0.5, -1.0)  # of the tokens of every answer; their mean is -0.75
 class ScriptedServer:
     """Listens from its making to its closing; `asked` holds the bodies of the completion requests it got."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one fault or fact of a server
         self,
         *,
         port: int = 0,
@@ -49,6 +53,8 @@ class ScriptedServer:
         missing: tuple[str, ...] = (),
         key: str | None = None,
         tells_context: bool = True,
+        host: str = "127.0.0.1",
+        certificate: Path | None = None,
     ) -> None:
         self.model = model
         self.latency = latency
@@ -59,6 +65,11 @@ class ScriptedServer:
         self.tells_logprobs = True
         self.poison = "\0"  # a prompt that holds this is refused with 500, whatever the script says
         self.finish_words: dict[str, str] = {}  # in place of those of the OpenAI API
+        self.twist: Callable[[dict[str, Any]], object] = bool  # called with every answer, to change it
+        self.card: dict[str, Any] = {}  # further fields in the list of models
+        self.error_headers: dict[str, str] = {}
+        self.echoes_key: Callable[[str], str] | None = None  # makes an error's message of the Authorization header
+        self.seconds_per_byte = 0.0  # of the list of models
         self.asked: list[dict[str, Any]] = []
         self.looked = 0
         self.most_at_once = 0
@@ -67,7 +78,13 @@ class ScriptedServer:
         self._lock = threading.Lock()
         self._faults = _faults(script)
         self.closing = threading.Event()
-        self._http = _Http(("127.0.0.1", port), self)
+        self.host = host
+        self.scheme = "http" if certificate is None else "https"
+        self._http = _Http((host, port), self)
+        if certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificate)
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -77,7 +94,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.scheme}://{self.host}:{self.port}/v1"
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         card: dict[str, Any] = {"id": scripted.model, "object": "model", "owned_by": "scripted"}
         if scripted.tells_context:
             card["max_model_len"] = scripted.context
+        card |= scripted.card
         self._send(200, {"object": "list", "data": [card]})
 
     def do_POST(self) -> None:
@@ -231,7 +249,9 @@ class _Handler(BaseHTTPRequestHandler):
             "completion_tokens": completion.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": length // 2},
         }
-        self._send(200, {"choices": [choice], "usage": usage}, torn=torn)
+        told = {"choices": [choice], "usage": usage}
+        scripted.twist(told)
+        self._send(200, told, torn=torn)
 
     def _has_key(self) -> bool:
         key = self.server.scripted.key
@@ -241,7 +261,10 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _error(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
-        self._send(status, {"error": {"message": message, "code": status}}, headers=headers)
+        scripted = self.server.scripted
+        if scripted.echoes_key is not None:
+            message = scripted.echoes_key(self.headers.get("Authorization", ""))
+        self._send(status, {"error": {"message": message, "code": status}}, headers=headers or scripted.error_headers)
 
     def _send(
         self, status: int, body: dict[str, Any], *, headers: dict[str, str] | None = None, torn: bool = False
@@ -257,6 +280,12 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
+        scripted = self.server.scripted
+        if scripted.seconds_per_byte and self.command == "GET":
+            for byte in content:
+                if scripted.closing.wait(scripted.seconds_per_byte):
+                    return
+                self.wfile.write(bytes([byte]))
         self.wfile.write(content[: len(content) // 2] if torn else content)
         self.close_connection = self.close_connection or torn
 

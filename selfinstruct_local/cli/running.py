@@ -63,7 +63,9 @@ def run_on_display(
     )
     display = RunDisplay(stderr_console(), store.totals(), settings.num, what)
     with interruptible() as interrupt, display:
-        outcome = run(store, settings, seeds, lambda: launch(model, settings, log), display, interrupt, work=work)
+        outcome = run(
+            store, settings, seeds, lambda: launch(model, settings, log, store), display, interrupt, work=work
+        )
     report(outcome)
     if interrupt.signum is not None and outcome.reason == "interrupted":
         raise typer.Exit(128 + interrupt.signum)

@@ -6,7 +6,6 @@ Nothing but the named endpoints is asked. Leans on `offline.py`, `engine/serve.p
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -50,16 +49,17 @@ def check_offline() -> Finding:
 
 
 def check_proxies(endpoints: Sequence[str]) -> Finding:
-    """Whether proxy variables stand between this machine and a named server; loopback always goes past them."""
-    from selfinstruct_local.engine.lanes import is_loopback
+    """Whether proxy variables stand between this machine and a named server; they never do for this machine."""
+    from selfinstruct_local.engine.proxies import proxy_for
 
     # Their values may hold passwords.
     names = sorted(name for name in os.environ if name.lower() in {"http_proxy", "https_proxy", "all_proxy"})
     if not names:
         return Finding("proxies", "ok", "no proxy variables are set")
-    through = [
-        each for each in endpoints if not is_loopback(each) and not urllib.request.proxy_bypass(urlsplit(each).netloc)
-    ]
+    try:
+        through = [each for each in endpoints if proxy_for(each)]
+    except WrongUseError as error:
+        return Finding.of_error("proxies", error)
     if through:
         detail = f"{', '.join(through)} would be asked through a proxy ({', '.join(names)})"
         host = urlsplit(through[0]).hostname
@@ -85,7 +85,8 @@ def check_port(port: int | None) -> Finding:
 
 def check_endpoint(url: str) -> Finding:
     """Whether a server answers, and what it serves."""
-    from selfinstruct_local.engine.model_lists import LOOK_SECONDS, UnreachableError, served_models
+    from selfinstruct_local.engine.lanes import UnreachableError
+    from selfinstruct_local.engine.model_lists import LOOK_SECONDS, served_models
     from selfinstruct_local.engine.serve import API_KEY_VARIABLE
 
     try:

@@ -108,6 +108,7 @@ class Completion:
         completion_tokens: tokens written.
         cached_tokens: tokens of the prompt that the engine's prefix cache held already; None if it does not tell.
         confidence: mean log-probability of its tokens under the model, in nats, at most 0; None if it does not tell.
+        given_up: why the request is not to be asked again, though it was aborted; empty for all others.
     """
 
     key: RequestKey
@@ -117,6 +118,7 @@ class Completion:
     completion_tokens: int
     cached_tokens: int | None = None
     confidence: float | None = None
+    given_up: str = ""
 
 
 class Engine(Protocol):

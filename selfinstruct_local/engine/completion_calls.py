@@ -1,27 +1,19 @@
 """One request to OpenAI-compatible servers, until it has its completion: what is sent, and what the answers mean."""
 
 import asyncio
-import contextlib
-import email.utils
 import re
-import time
 from typing import Any
 
-import httpx
 import orjson
 
 from selfinstruct_local.engine.base import Completion, FinishReason, Request
 from selfinstruct_local.engine.conversation import FolderEncoder, is_conversation
-from selfinstruct_local.engine.model_lists import (
-    HTTP_OK,
-    LOG,
-    REFUSED_KEY,
-    UnreachableError,
-    describe,
-    wrong_key,
-)
+from selfinstruct_local.engine.lanes import Answer, UnreachableError
+from selfinstruct_local.engine.model_lists import LOG, REFUSED_KEY, wrong_key
 from selfinstruct_local.engine.request_bodies import Question
+from selfinstruct_local.engine.server_answers import HTTP_OK, OddAnswerError
 from selfinstruct_local.engine.server_pool import Server, ServerPool, TroubleError
+from selfinstruct_local.engine.suspects import given_up
 from selfinstruct_local.errors import EngineDeadError
 
 # A request that brings down or confuses every server that takes it, while others are answered, is given up after that
@@ -38,7 +30,6 @@ SERVER_ERROR = 500
 _CONTEXT_EXCEEDED = re.compile(r"context|max_model_len|max_(new_)?tokens|too long|too many tokens", re.IGNORECASE)
 # A token is at least one byte of the text; a few special ones may stand around it.
 _SPECIAL_TOKENS = 8
-_MOST_SAID = 300
 
 
 class CompletionCalls:
@@ -68,7 +59,7 @@ class CompletionCalls:
         self._request_seconds = request_seconds
         self._encoder = encoder
         self._tell_no_logprobs: set[str] = set()
-        self._tell_odd_reasons: set[str] = set()
+        self._said: set[tuple[str, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
         """The completion of a request; an aborted one when it failed too often while others were answered, or alone.
@@ -86,13 +77,14 @@ class CompletionCalls:
 
     async def _ask_until_answered(self, request: Request, question: Question) -> Completion:
         now = asyncio.get_running_loop().time
-        tries, counted_at = 0, now()
+        tries, counted_at, reason = 0, now(), ""
         while tries < MOST_TRIES:
             server = await self._pool.take()
             sent_at = now()
             try:
                 completion = await self._try(server, question)
             except TroubleError as trouble:
+                reason = f"no server can answer it, the last one, {server.url}: {trouble}"
                 self._pool.struck(server, trouble, sent_at)
                 if trouble.counts and self._pool.answered_at > counted_at:
                     tries, counted_at = tries + 1, now()
@@ -103,8 +95,7 @@ class CompletionCalls:
                 return completion
             finally:
                 server.load -= 1
-        LOG.info("request %s given up: no server can answer it", "/".join(map(str, request.key)))
-        return Completion(request.key, "", FinishReason.ABORT, 0, 0)
+        return given_up(request.key, reason)
 
     async def _try(self, server: Server, question: Question) -> Completion:
         try:
@@ -113,10 +104,10 @@ class CompletionCalls:
         except TimeoutError:
             reason = f"no answer in {self._request_seconds:g} s"
             raise TroubleError(reason, lost=True, silent=True) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            raise TroubleError(describe(error), counts=False, lost=True) from error
-        except httpx.RequestError as error:
-            raise TroubleError(describe(error), lost=True) from error
+        except OddAnswerError as error:
+            raise TroubleError(str(error)) from error
+        except UnreachableError as error:
+            raise TroubleError(str(error), counts=error.connected, lost=True) from error
 
     async def _ask(self, server: Server, question: Question) -> Completion:
         """One try on one server, with as many calls as it takes to find the right route, length and fields."""
@@ -130,19 +121,19 @@ class CompletionCalls:
             route = "chat/completions" if by_chat else "completions"
             with_logprobs = server.url not in self._tell_no_logprobs
             body = question.body(server, self._model, room, with_logprobs=with_logprobs)
-            response = await self._post(server, f"{server.url}/{route}", body)
-            if response.status_code in MISSING_ROUTE:
-                await self._find_route(server, response, by_chat=by_chat)
-            elif response.status_code in WRONG_REQUEST and with_logprobs and "logprob" in response.text:
+            answer = await self._post(server, f"{server.url}/{route}", body)
+            if answer.status in MISSING_ROUTE:
+                await self._find_route(server, answer, by_chat=by_chat)
+            elif answer.status in WRONG_REQUEST and with_logprobs and "logprob" in answer.text:
                 self._tell_no_logprobs.add(server.url)
-            elif response.status_code in WRONG_REQUEST:
-                if count is not None or not _CONTEXT_EXCEEDED.search(response.text):
-                    raise _wrong_request(server, response)
+            elif answer.status in WRONG_REQUEST:
+                if count is not None or not _CONTEXT_EXCEEDED.search(answer.text):
+                    raise self._wrong_request(server, answer)
                 count = await self._count(server, question)
                 if count is None:
                     return _refusal(request, count)
             else:
-                return self._read_completion(server, request, response, by_chat=by_chat)
+                return self._read_completion(server, request, answer, by_chat=by_chat)
 
     def _limit(self, server: Server) -> int:
         return min(self._max_model_len, server.context or self._max_model_len)
@@ -162,35 +153,36 @@ class CompletionCalls:
         if question.token_ids is not None:
             return len(question.token_ids)
         body = {"model": self._model, **question.prompt(server)}
-        response = await self._post(server, f"{server.url.removesuffix('/v1')}/tokenize", body)
-        if response.status_code != HTTP_OK:
+        answer = await self._post(server, f"{server.url.removesuffix('/v1')}/tokenize", body)
+        length = self._pool.reader.prompt_length(answer)
+        if length is None:
             return None
-        try:
-            told = orjson.loads(response.content)
-            server.context = told.get("max_model_len") or server.context
-            return int(told["count"])
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return None
+        count, context = length
+        server.context = context or server.context
+        return count
 
-    async def _post(self, server: Server, url: str, body: dict[str, Any]) -> httpx.Response:
-        """The response, when it is one that concerns this request."""
-        headers = {"Content-Type": "application/json"}
-        with server.lanes.lend() as client:
-            response = await client.post(url, content=orjson.dumps(body), headers=headers)
-        status = response.status_code
+    async def _post(self, server: Server, url: str, body: dict[str, Any]) -> Answer:
+        """The answer, when it is one that concerns this request."""
+        answer = await server.lanes.send("POST", url, orjson.dumps(body))
+        status = answer.status
         if status == HTTP_OK or status in WRONG_REQUEST or status in MISSING_ROUTE:
-            return response
+            return answer
         if status in REFUSED_KEY:
-            raise wrong_key(server.url, response)
-        reason = f"answers {status} {response.reason_phrase}"
+            raise wrong_key(server.url, answer)
+        reason = f"answers {answer.status_line}"
+        try:
+            pause = self._pool.reader.pause(answer)
+        except OddAnswerError as odd:
+            pause = None
+            reason += f"; {odd}"
         if status == TOO_MANY_REQUESTS:
-            raise TroubleError(reason, counts=False, busy=True, pause=_retry_after(response))
+            raise TroubleError(reason, counts=False, busy=True, pause=pause)
         if status >= SERVER_ERROR or status in PASSING:
-            reason += _what_it_says(response)
-            raise TroubleError(reason, pause=_retry_after(response))
-        raise _wrong_request(server, response)
+            reason += self._pool.reader.error(answer)
+            raise TroubleError(reason, pause=pause)
+        raise self._wrong_request(server, answer)
 
-    async def _find_route(self, server: Server, response: httpx.Response, *, by_chat: bool) -> None:
+    async def _find_route(self, server: Server, answer: Answer, *, by_chat: bool) -> None:
         """Tells a server that lacks the route from one that serves another model since it was started again."""
         try:
             wrong = await self._pool.look(server)
@@ -198,8 +190,8 @@ class CompletionCalls:
             raise TroubleError(str(error), counts=False, lost=True) from error
         if wrong is not None:
             raise TroubleError(wrong, counts=False, lost=True)
-        if self._model in response.text:
-            reason = f"answers {response.status_code}{_what_it_says(response)}"
+        if self._model in answer.text:
+            reason = f"answers {answer.status_line}{self._pool.reader.error(answer)}"
             raise TroubleError(reason, lost=True)
         if by_chat and not server.speaks_chat:
             message = (
@@ -214,76 +206,36 @@ class CompletionCalls:
             server.speaks_chat = True
             LOG.info("%s: has no completions route; prompts go as chat messages", server.url)
 
-    def _read_completion(
-        self, server: Server, request: Request, response: httpx.Response, *, by_chat: bool
-    ) -> Completion:
-        try:
-            told = orjson.loads(response.content)
-            choice = told["choices"][0]
-            text = choice["message"]["content"] if by_chat else choice["text"]
-            usage = told.get("usage") or {}
-            details = usage.get("prompt_tokens_details") or {}
-            return Completion(
-                key=request.key,
-                text=text or "",
-                finish_reason=self._finish_reason(server, choice.get("finish_reason")),
-                prompt_tokens=int(usage.get("prompt_tokens") or 0),
-                completion_tokens=int(usage.get("completion_tokens") or 0),
-                cached_tokens=details.get("cached_tokens"),
-                confidence=_confidence(choice),
-            )
-        except (ValueError, TypeError, LookupError, AttributeError):
-            reason = "answers what is no completion"
-            raise TroubleError(reason) from None
+    def _read_completion(self, server: Server, request: Request, answer: Answer, *, by_chat: bool) -> Completion:
+        written = self._pool.reader.completion(answer, by_chat=by_chat)
+        if written.left_out:
+            kinds = self._pool.reader.words(", ".join(written.left_out))
+            self._say_once(server, f"parts of kind {kinds} in choices[0].message.content are left out")
+        reason = FinishReason.told(written.finish_reason)
+        if reason is FinishReason.ABORT and written.finish_reason != reason:
+            word = self._pool.reader.words(str(written.finish_reason))
+            self._say_once(server, f"says finish_reason {word}, which is not known and taken for an abort")
+        return Completion(
+            key=request.key,
+            text=written.text,
+            finish_reason=reason,
+            prompt_tokens=written.prompt_tokens,
+            completion_tokens=written.completion_tokens,
+            cached_tokens=written.cached_tokens,
+            confidence=written.confidence,
+        )
 
-    def _finish_reason(self, server: Server, told: Any) -> FinishReason:
-        """What a server's word for the end of a completion means; one that is not known is said, once a server."""
-        reason = FinishReason.told(told)
-        if reason is FinishReason.ABORT and told != reason and server.url not in self._tell_odd_reasons:
-            self._tell_odd_reasons.add(server.url)
-            word = str(told)[:_MOST_SAID]
-            LOG.warning("%s: says finish_reason %s, which is not known and taken for an abort", server.url, word)
-        return reason
+    def _say_once(self, server: Server, what: str) -> None:
+        if (server.url, what) not in self._said:
+            self._said.add((server.url, what))
+            LOG.warning("%s: %s", server.url, what)
+
+    def _wrong_request(self, server: Server, answer: Answer) -> EngineDeadError:
+        return EngineDeadError(
+            f"{server.url}: refuses a request ({answer.status_line}){self._pool.reader.error(answer)}; "
+            "it would refuse the others too"
+        )
 
 
 def _refusal(request: Request, count: int | None) -> Completion:
     return Completion(request.key, "", FinishReason.REFUSED, count or 0, 0)
-
-
-def _confidence(choice: dict[str, Any]) -> float | None:
-    """Mean log-probability of the drawn tokens in either route's form; None if the server tells it in neither."""
-    with contextlib.suppress(TypeError, LookupError, AttributeError):
-        told = choice.get("logprobs") or {}
-        each = told.get("token_logprobs") or [token["logprob"] for token in told.get("content") or ()]
-        drawn = [float(logprob) for logprob in each if logprob is not None]
-        return sum(drawn) / len(drawn) if drawn else None
-    return None
-
-
-def _wrong_request(server: Server, response: httpx.Response) -> EngineDeadError:
-    return EngineDeadError(
-        f"{server.url}: refuses a request ({response.status_code} {response.reason_phrase})"
-        f"{_what_it_says(response)}; it would refuse the others too"
-    )
-
-
-def _what_it_says(response: httpx.Response) -> str:
-    """The message of an error, in one line: the common shapes first, else the body."""
-    said: Any = response.text
-    with contextlib.suppress(ValueError, AttributeError):  # no JSON object: the body is what it says
-        told = orjson.loads(response.content)
-        error = told.get("error", told)
-        said = error.get("message") or error.get("detail") or said if isinstance(error, dict) else error
-    line = " ".join(str(said).split())
-    return f": {line[:_MOST_SAID]}" if line else ""
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that a server asks to be left alone; it may name a number or a date."""
-    value = response.headers.get("Retry-After", "")
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

@@ -17,8 +17,9 @@ from selfinstruct_local.engine.base import Completion, Request
 from selfinstruct_local.engine.completion_calls import CompletionCalls
 from selfinstruct_local.engine.conversation import FolderEncoder
 from selfinstruct_local.engine.intake import Intake
+from selfinstruct_local.engine.keys import authorization
 from selfinstruct_local.engine.lanes import allow_connections
-from selfinstruct_local.engine.model_lists import authorization, check_urls, find_served_model, served_models
+from selfinstruct_local.engine.model_lists import check_urls, find_served_model, served_models
 from selfinstruct_local.engine.server_pool import ServerPool
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError

@@ -1,19 +1,20 @@
-"""What servers serve: their lists of models, and the name under which they serve ours.
+"""What servers serve: their lists of models, and the name under which they serve ours."""
 
-Leans on httpx alone.
-"""
-
+import asyncio
 import logging
-import os
+import re
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
-import orjson
 
-from selfinstruct_local.engine.lanes import is_loopback
+from selfinstruct_local.engine.lanes import Answer, Lanes, UnreachableError
 from selfinstruct_local.engine.serve import API_KEY_VARIABLE
+from selfinstruct_local.engine.server_answers import AnswerReader
 from selfinstruct_local.errors import EngineDeadError, WrongUseError
 
 LOG = logging.getLogger("selfinstruct_local.engine")
@@ -21,14 +22,16 @@ LOG = logging.getLogger("selfinstruct_local.engine")
 # A list of models comes at once, whatever the server is busy with; a host that does not answer at all is soon known.
 LOOK_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 1.0
+# However short an outage may be, a server gets that long for its list.
+SHORTEST_LOOK_SECONDS = 2.0
 
-HTTP_OK = 200
 REFUSED_KEY = frozenset({401, 403})
 NO_SUCH_PAGE = frozenset({404, 405})
+_HIGHEST_PORT = 65535
+_MAX_NAMES = 10
+_MAX_NAME = 300
 
-
-class UnreachableError(Exception):
-    """A server gave no usable answer; the text says why."""
+ResultT = TypeVar("ResultT")
 
 
 def check_urls(urls: Sequence[str]) -> tuple[str, ...]:
@@ -39,16 +42,20 @@ def check_urls(urls: Sequence[str]) -> tuple[str, ...]:
     """
     checked = []
     for url in urls:
+        public = re.sub(r"//[^/]*@", "//...@", url)
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
-            message = f"--endpoint {url}: {str(error).lower()}"
+            message = f"--endpoint {public}: {'not a URL' if public != url else str(error).lower()}"
             raise WrongUseError(message) from error
-        if parsed.scheme not in {"http", "https"} or not parsed.host:
-            message = f"--endpoint {url}: not a URL like http://127.0.0.1:8000/v1"
-            raise WrongUseError(message)
         if parsed.userinfo:
             message = f"--endpoint ...@{parsed.host}: no passwords in URLs; a key goes in ${API_KEY_VARIABLE}"
+            raise WrongUseError(message)
+        if parsed.query or parsed.fragment:
+            message = f"--endpoint {url.partition('?')[0].partition('#')[0]}: a base URL ends with its path"
+            raise WrongUseError(message)
+        if parsed.scheme not in {"http", "https"} or not parsed.host or (parsed.port or 0) > _HIGHEST_PORT:
+            message = f"--endpoint {url}: not a URL like http://127.0.0.1:8000/v1"
             raise WrongUseError(message)
         checked.append(url.rstrip("/"))
     return tuple(dict.fromkeys(checked))
@@ -66,21 +73,26 @@ def served_models(url: str, api_key: str | None, timeout: float) -> dict[str, in
         UnreachableError: it gave no usable answer.
         WrongUseError: it answers, and asking again would not help: the key or the URL is wrong.
     """
+    return _wait_for(_served_models(url.rstrip("/"), api_key, timeout))
+
+
+async def ask_for_models(lanes: Lanes, url: str, seconds: float) -> Answer:
+    """Return the answer of a server that is asked for its list of models.
+
+    Raises:
+        UnreachableError: there is none, or it is not complete in that many seconds.
+    """
     try:
-        with httpx.Client(trust_env=not is_loopback(url), headers=authorization(api_key), timeout=timeout) as client:
-            response = client.get(f"{url.rstrip('/')}/models")
-    except httpx.RequestError as error:
-        raise UnreachableError(describe(error)) from error
-    status = f"{response.status_code} {response.reason_phrase}"
-    if response.status_code in REFUSED_KEY:
-        message = (
-            f"--endpoint {url}: refuses the key ({status}); set ${API_KEY_VARIABLE} to the one it was started with"
-        )
-        raise WrongUseError(message)
-    if response.status_code in NO_SUCH_PAGE:
-        message = f"--endpoint {url}: no list of models at {url}/models ({status}); most base URLs end in /v1"
-        raise WrongUseError(message)
-    return read_models(response)
+        async with asyncio.timeout(seconds):
+            return await lanes.send("GET", f"{url}/models")
+    except TimeoutError:
+        message = f"no list of models in {seconds:.0f} s"
+        raise UnreachableError(message) from None
+
+
+def look_seconds(outage_seconds: float) -> float:
+    """Return the time that a server gets for its list of models."""
+    return min(LOOK_SECONDS, max(SHORTEST_LOOK_SECONDS, outage_seconds))
 
 
 def find_served_model(
@@ -110,61 +122,73 @@ def find_served_model(
     if name is None:
         missed = wanted or (folder.name if folder else "")
         wish = f"not {missed}; name one of them with --model" if missed else "name one with --model"
-        message = f"--endpoint {first}: serves {', '.join(models) or 'nothing'}{',' if missed else ';'} {wish}"
+        message = f"--endpoint {first}: serves {listed(models)}{',' if missed else ';'} {wish}"
         raise WrongUseError(message)
     for url, others in served.items():
         if name not in others:
-            message = f"--endpoint {url}: serves {', '.join(others) or 'nothing'}, not {name} as {first} does"
+            message = f"--endpoint {url}: serves {listed(others)}, not {name} as {first} does"
             raise WrongUseError(message)
     return name
 
 
-def authorization(api_key: str | None) -> dict[str, str]:
-    """The header that carries the key.
-
-    Raises:
-        WrongUseError: no header can hold it; told here, because the library's own error would show it.
-    """
-    if not api_key:
-        return {}
-    if not api_key.isascii() or not api_key.isprintable():
-        message = f"${API_KEY_VARIABLE}: holds characters that a key cannot have, perhaps the end of a line"
-        raise WrongUseError(message)
-    return {"Authorization": f"Bearer {api_key}"}
+def listed(models: Mapping[str, int | None]) -> str:
+    """Return the first names of a list of models, for a message."""
+    names = [name[:_MAX_NAME] for name in list(models)[:_MAX_NAMES]]
+    if len(models) > len(names):
+        names.append(f"{len(models) - len(names)} others")
+    return ", ".join(names) or "nothing"
 
 
-def describe(error: BaseException) -> str:
-    """What went wrong on the way to a server, in the words of the system where it has any."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-            return os.strerror(cause.errno).lower()
-        cause = cause.__cause__ or cause.__context__
-    return str(error) or type(error).__name__
-
-
-def read_models(response: httpx.Response) -> dict[str, int | None]:
-    """The names in a list of models, each with the context the server tells of, if any.
-
-    Raises:
-        UnreachableError: this is no list of models.
-    """
-    if response.status_code != HTTP_OK:
-        message = f"answers {response.status_code} {response.reason_phrase} when asked for its models"
-        raise UnreachableError(message)
-    try:
-        return {str(each["id"]): each.get("max_model_len") for each in orjson.loads(response.content)["data"]}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        message = "answers no list of models when asked for it"
-        raise UnreachableError(message) from None
-
-
-def wrong_key(url: str, response: httpx.Response) -> EngineDeadError:
+def wrong_key(url: str, answer: Answer) -> EngineDeadError:
     """The error for a server that wants another key, or one at all."""
-    return EngineDeadError(
-        f"{url}: refuses the key ({response.status_code} {response.reason_phrase}); set ${API_KEY_VARIABLE} to the one "
-        "it was started with"
-    )
+    return EngineDeadError(_refused_key(url, answer))
+
+
+def _refused_key(url: str, answer: Answer) -> str:
+    return f"{url}: refuses the key ({answer.status_line}); set ${API_KEY_VARIABLE} to the one it was started with"
+
+
+async def _served_models(url: str, api_key: str | None, seconds: float) -> dict[str, int | None]:
+    lanes = Lanes(url, api_key)
+    try:
+        answer = await ask_for_models(lanes, url, seconds)
+    finally:
+        await lanes.aclose()
+    if answer.status in REFUSED_KEY:
+        message = f"--endpoint {_refused_key(url, answer)}"
+        raise WrongUseError(message)
+    if answer.status in NO_SUCH_PAGE:
+        message = (
+            f"--endpoint {url}: no list of models at {url}/models ({answer.status_line}); most base URLs end in /v1"
+        )
+        raise WrongUseError(message)
+    return AnswerReader(api_key).models(answer)
+
+
+async def _look_at_all(
+    urls: Sequence[str], api_key: str | None, seconds: float
+) -> list[dict[str, int | None] | BaseException]:
+    return await asyncio.gather(*(_served_models(url, api_key, seconds) for url in urls), return_exceptions=True)
+
+
+def _wait_for(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Return the result of a coroutine, run in a thread of its own: the caller's may have a loop that runs (notebooks).
+
+    Only asyncio ends an HTTP request as a whole in time; httpx's own time-outs begin anew with every byte.
+    """
+    result: Future[ResultT] = Future()
+
+    def run() -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            result.set_result(loop.run_until_complete(work))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+            result.set_exception(error)
+        finally:
+            loop.close()
+
+    threading.Thread(target=run, name="models", daemon=True).start()
+    return result.result()
 
 
 def _first_answers(urls: Sequence[str], api_key: str | None, outage_seconds: float) -> dict[str, dict[str, int | None]]:
@@ -173,11 +197,14 @@ def _first_answers(urls: Sequence[str], api_key: str | None, outage_seconds: flo
     while True:
         served: dict[str, dict[str, int | None]] = {}
         errors: dict[str, str] = {}
-        for url in urls:
-            try:
-                served[url] = served_models(url, api_key, LOOK_SECONDS)
-            except UnreachableError as error:
-                errors[url] = str(error)
+        found = _wait_for(_look_at_all(urls, api_key, look_seconds(deadline - time.monotonic())))
+        for url, models in zip(urls, found, strict=True):
+            if isinstance(models, UnreachableError):
+                errors[url] = str(models)
+            elif isinstance(models, BaseException):
+                raise models
+            else:
+                served[url] = models
         if served:
             return served
         states = ", ".join(f"{url} ({error})" for url, error in errors.items())

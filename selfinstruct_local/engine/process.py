@@ -2,7 +2,8 @@
 
 The run's process keeps the database and the decisions; the engine's process keeps the model. They talk over a pipe.
 An engine that dies, is killed, or falls silent while it has work is ended with all its children, started again a
-bounded number of times, and asked again for what it still owed. Nothing of torch or vLLM is imported on this side.
+bounded number of times, and asked again for what it still owed; `suspects.py` finds the request that it dies of.
+Nothing of torch or vLLM is imported on this side.
 
 The child is a fresh interpreter that knows nothing of the program that started it: what a notebook or a script has
 imported does not reach vLLM, which cannot start on a CPU where numba was imported before (vLLM 0.32 looks through all
@@ -27,6 +28,7 @@ from typing import NamedTuple, Self
 from selfinstruct_local.engine.base import Completion, Engine, Request, RequestKey
 from selfinstruct_local.engine.intake import Intake
 from selfinstruct_local.engine.settings import EngineSettings
+from selfinstruct_local.engine.suspects import PROBE, DeathRecord, Suspects
 from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UserFacingError, WrongUseError
 
 LOG = logging.getLogger("selfinstruct_local.engine")
@@ -64,6 +66,34 @@ class _Failed(NamedTuple):
     for_good: bool
 
 
+class _Owed:
+    """The requests of one `generate` without a completion.
+
+    Attributes:
+        waiting: not sent to the child, in order.
+        sent: sent to it, in order.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[RequestKey, Request] = {}
+        self.sent: dict[RequestKey, Request] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting or self.sent)
+
+    def take_back(self) -> None:
+        """The child died: nothing is sent any more."""
+        self.sent.pop(PROBE, None)
+        self.waiting = {**self.sent, **self.waiting}
+        self.sent = {}
+
+    def without(self, given_up: list[Completion]) -> list[Completion]:
+        """Takes out the requests that are given up; returns their completions."""
+        for completion in given_up:
+            del self.waiting[completion.key]
+        return given_up
+
+
 class EngineProcess:
     """An `Engine` that runs another one in a child process and outlives it."""
 
@@ -73,6 +103,7 @@ class EngineProcess:
         settings: EngineSettings,
         description: dict[str, str],
         log_file: Path | None = None,
+        deaths: DeathRecord | None = None,
     ) -> None:
         """Starts the process; `wait_until_ready` tells when the model is loaded.
 
@@ -81,12 +112,14 @@ class EngineProcess:
             settings: `in_flight` is its capacity; `hang_seconds` and `restarts` bound what is put up with.
             description: of the engine that it makes.
             log_file: takes all that the child prints; its stderr is ours when None.
+            deaths: of earlier starts, and where those of this one are noted; None forgets them.
         """
         self.description = description
         self.capacity = settings.in_flight
         self._make_engine = make_engine
         self._settings = settings
         self._log_file = log_file
+        self._suspects = Suspects(deaths)
         self._restarts = 0
         self._ready = False
         self._ended = False
@@ -112,12 +145,12 @@ class EngineProcess:
             JobFailedError: it failed to start.
         """
         while not self._ready and keep_waiting():
-            self._listen({})
+            self._listen(_Owed())
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
         """See `Engine.generate`. When closed with requests in flight, the child takes its leave."""
         intake = Intake(requests)
-        owed: dict[RequestKey, Request] = {}
+        owed = _Owed()
         try:
             while True:
                 self._hand_over(intake, owed)
@@ -137,49 +170,55 @@ class EngineProcess:
                 self._process.wait(CLOSE_SECONDS)
         self._end()
 
-    def _hand_over(self, intake: Intake, owed: dict[RequestKey, Request]) -> None:
-        """Takes requests while there is room and sends them."""
-        fresh: list[Request] = []
-        for request in intake.take(lambda: len(owed) < self.capacity + LOOKAHEAD):
-            owed[request.key] = request
-            fresh.append(request)
-        # A child that is still loading is sent all that is owed when it is ready.
-        if fresh and self._ready:
-            self._send(fresh)
+    def _hand_over(self, intake: Intake, owed: _Owed) -> None:
+        """Takes requests while there is room, and sends what may be in flight now."""
+
+        def has_room() -> bool:
+            waiting = sum(key not in self._suspects for key in owed.waiting)
+            return len(owed.sent) + waiting < self.capacity + LOOKAHEAD
+
+        for request in intake.take(has_room):
+            owed.waiting[request.key] = request
+        if self._ready and owed.waiting:
+            chosen = self._suspects.select(list(owed.waiting.values()), owed.sent)
+            for request in chosen:
+                owed.waiting.pop(request.key, None)
+                owed.sent[request.key] = request
+            if chosen:
+                self._send(chosen)
 
     def _send(self, requests: list[Request]) -> None:
-        # If it just died, the end of the pipe is read next, and all that is owed is sent to its successor.
+        # If it just died, the end of the pipe is read next, and all that is owed goes to its successor.
         with contextlib.suppress(OSError):
             self._pipe.send(requests)
 
-    def _listen(self, owed: dict[RequestKey, Request]) -> list[Completion]:
+    def _listen(self, owed: _Owed) -> list[Completion]:
         """What the child says within a turn; deals with its silence and its death."""
         if not self._pipe.poll(TURN_SECONDS):
             allowed = self._settings.hang_seconds if self._ready else START_SECONDS
             if time.monotonic() - self._heard > allowed:
-                self._replace(f"said nothing for {allowed:.0f} s")
+                return self._replace(f"said nothing for {allowed:.0f} s", owed)
             return []
         try:
             message = self._pipe.recv()
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(CLOSE_SECONDS)
-            self._replace(_how_it_ended(self._process.poll()))
-            return []
+            return self._replace(_how_it_ended(self._process.poll()), owed)
         self._heard = time.monotonic()
         if isinstance(message, _Answers):
             self._restarts = 0
             for completion in message.completions:
-                del owed[completion.key]
-            return message.completions
+                self._suspects.answered(owed.sent.pop(completion.key))
+            answers = [completion for completion in message.completions if completion.key != PROBE]
+            return answers + owed.without(self._suspects.give_up(owed.waiting))
         if isinstance(message, _Ready):
             self._ready = True
-            self._send(list(owed.values()))
         elif isinstance(message, _Failed):
             if message.for_good:
                 self._end()
                 raise message.error
-            self._replace(str(message.error))
+            return self._replace(str(message.error), owed)
         return []
 
     def _spawn(self) -> None:
@@ -200,20 +239,29 @@ class EngineProcess:
         self._ended = False
         self._heard = time.monotonic()
 
-    def _replace(self, why: str) -> None:
-        """Ends the child and starts another, unless that was tried too often."""
+    def _replace(self, why: str, owed: _Owed) -> list[Completion]:
+        """Ends the child and starts another, unless that was tried too often; gives up the request it dies of."""
         was_ready = self._ready
         self._end()
         log = f"; its log: {self._log_file}" if self._log_file else ""
         if not was_ready and self._restarts == 0:
             message = f"the engine did not start: it {why}{log}"
             raise EngineDeadError(message)
+        # It takes them in order, so what it works on are the first that it can hold.
+        in_flight = list(owed.sent)[: self.capacity] if was_ready else []
+        owed.take_back()
+        given_up = owed.without(self._suspects.blame(in_flight, why))
+        if given_up:
+            self._restarts = 0
+            self._spawn()
+            return given_up
         if self._restarts >= self._settings.restarts:
             message = f"the engine {why}, and was started {self._restarts} time(s) again without a completion{log}"
             raise EngineDeadError(message)
         self._restarts += 1
         LOG.warning("the engine %s; starting it again (%d of %d)", why, self._restarts, self._settings.restarts)
         self._spawn()
+        return []
 
     def _end(self) -> None:
         """Kills the child's whole process group, once: its number may be another's later."""

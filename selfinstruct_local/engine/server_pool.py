@@ -1,6 +1,6 @@
 """The servers of `EndpointEngine`: which one is asked next, which rest, which are gone and looked for.
 
-Leans on httpx and asyncio; everything here runs on one event loop. A server that fails is left alone for a pause that
+Everything here runs on one event loop. A server that fails is left alone for a pause that
 doubles with every further failure; one that cannot be reached, or serves another model, is asked nothing but its list
 of models until that is in order again. Only an answer to a request says that a server is well: one whose generation
 hangs still gives its list of models.
@@ -13,20 +13,10 @@ from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import httpx
-
 from selfinstruct_local.engine.base import RequestKey
-from selfinstruct_local.engine.lanes import Lanes, is_loopback
-from selfinstruct_local.engine.model_lists import (
-    LOG,
-    LOOK_SECONDS,
-    REFUSED_KEY,
-    UnreachableError,
-    authorization,
-    describe,
-    read_models,
-    wrong_key,
-)
+from selfinstruct_local.engine.lanes import Lanes, UnreachableError
+from selfinstruct_local.engine.model_lists import LOG, REFUSED_KEY, ask_for_models, listed, look_seconds, wrong_key
+from selfinstruct_local.engine.server_answers import AnswerReader
 from selfinstruct_local.errors import EngineDeadError
 
 FIRST_PAUSE = 0.5
@@ -113,6 +103,7 @@ class ServerPool:
         dead: why all of them were given up; None while they are not.
         died: that they were.
         answered_at: when one of them last answered a request, in the loop's time.
+        reader: of their answers.
     """
 
     def __init__(self, urls: Sequence[str], model: str, *, api_key: str | None, outage_seconds: float) -> None:
@@ -123,6 +114,9 @@ class ServerPool:
             model: the name that each must serve.
             api_key: sent as a bearer token; None sends none.
             outage_seconds: how long all of them may be gone.
+
+        Raises:
+            WrongUseError: the key, a proxy variable or SSL_CERT_FILE cannot be used.
         """
         self.dead: BaseException | None = None
         self.died = asyncio.Event()
@@ -134,9 +128,8 @@ class ServerPool:
         self._called = asyncio.Event()
         self._changed = asyncio.Event()
         self._watches: set[asyncio.Task[None]] = set()
-        headers = authorization(api_key)
-        self._lanes = {near: Lanes(near=near, headers=headers) for near in {is_loopback(url) for url in urls}}
-        self._servers = [Server(url, self._lanes[is_loopback(url)]) for url in urls]
+        self.reader = AnswerReader(api_key)
+        self._servers = [Server(url, Lanes(url, api_key)) for url in urls]
 
     async def __aenter__(self) -> Self:
         for server in self._servers:
@@ -153,8 +146,8 @@ class ServerPool:
         for task in self._watches:
             task.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
-        for lanes in self._lanes.values():
-            await lanes.aclose()
+        for server in self._servers:
+            await server.lanes.aclose()
 
     @contextlib.contextmanager
     def under_way(self, key: RequestKey) -> Iterator[None]:
@@ -233,7 +226,7 @@ class ServerPool:
             server.gone = str(trouble)
             self._start(self._look_after(server))
         if trouble.busy:
-            self._say_busy(server)
+            self._say_busy(server, str(trouble))
         elif not trouble.lost or server.strikes > 1:
             self._say_trouble(server, str(trouble))
 
@@ -250,20 +243,12 @@ class ServerPool:
             UnreachableError: it gave no usable answer.
             EngineDeadError: it wants another key.
         """
-        try:
-            with server.lanes.lend() as client:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    response = await client.get(f"{server.url}/models")
-        except TimeoutError:
-            message = f"no answer in {LOOK_SECONDS:.0f} s"
-            raise UnreachableError(message) from None
-        except httpx.RequestError as error:
-            raise UnreachableError(describe(error)) from error
-        if response.status_code in REFUSED_KEY:
-            raise wrong_key(server.url, response)
-        models = read_models(response)
+        answer = await ask_for_models(server.lanes, server.url, look_seconds(self._outage_seconds))
+        if answer.status in REFUSED_KEY:
+            raise wrong_key(server.url, answer)
+        models = self.reader.models(answer)
         if self._model not in models:
-            return f"serves {', '.join(models) or 'nothing'}, not {self._model}"
+            return f"serves {listed(models)}, not {self._model}"
         # An adapter has no context of its own in vLLM's list: it is that of the model beneath.
         server.context = models[self._model] or next(filter(None, models.values()), None)
         return None
@@ -271,6 +256,7 @@ class ServerPool:
     async def _look_after(self, server: Server) -> None:
         tries = 0
         while server.gone is not None:
+            began = _now()
             try:
                 wrong = await self.look(server)
             except UnreachableError as error:
@@ -288,7 +274,7 @@ class ServerPool:
             tries += 1
             server.away = True
             server.gone = server.last_error = wrong
-            server.failing_since = server.failing_since or _now()
+            server.failing_since = server.failing_since or began
             self._say_trouble(server, f"{wrong}; looking again until that is in order")
             await asyncio.sleep(_pause(tries))
 
@@ -314,11 +300,11 @@ class ServerPool:
             server.announced = True
             LOG.warning("%s: %s", server.url, reason)
 
-    def _say_busy(self, server: Server) -> None:
+    def _say_busy(self, server: Server, reason: str) -> None:
         """Says that a server asks to slow down, once and for all: it comes and goes with every burst."""
         if not server.was_busy:
             server.was_busy = True
-            LOG.warning("%s: asks to slow down (429), and gets the pauses it asks for", server.url)
+            LOG.warning("%s: %s; asks to slow down, and gets the pauses it asks for", server.url, reason)
 
     def _say_back(self, server: Server) -> None:
         if server.announced:

@@ -21,7 +21,7 @@ def ask(
 
     Raises:
         UserFacingError: the engine could not start, or died and did not come back.
-        JobFailedError: it aborts a request again and again.
+        JobFailedError: it aborts a request again and again, or gives it up.
     """
     found: dict[RequestKey, Completion] = {}
     engine.wait_until_ready(keep_going)
@@ -32,6 +32,10 @@ def ask(
         batches = engine.generate(missing)
         try:
             for batch in batches:
+                for each in batch:
+                    if each.given_up:
+                        message = f"request {'/'.join(map(str, each.key))} has no answer: {each.given_up}"
+                        raise JobFailedError(message)
                 whole = [each for each in batch if each.finish_reason is not FinishReason.ABORT]
                 found.update({each.key: each for each in whole})
                 advance(len(whole))

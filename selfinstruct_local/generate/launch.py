@@ -11,6 +11,7 @@ from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine.base import Engine
 from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.serve import API_KEY_VARIABLE
+from selfinstruct_local.engine.suspects import DeathRecord
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.profiles.registry import PROFILES
@@ -155,8 +156,14 @@ def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenM
     return ChosenModel(folder, served)
 
 
-def launch(model: ChosenModel, settings: GenerateSettings, log: Path) -> Engine:
+def launch(model: ChosenModel, settings: GenerateSettings, log: Path, deaths: DeathRecord | None = None) -> Engine:
     """Starts the engine that the settings ask for; it may still be loading when this returns.
+
+    Args:
+        model: what writes.
+        settings: of the engine.
+        log: takes what the engine prints.
+        deaths: of earlier starts, and where those of this one are noted; None forgets them.
 
     Raises:
         WrongUseError: the model is not one for that engine; see `choose_model`.
@@ -188,4 +195,4 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path) -> Engine:
         adapter=model.adapter,
         log_file=log,
     )
-    return EngineProcess(make_engine, settings.engine, describe_vllm(model.folder), log)
+    return EngineProcess(make_engine, settings.engine, describe_vllm(model.folder), log, deaths)

@@ -120,10 +120,10 @@ class Scheduler:
     def ask_again(self, completion: Completion) -> bool:
         """Puts the request of an aborted completion back in line, a bounded number of times.
 
-        False for all others: they are to be stored and received.
+        False for all others: they are to be stored and received. So are those that the engine has given up.
         """
         request, tries = self._asked[completion.key]
-        if completion.finish_reason is not FinishReason.ABORT or tries >= MAX_TRIES:
+        if completion.finish_reason is not FinishReason.ABORT or completion.given_up or tries >= MAX_TRIES:
             return False
         self._ready.append(request)
         return True

@@ -11,6 +11,7 @@ from typing import Any, Self
 import orjson
 
 from selfinstruct_local.engine.base import Completion, FinishReason, RequestKey
+from selfinstruct_local.engine.suspects import Suspicion
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import check_writable_folder
 from selfinstruct_local.locks import is_locked
@@ -179,23 +180,41 @@ class RunStore:
                 each.completion_tokens,
                 each.cached_tokens,
                 each.confidence,
+                each.given_up,
             )
             for each in completions
         ]
         with transaction(self._db):
-            self._db.executemany("INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def undecided_completions(self) -> dict[RequestKey, Completion]:
         """The stored completions of jobs that were not decided yet."""
         rows = self._db.execute(
             "SELECT job, stage, branch, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, "
-            "confidence FROM completions WHERE job >= (SELECT count(*) FROM jobs)"
+            "confidence, given_up FROM completions WHERE job >= (SELECT count(*) FROM jobs)"
         )
         found = {}
         for job, stage, branch, text, reason, *told in rows:
             key = RequestKey(job, stage, branch)
             found[key] = Completion(key, text, FinishReason(reason), *told)
         return found
+
+    def suspicions(self) -> dict[RequestKey, Suspicion]:
+        """See `DeathRecord.suspicions`."""
+        rows = self._db.execute(
+            "SELECT job, stage, branch, together, alone FROM deaths WHERE NOT EXISTS "
+            "(SELECT * FROM completions AS each "
+            "WHERE (each.job, each.stage, each.branch) = (deaths.job, deaths.stage, deaths.branch))"
+        )
+        return {RequestKey(*key): Suspicion(together, alone) for *key, together, alone in rows}
+
+    def note_death(self, suspicions: Mapping[RequestKey, Suspicion], reason: str) -> None:
+        """See `DeathRecord.note_death`; in one transaction."""
+        with transaction(self._db):
+            self._db.executemany(
+                "INSERT OR REPLACE INTO deaths VALUES (?, ?, ?, ?, ?, ?)",
+                [(*key, *suspicion, reason) for key, suspicion in suspicions.items()],
+            )
 
     def commit_jobs(self, decided: Iterable[DecidedJob]) -> None:
         """Decides neighbouring jobs: all their candidates with their verdicts, in one transaction."""

@@ -92,6 +92,19 @@ MIGRATIONS = (
     ALTER TABLE completions ADD COLUMN confidence REAL;
     ALTER TABLE candidates ADD COLUMN measures TEXT;
     """,
+    # Requests that an engine dies of: who was in flight at the deaths, and why a request was given up.
+    """
+    CREATE TABLE deaths (           -- of the engine, by request; those with a completion are cleared or given up
+        job INTEGER NOT NULL,
+        stage TEXT NOT NULL,
+        branch INTEGER NOT NULL,
+        together INTEGER NOT NULL,  -- requests in flight at the last death, this one included
+        alone INTEGER NOT NULL,     -- deaths with nothing else in flight
+        reason TEXT NOT NULL,       -- how the engine died last
+        PRIMARY KEY (job, stage, branch)
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE completions ADD COLUMN given_up TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

@@ -195,6 +195,7 @@ def test_a_request_that_fails_while_others_are_answered_ends_aborted() -> None:
         found = answers(engine_over(server, in_flight=2, outage_seconds=60), requests(200))
     poisoned = found.pop(RequestKey(0, "tasks", 0))
     assert (poisoned.finish_reason, poisoned.text) == (FinishReason.ABORT, "")
+    assert "answers 500 Internal Server Error: told to fail" in poisoned.given_up
     assert all(completion.text for completion in found.values())
 
 
@@ -230,6 +231,7 @@ def test_a_request_that_no_server_can_answer_is_given_up_alone_too() -> None:
         found = answers(engine_over(server, in_flight=1, outage_seconds=0.5), requests(4))
     poisoned = found.pop(RequestKey(1, "tasks", 0))
     assert (poisoned.finish_reason, poisoned.text) == (FinishReason.ABORT, "")
+    assert "answers 500 Internal Server Error: told to fail" in poisoned.given_up
     assert len(found) == 3
     assert all(completion.text for completion in found.values())
 

@@ -10,15 +10,19 @@ from pathlib import Path
 from selfinstruct_local import cli
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine.process import EngineProcess
+from selfinstruct_local.engine.suspects import DeathRecord
 from selfinstruct_local.generate import launch
 from tests.scripted_engine import ScriptedEngine
 
 LATENCY = 0.5
 
 
-def start(model: launch.ChosenModel, settings: GenerateSettings, log: Path) -> EngineProcess:
+def start(
+    model: launch.ChosenModel, settings: GenerateSettings, log: Path, deaths: DeathRecord | None = None
+) -> EngineProcess:
     """Stands for `launch`."""
-    engine = EngineProcess(partial(ScriptedEngine, latency=LATENCY), settings.engine, {"engine": "scripted"}, log)
+    make_engine = partial(ScriptedEngine, latency=LATENCY)
+    engine = EngineProcess(make_engine, settings.engine, {"engine": "scripted"}, log, deaths)
     sys.stderr.write(f"engine {engine.pid} of {model.folder}\n")
     return engine
 

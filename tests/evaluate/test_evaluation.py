@@ -1,6 +1,7 @@
 """The whole way with scripted answers: what is asked of whom, what is made of it, and what is left behind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 from selfinstruct_local.cli.eval_ import eval_
 from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine import Completion, FinishReason, Request
+from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling
 from selfinstruct_local.errors import EngineDeadError, JobFailedError
-from selfinstruct_local.evaluate.answers import MAX_TRIES
+from selfinstruct_local.evaluate.answers import MAX_TRIES, ask
 from selfinstruct_local.evaluate.evaluation import ANSWERS, SUMMARY
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.models import ModelFolder
@@ -270,6 +271,16 @@ def test_what_is_aborted_is_asked_again(
     else:
         assert isinstance(done.exception, JobFailedError)
         assert str(done.exception) == f"the engine aborted 1 of 4 requests {MAX_TRIES} times"
+
+
+def test_a_request_that_is_given_up_ends_the_evaluation_with_the_reason() -> None:
+    class GivingUp(ScriptedEngine):
+        def _answer(self, request: Request) -> Completion:
+            return replace(super()._answer(request), finish_reason=FinishReason.ABORT, given_up="it dies of it")
+
+    wanted = [Request(RequestKey(4, "answer", 0), "a", Sampling(0.0, 1.0, 4))]
+    with pytest.raises(JobFailedError, match="request 4/answer/0 has no answer: it dies of it"):
+        ask(GivingUp(), wanted, lambda: True, lambda _: None)
 
 
 def test_chinese(tiny_model: ModelFolder, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

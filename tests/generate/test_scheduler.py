@@ -118,6 +118,12 @@ def test_an_aborted_request_is_asked_again_a_bounded_number_of_times() -> None:
     assert {each.key.stage for each in pull(scheduler)} == {"second"}
 
 
+def test_what_the_engine_gave_up_is_not_asked_again() -> None:
+    scheduler = make(window=1)
+    (request,) = pull(scheduler)
+    assert not scheduler.ask_again(replace(reply(request), finish_reason=FinishReason.ABORT, given_up="it dies of it"))
+
+
 def test_a_resumed_scheduler_goes_on_where_the_decisions_ended() -> None:
     accepted = [Task("a"), Task("b"), Task("c")]
     scheduler = make(window=2, pool=accepted, pool_sizes=[0, 1, 1, 3])
