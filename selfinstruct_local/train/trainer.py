@@ -121,15 +121,16 @@ def _make_trainer(
     settings: TrainSettings,
     callbacks: "Sequence[TrainerCallback]",
 ) -> "Trainer":
-    from transformers import PrinterCallback, Trainer
+    from transformers import PrinterCallback
 
     from selfinstruct_local.train.callbacks import Sealing, make_event_files
+    from selfinstruct_local.train.resuming import WholeTrainer
     from selfinstruct_local.train.sharding import ShardedTrainer
 
     tokenizer = load_tokenizer(model)
     arguments = make_arguments(folder.path, settings, validates=bool(data.held_out))
     watching = [make_event_files(folder.path, folder.start.step if folder.start else 0)] if is_first() else []
-    trainer = (ShardedTrainer if settings.fsdp else Trainer)(
+    trainer = (ShardedTrainer if settings.fsdp else WholeTrainer)(
         model=load_network(model, settings, arguments),
         args=arguments,
         data_collator=make_collator(settings, tokenizer),
