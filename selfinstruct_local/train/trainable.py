@@ -9,6 +9,7 @@ transformers 5 keeps the experts of a layer in one tensor. PEFT puts matrices on
 adds the update to the weights, where there is no input to drop from.
 """
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,9 +59,13 @@ def add_lora(network: Any, *, targets: str | Sequence[str], rank: int, alpha: in
     try:
         with without_notices():
             return get_peft_model(network, lora)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         names = targets if isinstance(targets, str) else ", ".join(targets)
-        message = f"lora_targets {names}: {str(error).splitlines()[0]}"
+        layers = dict.fromkeys(name.rpartition(".")[2] for name, each in network.named_modules() if _is_linear(each))
+        message = (
+            f"lora_targets {names}: PEFT puts no matrices there ({str(error).splitlines()[0][:120]}); "
+            f"take all-linear, or some of {', '.join(layers)}"
+        )
         raise WrongUseError(message) from error
 
 
