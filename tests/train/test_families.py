@@ -21,6 +21,10 @@ from tests.train.tiny_models import FAMILIES, make_family
 ROOT = Path(__file__).parents[2]
 # Untied head, rope scaling and pickle shards; tied head and tokenizer.model alone; experts; a vision tower beside text.
 QUICK = ("llama", "llama-tied", "mixtral", "gemma3")
+TRIED = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.skipif(not SOAK, reason="in `make soak`"))
+    for name in FAMILIES
+]
 COMMANDS = {
     "doctor",
     *(f"{method} {what}" for method in ("lora", "full") for what in ("dry run", "straight", "stopped", "resumed")),
@@ -60,13 +64,7 @@ def _take_through(model: Path | str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.training
-@pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.skipif(not SOAK, reason="in `make soak`"))
-        for name in FAMILIES
-    ],
-)
+@pytest.mark.parametrize("family", TRIED)
 def test_a_family_passes_every_command(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELFINSTRUCT_CACHE", str(tmp_path / "cache"))
     model = make_family(family, tmp_path / family)
