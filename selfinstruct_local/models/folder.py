@@ -204,7 +204,7 @@ def _context(path: Path, config: dict[str, Any], flag: str) -> int:
     return _default_context(text.get("model_type") or config.get("model_type"))
 
 
-def _default_context(model_type: object) -> int:
+def _default_context(model_type: Any) -> int:
     """The context that transformers' class for a type of model has where config.json leaves it out."""
     try:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING

@@ -214,5 +214,5 @@ def _write_pickles(folder: Path, model: Any) -> None:
         torch.save({each: tensors[each].clone() for each in names[number::2]}, folder / file)
     index = {"metadata": {}, "weight_map": {each: files[number % 2] for number, each in enumerate(names)}}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    for file in folder.glob("*.safetensors*"):
-        file.unlink()
+    for whole in folder.glob("*.safetensors*"):
+        whole.unlink()
