@@ -173,10 +173,9 @@ def _advise(
             break
         try:
             changed = TrainSettings.model_validate({**settings.model_dump(), **changes})
-            changed.accumulation(processes)
+            memory = estimate_memory(size_of(config, changed), changed, data, processes, on_gpu=True)
         except (ValidationError, WrongUseError):
-            continue  # the batch does not divide so
-        memory = estimate_memory(size_of(config, changed), changed, data, processes, on_gpu=True)
+            continue  # the batch does not divide so, or the model has no such layers for LoRA
         flags = " ".join(_flag(name, value) for name, value in changes.items())
         if processes != devices:
             flags = f"{flags} --nproc {processes}".strip()

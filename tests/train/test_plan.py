@@ -303,6 +303,14 @@ def test_advice_leads_to_a_plan_that_fits(settings: TrainSettings, devices: int)
             assert advised.steps == pytest.approx(plan.steps, rel=0.01)
 
 
+def test_advice_that_cannot_be_followed_is_left_out() -> None:
+    settings = TrainSettings.model_validate({"method": "full", "batch_size": 1, "lora_targets": ["no_proj"]})
+    assert {advice.flags for advice in _plan(settings).advice} <= {f"--fsdp --nproc {count}" for count in (2, 4, 8)}
+    # Nor advice to go on with a batch that no number of devices divides.
+    odd = TrainSettings.model_validate({"method": "full", "batch_size": 1, "global_batch_size": 7})
+    assert all(advice.devices == 1 for advice in _plan(odd).advice)
+
+
 def test_advice_is_the_cheapest_first() -> None:
     settings = _preset("lora-7b", gradient_checkpointing=False)
     assert {advice.flags for advice in _plan(settings).advice} == {"--gradient-checkpointing"}
