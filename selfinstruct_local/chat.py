@@ -61,6 +61,7 @@ class Chat:
             message = f"chat needs '{error.name}', which is missing; install this package with its extra 'train'"
             raise WrongUseError(message) from error
         self._torch = torch
+        self._model = model
         self.template = choose_template(model, adapter, template)
         self._tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
         self._encoder = PromptEncoder(self._tokenizer, model.path.name)
@@ -76,16 +77,23 @@ class Chat:
         """The greedy answer, without the prompt; the prompt's tokens are those of training.
 
         Raises:
-            WrongUseError: the chat template refuses the question.
+            WrongUseError: the chat template refuses the question, or it leaves no room in the model's context.
         """
         prompt, turns = ask(self.template, instruction, task_input)
         request = Request(RequestKey(0, "chat", 0), prompt, Sampling(0.0, 1.0, max_tokens), turns)
         asked = self._torch.tensor([self._encoder.encode(request)], device=self._network.device)  # (1, T)
+        room = self._model.context - asked.shape[1]
+        if room < 1:
+            message = (
+                f"the question takes {asked.shape[1]} tokens: {self._model.path.name} has a context of "
+                f"{self._model.context}; shorten it"
+            )
+            raise WrongUseError(message)
         with self._torch.inference_mode():
             output = self._network.generate(
                 input_ids=asked,
                 attention_mask=self._torch.ones_like(asked),
-                max_new_tokens=max_tokens,
+                max_new_tokens=min(max_tokens, room),
                 do_sample=False,
                 pad_token_id=self._tokenizer.eos_token_id,
             )

@@ -47,7 +47,7 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON li
     """Print the prepared models: name, architecture, context and folder."""
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.models import check_model_folder
-    from selfinstruct_local.models.folder import cache_folder, prepared_models
+    from selfinstruct_local.models.folder import NO_LIMIT, cache_folder, prepared_models
     from selfinstruct_local.terminal import one_line
 
     names = prepared_models()
@@ -64,10 +64,11 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON li
             else:
                 typer.echo("\t".join(map(one_line, (name, reason, str(path)))))
             continue
+        context = None if folder.context == NO_LIMIT else folder.context
         if as_json:
-            facts = {"architecture": folder.architecture, "context": folder.context, "path": str(folder.path)}
+            facts = {"architecture": folder.architecture, "context": context, "path": str(folder.path)}
             print_json({"name": name, **facts})
             continue
         # Tabs part the columns, so each is escaped by itself.
-        columns = (name, folder.architecture, f"{folder.context} tokens", str(folder.path))
+        columns = (name, folder.architecture, f"{context} tokens" if context else "no limit", str(folder.path))
         typer.echo("\t".join(map(one_line, columns)))

@@ -149,6 +149,7 @@ def train(
         if idle := count_idle_gpus(processes):
             console.print(f"{idle} GPUs of this machine stay idle; --nproc takes more of them")
         opened = open_folder(out, audited, folder, settings, processes)
+        _say_what_learns(folder, settings, console)
         if starts_others:  # what is wrong has been said once by now, and not by each of them
             raise typer.Exit(start(sys.argv[1:], processes))
         _train(audited, folder, opened, settings, console, as_json=as_json)
@@ -215,6 +216,13 @@ def _show_plan(
     )
     for line in describe(plan):
         console.print(line, markup=False, highlight=False)
+
+
+def _say_what_learns(folder: "ModelFolder", settings: "TrainSettings", console: "Console") -> None:
+    from selfinstruct_local.train.network_size import describe_lora, read_config, size_of
+
+    if told := describe_lora(size_of(read_config(folder.path), settings), settings):
+        console.print(told, markup=False, highlight=False)
 
 
 def _has_gpu() -> bool:

@@ -82,7 +82,7 @@ def check_folder(name: str | None) -> tuple[Finding, ModelFolder | None]:
     except OSError as error:
         return _unreadable("model", error), None
     chat = "with" if folder.has_chat_template else "without"
-    detail = f"{folder.path}: {folder.architecture}, {folder.context:,} tokens of context, {chat} a chat template"
+    detail = f"{folder.path}: {folder.architecture}, {folder.context_told}, {chat} a chat template"
     least = ServeSettings().max_model_len
     if folder.context < least:
         return Finding("model", "warn", detail, f"lower --max-model-len, which is {least:,} unless given"), folder
@@ -249,7 +249,7 @@ def check_training(
     has = min(cards[0].free if cards else available, cards[0].total if cards else available)
     detail = (
         f"{settings.method}: {plan.trainable / 1e6:,.1f}M of {plan.parameters / 1e6:,.0f}M parameters learn, "
-        f"{plan.memory.total / GIB:.1f} GiB of {has / GIB:.1f} free in {where}"
+        f"{'more than ' if plan.unsized else ''}{plan.memory.total / GIB:.1f} GiB of {has / GIB:.1f} free in {where}"
     )
     # A card's reserve is the plan's own rule.
     if plan.memory.fits(has // GIB) if cards else plan.memory.total <= has:

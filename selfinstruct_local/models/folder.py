@@ -6,6 +6,7 @@ tokenizer, and weights in safetensors with every shard of the index there. Nothi
 
 import hashlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,18 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.js
 CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
 SAMPLE_BYTES = 1 << 20
+# What the config of a family calls the most tokens of a text.
+CONTEXT_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_ctx",
+    "context_length",
+)
+ASSUMED_CONTEXT = 2048  # of a config that neither tells nor is known to transformers
+NO_LIMIT = sys.maxsize
 LFS_POINTER = b"version https://git-lfs"
 LFS_POINTER_FOUND = "a pointer of Git LFS, not the file itself; run 'git lfs pull' where it was cloned"
 
@@ -31,7 +44,8 @@ class ModelFolder:
     Attributes:
         path: where it lies.
         architecture: as its config names it, e.g. `LlamaForCausalLM`.
-        context: the most tokens its positions reach, prompt and answer together.
+        context: the most tokens its positions reach, prompt and answer together; `NO_LIMIT` where it has none, as
+            Mamba.
         fingerprint: SHA-256 that changes when config, tokenizer or weights do (see `_fingerprint`).
     """
 
@@ -49,6 +63,11 @@ class ModelFolder:
     def weight_bytes(self) -> int:
         """Size of its weights as they lie there."""
         return sum(weight.stat().st_size for weight in self.weight_files)
+
+    @property
+    def context_told(self) -> str:
+        """The context in words."""
+        return "a context without limit" if self.context == NO_LIMIT else f"{self.context:,} tokens of context"
 
     @property
     def has_chat_template(self) -> bool:
@@ -167,11 +186,35 @@ def _check_facts(path: Path, config: dict[str, Any], flag: str) -> tuple[str, in
     if not isinstance(architectures, list) or not architectures:
         message = f"{flag} {path}: config.json names no architecture; is it the folder of a causal language model?"
         raise WrongUseError(message)
-    context = config.get("max_position_embeddings") or config.get("max_sequence_length") or 2048
-    if not isinstance(context, int):
-        message = f"{flag} {path}: config.json gives no whole number as max_position_embeddings; copy the file again"
-        raise WrongUseError(message)
-    return str(architectures[0]), context
+    return str(architectures[0]), _context(path, config, flag)
+
+
+def _context(path: Path, config: dict[str, Any], flag: str) -> int:
+    """The context that a config tells, that of its text model first; else the one its class in transformers has."""
+    nested = config.get("text_config")
+    text = nested if isinstance(nested, dict) else {}
+    for part in (text, config):
+        for name in CONTEXT_NAMES:
+            told = part.get(name)
+            if told and not isinstance(told, int):
+                message = f"{flag} {path}: config.json gives no whole number as {name}; copy the file again"
+                raise WrongUseError(message)
+            if told:
+                return int(told)
+    return _default_context(text.get("model_type") or config.get("model_type"))
+
+
+def _default_context(model_type: Any) -> int:
+    """The context that transformers' class for a type of model has where config.json leaves it out."""
+    try:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        kind: Any = CONFIG_MAPPING[model_type]
+    except (ImportError, KeyError, TypeError):
+        return ASSUMED_CONTEXT
+    kind = kind.sub_configs.get("text_config", kind)
+    told = [getattr(kind, name) for name in CONTEXT_NAMES if isinstance(getattr(kind, name, None), int)]
+    return told[0] if told else NO_LIMIT
 
 
 def _refuse_remote_code(path: Path, config: dict[str, Any], flag: str) -> None:

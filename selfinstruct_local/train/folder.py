@@ -125,14 +125,16 @@ def open_folder(
 def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
     """Checks that the checkpoints and the result will fit on the disk: better now than after the first epoch.
 
-    A checkpoint holds what is trained and the two states of AdamW, in float32; before the oldest goes there is one more
-    than are kept. Those that an earlier start left have their room already, and go as new ones come.
+    A checkpoint holds the model or the LoRA matrices, and the two states of AdamW for what is trained, in float32.
+    Before the oldest goes there is one more than are kept. Those that an earlier start left have their room already,
+    and go as new ones come.
 
     Raises:
         WrongUseError: they will not.
     """
-    _, trainable = count_parameters(read_config(model.path), settings)
-    needed = trainable * FLOAT32 * (3 * (settings.keep_checkpoints + 1) + 1)
+    parameters, trainable = count_parameters(read_config(model.path), settings)
+    saved = parameters if settings.method == "full" else trainable
+    needed = FLOAT32 * ((saved + 2 * trainable) * (settings.keep_checkpoints + 1) + saved)
     held = checkpoint_bytes(out)
     free = shutil.disk_usage(out).free
     if free + held < needed:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from selfinstruct_local.train.network_size import NetworkSize
+from selfinstruct_local.train.network_size import Counts, NetworkSize
 from selfinstruct_local.train.settings import TrainSettings
 
 GIB = 1 << 30
@@ -246,9 +246,15 @@ def _lora_keeps(
 
 
 def estimate_memory(
-    net: NetworkSize, settings: TrainSettings, data: Lengths, devices: int, *, on_gpu: bool
+    net: Counts, settings: TrainSettings, data: Lengths, devices: int, *, on_gpu: bool
 ) -> MemoryEstimate:
-    """The moment of a step, other than the first, that takes the most; the first has no optimizer states yet."""
+    """The moment of a step, other than the first, that takes the most; the first has no optimizer states yet.
+
+    What a decoder layer keeps is known of LLaMA's. Of any other network the moment of the optimizer's step is given: a
+    training takes more than that.
+    """
+    if not isinstance(net, NetworkSize):
+        return _at_optimizer(net, settings, devices, on_gpu=on_gpu)
     return max(_moments(net, settings, data, devices, on_gpu=on_gpu), key=lambda each: each.total)
 
 
@@ -265,7 +271,7 @@ def _moments(
     weights = _weights(net, settings, precision, shards)
     learning_shards = shards if settings.method == "full" else 1
     learning = net.trainable * FLOAT32 // learning_shards
-    passes, always = _working(net, settings, precision, devices)
+    passes, always = _working(net, settings, precision), _buckets(net, settings, devices)
 
     checkpointing = on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing
     # The layer whose backward pass runs: what it kept, with its MLP at its widest, and the gradients of its output and
@@ -308,7 +314,17 @@ def _moments(
     # Tied embeddings: their gradient is made beside that of the head and added to it.
     newest, twice = (head, head * FLOAT32) if net.tied else (net.embedding_trainable, 0)
     yield at("at the end of the backward pass", net.trainable, newest, 2 * kept.stream, twice)
-    yield MemoryEstimate(weights, learning, 2 * learning, 0, always, "at the optimizer's step")
+    yield _at_optimizer(net, settings, devices, on_gpu=on_gpu)
+
+
+def _at_optimizer(net: Counts, settings: TrainSettings, devices: int, *, on_gpu: bool) -> MemoryEstimate:
+    """Weights, gradients and states: no activations stand at that moment, so it is the same for every build."""
+    shards = devices if settings.fsdp else 1
+    learning = net.trainable * FLOAT32 // (shards if settings.method == "full" else 1)
+    weights = _weights(net, settings, _Precision.of(settings, on_gpu=on_gpu), shards)
+    return MemoryEstimate(
+        weights, learning, 2 * learning, 0, _buckets(net, settings, devices), "at the optimizer's step"
+    )
 
 
 def _copies(net: NetworkSize, settings: TrainSettings, precision: _Precision) -> tuple[int, int]:
@@ -319,19 +335,19 @@ def _copies(net: NetworkSize, settings: TrainSettings, precision: _Precision) ->
     return learning * precision.compute, net.head * precision.compute if precision.copies else 0
 
 
-def _weights(net: NetworkSize, settings: TrainSettings, precision: _Precision, shards: int) -> int:
+def _weights(net: Counts, settings: TrainSettings, precision: _Precision, shards: int) -> int:
     """Bytes of the weights on one device."""
     frozen = net.parameters - net.trainable
     if settings.method == "full":
-        return net.trainable * FLOAT32 // shards
+        return net.parameters * FLOAT32 // shards
     if settings.method == "lora":
         return frozen * precision.compute // shards + net.trainable * FLOAT32
     return round(net.linear * NF4_BYTES) + (frozen - net.linear + net.trainable) * FLOAT32
 
 
-def _working(net: NetworkSize, settings: TrainSettings, precision: _Precision, devices: int) -> tuple[int, int]:
-    """Bytes of temporaries in forward and backward passes, and of those that always stand."""
-    passes = always = 0
+def _working(net: NetworkSize, settings: TrainSettings, precision: _Precision) -> int:
+    """Bytes of temporaries in forward and backward passes."""
+    passes = 0
     if settings.method == "qlora":
         passes += net.largest_linear * precision.compute  # bitsandbytes makes a layer's weights whole to multiply
     if settings.fsdp:
@@ -341,7 +357,9 @@ def _working(net: NetworkSize, settings: TrainSettings, precision: _Precision, d
             max(net.layer_trainable, net.head_trainable, net.embedding_trainable) if settings.method == "full" else 0
         )
         passes += 2 * (max(net.head, net.layer) + learns) * precision.compute
-    elif devices > 1:
-        # DistributedDataParallel reduces gradients in buckets of its own (gradient_as_bucket_view is off).
-        always += net.trainable * FLOAT32
-    return passes, always
+    return passes
+
+
+def _buckets(net: Counts, settings: TrainSettings, devices: int) -> int:
+    """Bytes of DistributedDataParallel's own copies of gradients (gradient_as_bucket_view is off)."""
+    return net.trainable * FLOAT32 if devices > 1 and not settings.fsdp else 0

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.train.network_size import dropout_of, read_config, size_of
 from selfinstruct_local.train.processes import world_size
 from selfinstruct_local.train.settings import TrainSettings
+from selfinstruct_local.train.trainable import add_lora, freeze_unreached, without_notices
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, TrainingArguments
@@ -26,6 +28,7 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
     import torch
     from transformers import AutoModelForCausalLM, set_seed
 
+    dropout = dropout_of(size_of(read_config(model.path), settings), settings)
     set_seed(settings.seed)  # the LoRA matrices are drawn before the Trainer sets it
     # What is trained stays in float32: steps of a small rate would be rounded away. A frozen base need not.
     frozen_dtype = torch.bfloat16 if arguments.bf16 else torch.float32
@@ -45,7 +48,10 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
         check_sharded(network)
     if settings.pad_vocab_to:
         network.resize_token_embeddings(pad_to_multiple_of=settings.pad_vocab_to)
-    return network if settings.method == "full" else _with_lora(network, settings, arguments)
+    if settings.method == "full":
+        freeze_unreached(network)
+        return network
+    return _with_lora(network, settings, arguments, dropout=dropout)
 
 
 def make_savable(network: Any) -> None:
@@ -93,7 +99,8 @@ def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
         message = f"--adapter {adapter}: needs '{error.name}', which is missing; install this package's extra 'train'"
         raise WrongUseError(message) from error
     try:
-        return PeftModel.from_pretrained(network, str(adapter))
+        with without_notices():
+            return PeftModel.from_pretrained(network, str(adapter))
     # Of an adapter made elsewhere nothing tells the base; torch finds other shapes, PEFT layers of other names.
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[-1].strip(" \t.")
@@ -124,18 +131,17 @@ def _in_four_bits(arguments: "TrainingArguments") -> dict[str, Any]:
     return {"quantization_config": quantization, "device_map": {"": arguments.device}}
 
 
-def _with_lora(network: Any, settings: TrainSettings, arguments: "TrainingArguments") -> Any:
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
+def _with_lora(network: Any, settings: TrainSettings, arguments: "TrainingArguments", *, dropout: float) -> Any:
     if settings.method == "qlora":
+        from peft import prepare_model_for_kbit_training
+
         network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=arguments.gradient_checkpointing)
     elif arguments.gradient_checkpointing:
         network.enable_input_require_grads()  # else nothing would flow back through a frozen, recomputed base
-    lora = LoraConfig(
-        r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=settings.lora_targets,
-        task_type="CAUSAL_LM",
+    return add_lora(
+        network,
+        targets=settings.lora_targets,
+        rank=settings.lora_r,
+        alpha=settings.lora_alpha,
+        dropout=dropout,
     )
-    return get_peft_model(network, lora)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.train.memory import GIB, RESERVE_BYTES, RESERVE_SHARE, Lengths, MemoryEstimate, estimate_memory
-from selfinstruct_local.train.network_size import size_of
+from selfinstruct_local.train.network_size import NetworkSize, describe_lora, size_of
 from selfinstruct_local.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class Plan:
         steps_per_epoch: optimizer steps in a pass over the data.
         steps: optimizer steps in all.
         tokens: in all, without padding.
-        memory: of one device, at its peak.
+        memory: of one device, at its peak; where `unsized`, at the optimizer's step.
+        unsized: architecture whose activations are not known, so that more is taken than `memory` says; else empty.
+        lora: which layers get LoRA matrices, in words; empty where all learns.
         fits: GiB of the cards that hold it, of `CARDS`; empty on a CPU.
         advice: for each of the others the cheapest change that helps, where there is one.
         on_gpu: whether it is planned for GPUs.
@@ -62,6 +64,8 @@ class Plan:
     steps: int
     tokens: int
     memory: MemoryEstimate
+    unsized: str
+    lora: str
     fits: tuple[int, ...]
     advice: tuple[Advice, ...]
     on_gpu: bool
@@ -94,7 +98,7 @@ def make_plan(
         on_gpu: False plans for a CPU.
 
     Raises:
-        WrongUseError: there is no example, the batch does not divide by the devices, or see `count_parameters`.
+        WrongUseError: there is no example, the batch does not divide by the devices, or see `size_of`.
         ValueError: a sequence has another length than `examples`.
     """
     if examples < 1:
@@ -108,8 +112,10 @@ def make_plan(
     passes = ceil(ceil(rows / settings.batch_size) / devices)
     steps_per_epoch = ceil(passes / settings.accumulation(devices))
     steps = settings.max_steps if settings.max_steps > 0 else ceil(settings.epochs * steps_per_epoch)
-    fits = tuple(card for card in CARDS if on_gpu and memory.fits(card))
-    advice = _advise(config, settings, data, devices, [card for card in CARDS if card not in fits]) if on_gpu else ()
+    unsized = "" if isinstance(network, NetworkSize) else network.architecture
+    judged = CARDS if on_gpu and not unsized else ()
+    fits = tuple(card for card in judged if memory.fits(card))
+    advice = _advise(config, settings, data, devices, [card for card in judged if card not in fits])
     return Plan(
         parameters=network.parameters,
         trainable=network.trainable,
@@ -118,6 +124,8 @@ def make_plan(
         steps=steps,
         tokens=round(sum(data.tokens) * steps / steps_per_epoch),
         memory=memory,
+        unsized=unsized,
+        lora=describe_lora(network, settings),
         fits=fits,
         advice=advice,
         on_gpu=on_gpu,
@@ -126,22 +134,31 @@ def make_plan(
 
 def describe(plan: Plan) -> list[str]:
     """The lines that a terminal shows."""
-    where = "the device" if plan.devices == 1 else f"each of {plan.devices} devices"
-    lines = [
-        f"parameters   {plan.parameters:,}",
-        f"trainable    {plan.trainable:,} ({plan.share:.2%})",
-        f"steps        {plan.steps:,} ({plan.steps_per_epoch:,} an epoch)",
-        f"tokens       {plan.tokens:,}",
-        f"memory       of {where} at its peak, {plan.memory.moment}:",
-    ]
-    parts = ("weights", "gradients", "optimizer", "activations", "working", "total")
-    lines.extend(f"  {part:<12}{getattr(plan.memory, part) / GIB:>8.2f} GiB" for part in parts)
-    if plan.on_gpu:
-        fits = "  ".join(f"{card} GiB {'fits' if card in plan.fits else 'does not fit'}" for card in CARDS)
-        lines.append(f"cards        {fits}  ({RESERVE_BYTES // GIB} GiB and {RESERVE_SHARE:.0%} of a card kept free)")
+    lines = [f"parameters   {plan.parameters:,}", f"trainable    {plan.trainable:,} ({plan.share:.2%})"]
+    if plan.lora:
+        lines.append(plan.lora)
+    lines += [f"steps        {plan.steps:,} ({plan.steps_per_epoch:,} an epoch)", f"tokens       {plan.tokens:,}"]
+    lines += _describe_memory(plan)
     for advice in plan.advice:
         total = advice.memory.total / GIB
         lines.append(f"to fit {advice.card} GiB: {advice.flags} (takes {total:.1f} GiB)")
+    return lines
+
+
+def _describe_memory(plan: Plan) -> list[str]:
+    where = "the device" if plan.devices == 1 else f"each of {plan.devices} devices"
+    if plan.unsized:
+        told = (
+            f"memory       no plan for {plan.unsized}: {where} takes {plan.memory.total / GIB:.2f} GiB for weights, "
+            "gradients and optimizer states, and more for activations"
+        )
+        return [told]
+    lines = [f"memory       of {where} at its peak, {plan.memory.moment}:"]
+    parts = ("weights", "gradients", "optimizer", "activations", "working", "total")
+    lines += [f"  {part:<12}{getattr(plan.memory, part) / GIB:>8.2f} GiB" for part in parts]
+    if plan.on_gpu:
+        fits = "  ".join(f"{card} GiB {'fits' if card in plan.fits else 'does not fit'}" for card in CARDS)
+        lines.append(f"cards        {fits}  ({RESERVE_BYTES // GIB} GiB and {RESERVE_SHARE:.0%} of a card kept free)")
     return lines
 
 
@@ -156,10 +173,9 @@ def _advise(
             break
         try:
             changed = TrainSettings.model_validate({**settings.model_dump(), **changes})
-            changed.accumulation(processes)
+            memory = estimate_memory(size_of(config, changed), changed, data, processes, on_gpu=True)
         except (ValidationError, WrongUseError):
-            continue  # the batch does not divide so
-        memory = estimate_memory(size_of(config, changed), changed, data, processes, on_gpu=True)
+            continue  # the batch does not divide so, or the model has no such layers for LoRA
         flags = " ".join(_flag(name, value) for name, value in changes.items())
         if processes != devices:
             flags = f"{flags} --nproc {processes}".strip()

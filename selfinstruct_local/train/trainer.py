@@ -131,9 +131,10 @@ def _make_trainer(
     callbacks: "Sequence[TrainerCallback]",
     tell: Tell,
 ) -> "Trainer":
-    from transformers import PrinterCallback, Trainer
+    from transformers import PrinterCallback
 
     from selfinstruct_local.train.callbacks import Divergence, Sealing, make_event_files
+    from selfinstruct_local.train.resuming import WholeTrainer
     from selfinstruct_local.train.sharding import ShardedTrainer
 
     tokenizer = load_tokenizer(model)
@@ -141,7 +142,7 @@ def _make_trainer(
     watching = [make_event_files(folder.path, folder.start.step if folder.start else 0)] if is_first() else []
     network = load_network(model, settings, arguments)
     end_with(network, answer_end(tokenizer, settings.template))
-    trainer = (ShardedTrainer if settings.fsdp else Trainer)(
+    trainer = (ShardedTrainer if settings.fsdp else WholeTrainer)(
         model=network,
         args=arguments,
         data_collator=make_collator(network, tokenizer, settings, tell),

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.train.memory import Lengths, _Activations, _Batch, _copies, _moments, _Precision
-from selfinstruct_local.train.network_size import count_parameters, llama_7b, read_config, size_of
+from selfinstruct_local.train.network_size import NetworkSize, count_parameters, llama_7b, read_config, size_of
 from selfinstruct_local.train.plan import CARDS, Plan, describe, make_plan
 from selfinstruct_local.train.settings import TrainSettings, load_train_settings
 
@@ -44,6 +44,12 @@ def _plan(settings: TrainSettings, devices: int = 1, config: Any = None, example
     )
 
 
+def _size(config: Any, settings: TrainSettings) -> NetworkSize:
+    network = size_of(config, settings)
+    assert isinstance(network, NetworkSize)
+    return network
+
+
 def _preset(name: str, **changes: Any) -> TrainSettings:
     return load_train_settings(name, None, changes)
 
@@ -67,7 +73,7 @@ def test_lora_on_all_linear_layers_adds_r_rows_and_columns_to_each(method: str) 
 def test_lora_targets_are_those_of_the_settings() -> None:
     settings = TrainSettings.model_validate({"lora_r": 4, "lora_targets": ["q_proj", "v_proj"]})
     assert count_parameters(_tiny(), settings)[1] == 2 * 4 * ((32 + 32) + (32 + 16))
-    with pytest.raises(WrongUseError, match="--lora-targets"):
+    with pytest.raises(WrongUseError, match="lora_targets no_proj"):
         count_parameters(_tiny(), TrainSettings.model_validate({"lora_targets": ["no_proj"]}))
 
 
@@ -148,7 +154,7 @@ def test_wrong_numbers_are_refused() -> None:
 def test_fsdp_divides_weights_gradients_and_optimizer() -> None:
     settings = TrainSettings.model_validate({"method": "full", "fsdp": True})
     data = Lengths.of(None, None, 64, settings)
-    network = size_of(llama_7b(), settings)
+    network = _size(llama_7b(), settings)
     one, four = ([*_moments(network, settings, data, devices, on_gpu=True)][-1] for devices in (1, 4))
     assert one.moment == four.moment == "at the optimizer's step"
     parameters = LLAMA_7B_PARAMETERS
@@ -253,7 +259,7 @@ def _kept_by(layers: int, dtype: torch.dtype, settings: TrainSettings) -> int:
 @pytest.mark.parametrize(("dtype", "changes"), KEPT)
 def test_a_layer_keeps_what_is_planned(dtype: torch.dtype, changes: dict[str, Any]) -> None:
     settings = TrainSettings.model_validate({**changes, "batch_size": len(LENGTHS)})
-    network = size_of(_tiny(), settings)
+    network = _size(_tiny(), settings)
     batch = _Batch.of(Lengths.of(LENGTHS, None, len(LENGTHS), settings), settings)
     precision = _Precision.of(settings, on_gpu=False)
     planned = _Activations.of(network, batch, settings, precision, on_gpu=False)
@@ -297,6 +303,14 @@ def test_advice_leads_to_a_plan_that_fits(settings: TrainSettings, devices: int)
             assert advised.steps == pytest.approx(plan.steps, rel=0.01)
 
 
+def test_advice_that_cannot_be_followed_is_left_out() -> None:
+    settings = TrainSettings.model_validate({"method": "full", "batch_size": 1, "lora_targets": ["no_proj"]})
+    assert {advice.flags for advice in _plan(settings).advice} <= {f"--fsdp --nproc {count}" for count in (2, 4, 8)}
+    # Nor advice to go on with a batch that no number of devices divides.
+    odd = TrainSettings.model_validate({"method": "full", "batch_size": 1, "global_batch_size": 7})
+    assert all(advice.devices == 1 for advice in _plan(odd).advice)
+
+
 def test_advice_is_the_cheapest_first() -> None:
     settings = _preset("lora-7b", gradient_checkpointing=False)
     assert {advice.flags for advice in _plan(settings).advice} == {"--gradient-checkpointing"}
@@ -315,6 +329,7 @@ def test_the_lines_of_a_plan() -> None:
     lines = describe(_plan(_preset("lora-7b")))
     assert lines[0] == "parameters   6,758,404,096"
     assert lines[1] == "trainable    19,988,480 (0.30%)"
+    assert lines[2] == "LoRA on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
     assert any(line.startswith("  total ") and line.endswith(" GiB") for line in lines)
     assert any("24 GiB fits" in line for line in lines)
     assert describe(_plan(_preset("alpaca-7b")))[-1].startswith("to fit 80 GiB: --nproc 2 (takes ")
@@ -347,7 +362,6 @@ def test_the_config_of_a_folder(tmp_path: Path) -> None:
         (None, "no config.json"),
         ("{", "cannot be used"),
         ('{"model_type": "no such model"}', "cannot be used"),
-        ('{"model_type": "gpt2"}', "no intermediate_size"),
     ],
 )
 def test_a_folder_that_will_not_do(tmp_path: Path, text: str | None, told: str) -> None:
@@ -358,9 +372,19 @@ def test_a_folder_that_will_not_do(tmp_path: Path, text: str | None, told: str) 
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("model_type", ["bert", "pegasus_x"])
-def test_a_model_of_another_build_is_refused(tmp_path: Path, model_type: str) -> None:
+@pytest.mark.parametrize("model_type", ["bert", "pegasus_x", "bart", "t5"])
+def test_a_model_that_is_no_causal_language_model_is_refused(tmp_path: Path, model_type: str) -> None:
     config = {"model_type": model_type, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 32}
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 32, "num_attention_heads": 4}))
-    with pytest.raises(WrongUseError, match="--model"):
+    with pytest.raises(WrongUseError, match="no causal language model") as caught:
         count_parameters(read_config(tmp_path), TrainSettings())
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"num_attention_heads": 0}, {"hidden_size": "wide"}, {"hidden_act": "no_such"}])
+def test_a_config_that_does_not_fit_its_class_is_one_line(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **TINY, **wrong}))
+    with pytest.raises(WrongUseError, match=r"cannot (build|be used)") as caught:
+        count_parameters(read_config(tmp_path), TrainSettings())
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
