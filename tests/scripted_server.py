@@ -21,13 +21,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import orjson
 
-from selfinstruct_local.engine import Request, RequestKey, Sampling
+from selfinstruct_local.engine import Completion, Request, RequestKey, Sampling
 from tests.scripted_engine import answer
 
 MODEL = "scripted"
@@ -60,6 +60,7 @@ class ScriptedServer:
         self.poison = "\0"  # a prompt that holds this is refused with 500, whatever the script says
         self.finish_words: dict[str, str] = {}  # in place of those of the OpenAI API
         self.asked: list[dict[str, Any]] = []
+        self.writes: Callable[[Request], Completion] = answer
         self.looked = 0
         self.most_at_once = 0
         self.disconnected = threading.Event()
@@ -215,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return
         sampling = Sampling(body["temperature"], body["top_p"], most, seed=body.get("seed"))
-        completion = answer(Request(RequestKey(0, _stage(prompt), 0), prompt, sampling))
+        completion = scripted.writes(Request(RequestKey(0, _stage(prompt), 0), prompt, sampling))
         reason = completion.finish_reason.value
         choice: dict[str, Any] = {"index": 0, "finish_reason": scripted.finish_words.get(reason, reason)}
         if "messages" in body:
