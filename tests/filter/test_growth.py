@@ -19,7 +19,7 @@ from selfinstruct_local.filter.rulesets import PUBLISHED, RULE_SETS, rule_set
 from selfinstruct_local.filter.screen import FEW, surely_kept
 from selfinstruct_local.generate.profiles.paragraph import has_items, needs_lines
 from selfinstruct_local.generate.rewriting.integrity import CHECKS, is_code, language_of, not_translated
-from selfinstruct_local.kernels import encode
+from selfinstruct_local.kernels import TokenizerName, encode
 from selfinstruct_local.language import LANGUAGES
 from selfinstruct_local.seedfiles.text import PLACEHOLDER, PROMPT_MARK, cleaned, mostly_han, text_faults
 from selfinstruct_local.tasks import Instance, Task
@@ -96,6 +96,11 @@ def grows_too_fast(work: Callable[[int], Callable[[], object]], length: int = LE
     return f"{best / few:.1f} times the time for 4 times the length ({best:.3f} s)"
 
 
+def asks(check: Callable[..., object], make: Callable[[int], object]) -> Callable[[int], Callable[[], object]]:
+    """What asks `check` about what `make` gives for a length."""
+    return lambda length: partial(check, make(length))
+
+
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
     """Its rounds take time in proportion to all that is alive."""
@@ -106,8 +111,8 @@ def no_collector() -> Iterator[None]:
 
 def test_quadratic_work_is_seen() -> None:
     find, count = re.compile(r"\d+x").search, re.compile(r"\d+").findall
-    assert grows_too_fast(lambda length: partial(find, "7" * length))
-    assert not grows_too_fast(lambda length: partial(count, "7 " * length))
+    assert grows_too_fast(asks(find, "7".__mul__), 2000)
+    assert not grows_too_fast(asks(count, "7 ".__mul__))
 
 
 def tasks_of(text: str, lang: str) -> Iterator[tuple[str, Task]]:
@@ -148,7 +153,7 @@ def test_every_rule_is_linear_in_every_text_and_place(lang: str) -> None:
         for place in large:
             by_length = {LENGTH // 4: small[place], LENGTH: large[place]}
             for rule in rules:
-                found = grows_too_fast(lambda length, rule=rule, by=by_length: partial(rule.refuses, by[length]))
+                found = grows_too_fast(asks(rule.refuses, by_length.__getitem__))
                 if found:
                     slow.append(f"{rule.name}, {place} of {piece!r}: {found}")
     assert slow == []
@@ -175,26 +180,31 @@ def test_every_rule_is_linear_in_many_instances_of_a_long_instruction(
         return Task(repeated(instruction, length), instances)
 
     for rule in all_rules(lang):
-        assert not grows_too_fast(lambda length, rule=rule: partial(rule.refuses, task(length))), rule.name
+        assert not grows_too_fast(asks(rule.refuses, task)), rule.name
+
+
+def compared(check: Callable[[str, str], object], before: str, after: str, text: str) -> object:
+    return check(before.format(text), after.format(text))
 
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_rewritings_answers_and_seeds_are_looked_at_in_linear_time(piece: str) -> None:
+    def text(length: int) -> str:
+        return repeated(piece, length)
+
     for name, check in CHECKS:
         for before, after in (("<p> {} x", "def {}"), ("{}", "a b"), ("a b", "{}")):
-            found = grows_too_fast(
-                lambda length, check=check, before=before, after=after: partial(
-                    check, before.format(repeated(piece, length)), after.format(repeated(piece, length))
-                )
-            )
-            assert not found, name
-    for look in (is_code, language_of, has_items, needs_lines, PLACEHOLDER.search, PROMPT_MARK.search, cleaned):
-        assert not grows_too_fast(lambda length, look=look: partial(look, repeated(piece, length))), look
-    for more in (mostly_han, lambda text: list(text_faults(text)), lambda text: encode([text], "unicode")):
-        assert not grows_too_fast(lambda length, look=more: partial(look, repeated(piece, length))), more
-    indented = "{0}x{1} x"
-    assert not grows_too_fast(lambda n: partial(is_code, indented.format(" " * n, repeated(piece, n))))
-    assert not grows_too_fast(lambda n: partial(not_translated, "some words", repeated(piece, n), "en"))
+            compare = partial(compared, check, before, after)
+            assert not grows_too_fast(asks(compare, text)), name
+    looks: tuple[Callable[[str], object], ...] = (
+        *(is_code, language_of, has_items, needs_lines, PLACEHOLDER.search, PROMPT_MARK.search, cleaned, mostly_han),
+        lambda text: is_code(f"{' ' * len(text)}x{text} x"),
+        lambda text: not_translated("some words", text, "en"),
+        lambda text: list(text_faults(text)),
+        lambda text: encode([text], "unicode"),
+    )
+    for look in looks:
+        assert not grows_too_fast(asks(look, text)), look
 
 
 @pytest.mark.parametrize("piece", PIECES)
@@ -204,7 +214,7 @@ def test_a_batch_is_screened_in_linear_time(piece: str) -> None:
     def batch(length: int) -> list[Task]:
         return [task for _, task in tasks_of(repeated(piece, length), "en")] * (FEW // 8 + 1)
 
-    assert not grows_too_fast(lambda length: partial(surely_kept, rules, batch(length)), LENGTH // 16)
+    assert not grows_too_fast(asks(partial(surely_kept, rules), batch), LENGTH // 16)
 
 
 def test_an_echo_is_found_in_the_beginning_of_texts_too_long_to_compare() -> None:
@@ -216,7 +226,7 @@ def test_an_echo_is_found_in_the_beginning_of_texts_too_long_to_compare() -> Non
 
 
 @pytest.mark.parametrize("tokenizer", ["rouge", "unicode"])
-def test_echoes_are_sought_in_linear_time(tokenizer: str) -> None:
+def test_echoes_are_sought_in_linear_time(tokenizer: TokenizerName) -> None:
     def work(length: int) -> Callable[[], object]:
         text = repeated("one word after the other goes by ", length)
         shown = [Task.single("Say something at length", "", text)] * 3

@@ -110,11 +110,7 @@ def test_every_profile_reads_or_refuses_ten_megabytes_in_time(kind: str) -> None
 )
 @pytest.mark.parametrize("reason", [FinishReason.STOP, FinishReason.LENGTH])
 def test_what_is_beyond_the_bound_is_one_counted_draft(
-    profile: str,
-    structured: bool,
-    stage: str,
-    kind: str,
-    reason: FinishReason,
+    profile: str, *, structured: bool, stage: str, kind: str, reason: FinishReason
 ) -> None:
     settings = load_settings(GenerateSettings, None, {"profile": profile, "structured": structured})
     few, _ = drafts_of(settings, stage, long_text(kind, 2_000), FinishReason.STOP)
