@@ -183,6 +183,15 @@ def test_every_rule_is_linear_in_many_instances_of_a_long_instruction(
         assert not grows_too_fast(asks(rule.refuses, task)), rule.name
 
 
+def test_quotations_are_not_compared_each_with_each() -> None:
+    def task(length: int) -> Task:
+        one, other = (" ".join(f'"{n} of the {name} words"' for n in range(length // 20)) for name in ("old", "new"))
+        return Task.single(ENGLISH[0], one, other)
+
+    (rule,) = (each for each in all_rules("en") if each.name == "not_reworded")
+    assert not grows_too_fast(asks(rule.refuses, task))
+
+
 def compared(check: Callable[[str, str], object], before: str, after: str, text: str) -> object:
     return check(before.format(text), after.format(text))
 
