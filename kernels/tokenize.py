@@ -15,6 +15,7 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +68,27 @@ class _FoldTable(dict[int, str | int | None]):
 _FOLD = _FoldTable()
 
 
+# No mark that combines is a word character. A row of signs may match too, and is not changed.
+_MANY_MARKS = re.compile(r"[^\w\s]{32,}")
+
+
+def nfc(text: str) -> str:
+    """Return `text` in Unicode's composed form (NFC), in O(n log n).
+
+    `unicodedata` orders the marks on one letter by insertion, which takes the square of their number. Many in a row are
+    therefore brought into their canonical order (a stable sort by combining class, UAX #15) before.
+    """
+    return unicodedata.normalize("NFC", _MANY_MARKS.sub(_ordered_marks, text))
+
+
+def _ordered_marks(match: re.Match[str]) -> str:
+    runs = groupby(match[0], key=lambda sign: unicodedata.combining(sign) > 0)
+    return "".join("".join(sorted(run, key=unicodedata.combining) if marks else run) for marks, run in runs)
+
+
 def _fold(text: str) -> str:
     """Return `text` with its words divided by spaces: NFC, lower case, words of every script."""
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    text = nfc(nfc(text).lower())
     text = _UNDIVIDED.sub(r" \g<0> ", text.translate(_FOLD))
     return _DANGLING_MARKS.sub(" ", text)
 

@@ -31,7 +31,7 @@ from typing import Any, Self
 
 import orjson
 
-from selfinstruct_local.engine import Request, RequestKey, Sampling
+from selfinstruct_local.engine import Completion, Request, RequestKey, Sampling
 from tests.scripted_engine import answer
 
 MODEL = "scripted"
@@ -71,6 +71,7 @@ class ScriptedServer:
         self.echoes_key: Callable[[str], str] | None = None  # makes an error's message of the Authorization header
         self.seconds_per_byte = 0.0  # of the list of models
         self.asked: list[dict[str, Any]] = []
+        self.writes: Callable[[Request], Completion] = answer
         self.looked = 0
         self.most_at_once = 0
         self.disconnected = threading.Event()
@@ -233,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return
         sampling = Sampling(body["temperature"], body["top_p"], most, seed=body.get("seed"))
-        completion = answer(Request(RequestKey(0, _stage(prompt), 0), prompt, sampling))
+        completion = scripted.writes(Request(RequestKey(0, _stage(prompt), 0), prompt, sampling))
         reason = completion.finish_reason.value
         choice: dict[str, Any] = {"index": 0, "finish_reason": scripted.finish_words.get(reason, reason)}
         if "messages" in body:

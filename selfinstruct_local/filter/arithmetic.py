@@ -5,6 +5,7 @@
 import operator
 import re
 
+from selfinstruct_local.filter.asking import Asking
 from selfinstruct_local.tasks import Task
 
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
@@ -30,6 +31,7 @@ _OPERATIONS = {
 }
 # What is left of the last digit that is written, and a hundredth: results are rounded, and some loosely.
 _TOLERANCE = 0.01
+_SHOWN = 80  # characters of an equation in a detail
 _CALLS_FOR_WRONG = re.compile(
     r"\b(?:wrong|incorrect\w*|false|mistake\w*|error\w*|joke|absurd|nonsens\w*|check|verify|bases?|binary|modul\w*|hex\w*"
     r"|true|correct)\b|错|对吗|是否|检查|进制",
@@ -39,8 +41,9 @@ _CALLS_FOR_WRONG = re.compile(
 
 def wrong_arithmetic(task: Task) -> str | None:
     """Tells of an output that says of a sum, product or the like what it is not."""
+    asks = Asking(task.instruction)
     for instance in task.instances:
-        if "=" not in instance.output or _CALLS_FOR_WRONG.search(task.instruction):
+        if "=" not in instance.output or asks.for_any(_CALLS_FOR_WRONG):
             continue
         for match in _EQUATION.finditer(instance.output):
             if match[2] is None or _PART_OF_MORE.search(instance.output[max(0, match.start() - 4) : match.start()]):
@@ -49,7 +52,7 @@ def wrong_arithmetic(task: Task) -> str | None:
             told = float(match[2].replace(",", ""))
             decimals = len(match[2].partition(".")[2])
             if value is not None and abs(value - told) > max(0.51 * 10**-decimals, _TOLERANCE * abs(value)):
-                return f"an output says {' '.join(match[0].split())}"
+                return f"an output says {' '.join(match[0].split())[:_SHOWN]}"
     return None
 
 

@@ -14,6 +14,8 @@ from selfinstruct_local.tasks import Task
 ECHO = "echo"
 # Shorter texts are labels, names and numbers, which tasks have in common.
 MIN_TOKENS = 5
+# Characters of a text. To compare two takes the product of their lengths, and what begins alike for so long is alike.
+COMPARED = 20_000
 # What stands behind these may be the text that is worked on, which an output may well repeat.
 _MATERIAL = frozenset(':\n"\u201c\u201d\u300c\u300e\uff1a')
 
@@ -30,7 +32,8 @@ def echoes(
         tokenizer: what the tokens are.
 
     Returns:
-        One entry a task. All outputs are scored against all texts at once, O(len(a) * len(b) / 64) a pair.
+        One entry a task. Each output is scored against its own instruction and the shown texts, all by their first
+        `COMPARED` characters: O(len(a) * len(b) / 64) a pair.
     """
     owners = [number for number, task in enumerate(tasks) for _ in task.instances]
     if limit >= 1 or not owners:
@@ -39,24 +42,33 @@ def echoes(
     texts = [text for task in shown for text in (task.instruction, *(each.output for each in task.instances))]
     vocabulary = Vocabulary(tokenizer)
     said = _encoded(outputs, vocabulary)
-    heard = _encoded([*(task.instruction for task in tasks), *texts], vocabulary)
+    asked = _encoded([task.instruction for task in tasks], vocabulary)
+    others = _best_scores(said, _encoded(texts, vocabulary))
+    found: list[str | None] = [None] * len(tasks)
+    for row, (owner, output) in enumerate(zip(owners, outputs, strict=True)):
+        own = _best_scores(said.block(row, row + 1), asked.block(owner, owner + 1))[0]
+        if own > limit and not _has_material(tasks[owner].instruction, output):
+            found[owner] = f"ROUGE-L {own:.3f} of an output with its instruction"
+        elif others[row] > limit:
+            found[owner] = f"ROUGE-L {others[row]:.3f} of an output with a demonstration"
+    return found
+
+
+def _best_scores(said: Encoded, heard: Encoded) -> list[float]:
+    """For each output its highest score with a text; 0 where one of the two is too short, and without texts."""
+    if not len(heard):
+        return [0.0] * len(said)
     scores = rouge_l_matrix(said, heard, threads=1)  # a few dozen pairs: another thread costs more
     scores[:, heard.lengths < MIN_TOKENS] = 0
     scores[said.lengths < MIN_TOKENS] = 0
-    found: list[str | None] = [None] * len(tasks)
-    for owner, output, row in zip(owners, outputs, scores, strict=True):
-        own, others = float(row[owner]), row[len(tasks) :]
-        if own > limit and not _has_material(tasks[owner].instruction, output):
-            found[owner] = f"ROUGE-L {own:.3f} of an output with its instruction"
-        elif others.size and float(others.max()) > limit:
-            found[owner] = f"ROUGE-L {float(others.max()):.3f} of an output with a demonstration"
-    return found
+    best: list[float] = scores.max(axis=1).tolist()
+    return best
 
 
 def _encoded(texts: Sequence[str], vocabulary: Vocabulary) -> Encoded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoTokensWarning)  # an answer may be a sign
-        return encode(texts, vocabulary.tokenizer, vocabulary)
+        return encode([text[:COMPARED] for text in texts], vocabulary.tokenizer, vocabulary)
 
 
 def _has_material(instruction: str, output: str) -> bool:

@@ -9,6 +9,7 @@ at once, for a model answers in either.
 
 import re
 
+from selfinstruct_local.filter.asking import Asking
 from selfinstruct_local.tasks import Task
 
 # A refusal stands at the very beginning, and says within so many characters what it will not do.
@@ -69,13 +70,10 @@ _MAY_SAY_NO = re.compile(
 
 def refusal(task: Task) -> str | None:
     """Tells of an output that declines to answer, in its first `OPENING` characters."""
+    asks = Asking(task.instruction)
     for instance in task.instances:
         match = _REFUSAL.match(instance.output[:OPENING])
-        if (
-            match
-            and not _MAY_SAY_NO.search(task.instruction)
-            and match[0].strip().lower() not in instance.input.lower()
-        ):
+        if match and not asks.for_any(_MAY_SAY_NO) and match[0].strip().lower() not in instance.input.lower():
             return f"an output declines: {_shown(match[0])}"
     return None
 
@@ -118,6 +116,7 @@ def _find_slot(text: str) -> re.Match[str] | None:
 
 def placeholder(task: Task) -> str | None:
     """Tells of an output with a slot that should have been filled, or of an input that is nothing but one."""
+    asks = Asking(task.instruction)
     for instance in task.instances:
         match = _SLOT_INPUT.fullmatch(instance.input)
         name = "input"
@@ -126,7 +125,7 @@ def placeholder(task: Task) -> str | None:
             name = "output"
             if match and match[0] in instance.input:  # it was given so
                 continue
-        if match and not _CALLS_FOR_SLOTS.search(task.instruction) and match[0] not in task.instruction:
+        if match and not asks.for_any(_CALLS_FOR_SLOTS) and match[0] not in task.instruction:
             return f"an {name} has an unfilled slot: {_shown(match[0])}"
     return None
 
@@ -171,9 +170,10 @@ _MAKES_A_TOOL = re.compile(
     re.IGNORECASE,
 )
 # The thing itself: quoted, in brackets, behind a colon or a dash, on another line, a second sentence, a row of items.
+# For texts without white space at their ends, where what follows white space is found at once.
 _CONTAINED = re.compile(
-    r"[\"“”‘`\[\]{}()<>=+^|/]|(?<!\w)'|'(?!\w)|[:;\n]\s*\S|[.?!…]+\s+\S|\s[-–—]+\s|[a-z]- |,[^,]*,"
-    r"|, (?:\S+ ?){1,4}$| -\S"
+    r"[\"“”‘`\[\]{}()<>=+^|/]|(?<!\w)'|'(?!\w)|[:;\n]\s*\S|[.?!…]\s+\S|\s[-–—]+\s|[a-z]- |,[^,]*,"
+    r"|, \S++(?: \S++){0,3} ?$| -\S"
 )
 _AMOUNT = re.compile(
     r"\b\d+(?:\s*(?:-|to|or)\s*\d+)?[ -](?:\w+ )?(?:words?|sentences?|lines?|paragraphs?|bullet|points?"
@@ -209,7 +209,7 @@ def missing_input(task: Task) -> str | None:
 
 def _contains(instruction: str, end: int) -> bool:
     """Whether the thing itself may stand in an instruction that points at it in the characters before `end`."""
-    if not instruction.isascii() or _CONTAINED.search(instruction):
+    if not instruction.isascii() or _CONTAINED.search(instruction.rstrip()):
         return True
     if any(character.isdigit() for character in _AMOUNT.sub("", instruction)):
         return True
@@ -227,7 +227,7 @@ _POINTER_ZH = re.compile(
     r"|[这](?:句话|段话|段文字|篇文章|篇短文|段对话|段代码|封邮件|则新闻|组数据|组词|些词语|些句子|个句子|条评论)"
 )
 _CONTAINED_ZH = re.compile(
-    r"[“”「」『』‘’《》\"'\[\]（）(){}=+×÷`、;；]|[：:\n]\s*\S|[。？！?!…]+\s*\S|——|\d{2,}|[A-Za-z]{2,}\s+[A-Za-z]{2,}"
+    r"[“”「」『』‘’《》\"'\[\]（）(){}=+×÷`、;；]|[：:\n]\s*\S|[。？！?!…]\s*\S|——|\d\d|[A-Za-z]{2}\s+[A-Za-z]{2}"
 )
 
 
@@ -237,7 +237,7 @@ def missing_input_zh(task: Task) -> str | None:
         return None
     instruction = task.instruction.strip(":： \n\t")
     match = _POINTER_ZH.search(instruction)
-    if not match or _CONTAINED_ZH.search(instruction):
+    if not match or _CONTAINED_ZH.search(instruction.rstrip()):
         return None
     # 写一段话……这段话: what was to be made first.
     if match[0].startswith("这") and match[0][-1] in instruction[: match.start()]:

@@ -17,7 +17,7 @@ MAX_PHRASE = 8
 # A run of words over half of a text goes through the middle one.
 _HALF = 0.5
 # Items and sentences end at a line's end, at a mark that ends a sentence, and at the mark of an item.
-_NUMBER = re.compile(r"\d+[.)](?=\s)")
+_NUMBER = re.compile(r"(?<!\d)\d+[.)](?=\s)")
 _ENDS = re.compile("[\\n.!?;*\u2022\u3002\uff01\uff1f\uff1b]+")
 # So many must be there before what comes again is a loop, and no refrain and no table of yes and no.
 MIN_PIECES = 6

@@ -8,7 +8,9 @@ Of the 52,002 records of Stanford Alpaca it hits three, one of them sound. Leans
 
 import difflib
 import re
+from collections.abc import Sequence
 
+from selfinstruct_local.filter.asking import Asking
 from selfinstruct_local.tasks import Task
 
 # One of these stands in every instruction that asks for other words; the screen looks for them.
@@ -23,6 +25,8 @@ LEAST_WORDS = 5
 # word that is left out may be all there was to do.
 MAX_SIMILARITY = 0.9
 LIKE_WORDS = range(15, 400)  # what finds the words in common takes the square of their number
+# Of the texts given and of those made, so many are compared so: each is with each.
+LIKE_TEXTS = 8
 
 _ASKS = re.compile(rf"\b(?:{'|'.join(REWORDING)})\b", re.IGNORECASE)
 # Here so little may be all that was wanted.
@@ -41,10 +45,12 @@ def not_reworded(task: Task) -> str | None:
     """Tells of an output that is the text which it should have reworded, or quotes it so."""
     if not _ASKS.search(task.instruction):
         return None
+    asks = Asking(task.instruction)
+    quoted = _QUOTED.findall(task.instruction)
     for instance in task.instances:
-        given = _QUOTED.findall(f"{task.instruction}\n{instance.input}") or [_text(instance.input)]
+        given = [*quoted, *_QUOTED.findall(instance.input)] or [_text(instance.input)]
         made = _QUOTED.findall(instance.output) or [_text(instance.output)]
-        if any(_is_same(before, after, task.instruction) for before in given for after in made):
+        if _have_same(given, made, small_changes=asks.for_any(_SMALL_CHANGES)):
             return "an output has the text that it should have put in other words as it was"
     return None
 
@@ -54,14 +60,27 @@ def _text(text: str) -> str:
     return match[1] if match else text
 
 
-def _is_same(before: str, after: str, instruction: str) -> bool:
-    words, others = _WORD.findall(before.lower()), _WORD.findall(after.lower())
-    if min(len(words), len(others)) < LEAST_WORDS:
-        return False
-    if before.strip() == after.strip():
+def _have_same(given: Sequence[str], made: Sequence[str], *, small_changes: bool) -> bool:
+    """Whether a text of at least `LEAST_WORDS` words is among both, to the letter where small changes are asked for.
+
+    Otherwise its words decide: all of them, or nearly all for the first `LIKE_TEXTS` texts of each side that have
+    `LIKE_WORDS` words.
+    """
+    if small_changes:
+        made_texts = {text.strip() for text in made}
+        return any(text.strip() in made_texts and len(_words(text)) >= LEAST_WORDS for text in given)
+    before, after = ([words for text in texts if len(words := _words(text)) >= LEAST_WORDS] for texts in (given, made))
+    if not set(map(tuple, before)).isdisjoint(map(tuple, after)):
         return True
-    if _SMALL_CHANGES.search(instruction):
-        return False
-    if words == others or len(words) not in LIKE_WORDS or len(others) not in LIKE_WORDS:
-        return words == others
-    return difflib.SequenceMatcher(None, words, others, autojunk=False).ratio() >= MAX_SIMILARITY
+    before, after = ([words for words in each if len(words) in LIKE_WORDS][:LIKE_TEXTS] for each in (before, after))
+    return any(_are_alike(words, others) for words in before for others in after)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _are_alike(words: list[str], others: list[str]) -> bool:
+    matcher = difflib.SequenceMatcher(None, words, others, autojunk=False)
+    # The second is never less than the third, and cheap.
+    return matcher.quick_ratio() >= MAX_SIMILARITY and matcher.ratio() >= MAX_SIMILARITY

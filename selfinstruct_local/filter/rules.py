@@ -12,6 +12,7 @@ import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from selfinstruct_local.filter.asking import Asking
 from selfinstruct_local.tasks import KEPT, Task, Verdict
 
 MIN_WORDS = 4
@@ -115,6 +116,7 @@ def _empty_output(task: Task) -> str | None:
     return None
 
 
+_IS_QUESTION = re.compile(r"[?\uff1f](?!\s*\S)")
 _CALLS_FOR_MARKS = re.compile(r"punctuat|grammar|correct|capital|\u6807\u70b9|\u8bed\u6cd5", re.IGNORECASE)
 _NO_LETTERS = re.compile(r"[\W_]+")
 
@@ -126,6 +128,7 @@ def _bare(word: str) -> str:
 
 def input_is_output(task: Task) -> str | None:
     """Tells of an output that is its input, or where a question was asked is it but for marks and case."""
+    asks = Asking(task.instruction)
     for instance in task.instances:
         if not instance.input:
             continue
@@ -133,8 +136,7 @@ def input_is_output(task: Task) -> str | None:
             return "an output repeats its input"
         # Who gives an order may have wanted marks and no more; a question is not answered by them.
         given, written = instance.input.split(), instance.output.split()
-        asks = task.instruction.rstrip().endswith(("?", "\uff1f")) and not _CALLS_FOR_MARKS.search(task.instruction)
-        if asks and len(given) == len(written) > 1:
+        if len(given) == len(written) > 1 and asks.for_any(_IS_QUESTION) and not asks.for_any(_CALLS_FOR_MARKS):
             bare = [_bare(word) for word in given]
             if any(bare) and bare == [_bare(word) for word in written]:
                 return "an output repeats its input but for its marks"

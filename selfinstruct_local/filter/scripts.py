@@ -53,7 +53,9 @@ _CALLS_FOR_ANY = re.compile(
 )
 # No letter but Latin ones is before the first range, nor between the two.
 _may_be_foreign = re.compile("[\u0370-\u1dff\u2c00-\U0010ffff]").search
-_CODE_OR_ADDRESS = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\S+@\S+|\$[^$\n]+\$", re.DOTALL)
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\$[^$\n]+\$", re.DOTALL)
+# Sought where white space ends alone: from every character, it would be sought to the end of the text each time.
+_ADDRESS = re.compile(r"(?<!\S)\S+@\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def count_scripts(text: str) -> Counter[str]:
 
 def _foreign(text: str, called_for: frozenset[str]) -> tuple[float, str]:
     """The share of the words of `text` that are of other scripts than `called_for`, and the one most are of."""
-    counts = count_scripts(_CODE_OR_ADDRESS.sub(" ", text))
+    counts = count_scripts(_ADDRESS.sub(" ", _CODE.sub(" ", text)))
     foreign = Counter({script: count for script, count in counts.items() if script not in called_for})
     total = foreign.total()
     if total < (_MIN_LATIN if set(foreign) == {"latin"} else _MIN_FOREIGN):

@@ -10,6 +10,7 @@ import re
 import textwrap
 import warnings
 
+from selfinstruct_local.filter.asking import Asking
 from selfinstruct_local.tasks import Task
 
 # --- breaking off ---------------------------------------------------------------------------------------------------
@@ -35,6 +36,8 @@ _ANNOUNCES = re.compile(
     re.IGNORECASE,
 )
 _FENCE = "```"
+# Characters. Python's parser makes a tree of what it reads, and that takes many times the memory of the text.
+READ_AS_PYTHON = 100_000
 # White space that may be line breaks as well would be gone through anew for each of them: here and below it is bounded.
 _PYTHON = re.compile(r"```(?:python|py)[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _OLD_PRINT = re.compile(r"^[ \t]*print [^(\s=]", re.MULTILINE)
@@ -56,22 +59,22 @@ _CALLS_FOR_ONE = re.compile(r"\b(?:select|choose|pick|which|determine|output \d)
 
 
 def cut_off(task: Task) -> str | None:
-    """Tells of an output that announces something and ends there, or of code that does not end or is no Python."""
+    """Tells of an output that announces something and ends there, or of code that does not end or is no Python.
+
+    Python is parsed in the first `READ_AS_PYTHON` characters of an output.
+    """
+    asks = Asking(task.instruction)
     for instance in task.instances:
         output = instance.output.strip()
         if (
             output.endswith((":", "："))
-            and not _CALLS_FOR_OPEN_END.search(task.instruction)
-            and not (_CALLS_FOR_A_LINE.search(task.instruction) and len(output.split()) <= _LINE_WORDS)
+            and not asks.for_any(_CALLS_FOR_OPEN_END)
+            and not (asks.for_any(_CALLS_FOR_A_LINE) and len(output.split()) <= _LINE_WORDS)
         ):
             return "an output ends with a colon"
-        if (
-            _has_first_item(output, task.instruction)
-            and not _SECOND_ITEM.search(output)
-            and not _CALLS_FOR_ONE.search(task.instruction)
-        ):
+        if _has_first_item(output, asks) and not _SECOND_ITEM.search(output) and not asks.for_any(_CALLS_FOR_ONE):
             return "an output is a list that ends after its first item"
-        if not output.endswith((":", "：")) and announces(output) and not _CALLS_FOR_OPEN_END.search(task.instruction):
+        if not output.endswith((":", "：")) and announces(output) and not asks.for_any(_CALLS_FOR_OPEN_END):
             return f"an output ends with what it announces: {_shown(output[-80:])}"
         if output.count(_FENCE) % 2:
             return "an output has a block of code that does not end"
@@ -80,9 +83,9 @@ def cut_off(task: Task) -> str | None:
     return None
 
 
-def _has_first_item(output: str, instruction: str) -> bool:
+def _has_first_item(output: str, asks: Asking) -> bool:
     """Whether a list begins that somebody asked for, or that the output itself announces."""
-    if FIRST_ITEM.search(output) and _CALLS_FOR_SEVERAL.search(instruction):
+    if FIRST_ITEM.search(output) and asks.for_any(_CALLS_FOR_SEVERAL):
         return True
     return INLINE_ITEM in output and _INLINE_FIRST_ITEM.search(output) is not None
 
@@ -97,7 +100,7 @@ def announces(output: str) -> bool:
 
 
 def _python_fault(output: str) -> str | None:
-    for match in _PYTHON.finditer(output):
+    for match in _PYTHON.finditer(output[:READ_AS_PYTHON]):
         code = textwrap.dedent(match[1])
         # A session of the interpreter, a part of a program and the Python of old are no faults.
         if ">>>" in code or "..." in code or _OLD_PRINT.search(code):
@@ -162,18 +165,15 @@ _REQUEST = re.compile(
 
 def asks_back(task: Task) -> str | None:
     """Tells of an output that asks who gave the task a question, or offers to do it, in place of doing it."""
-    may_ask: bool | None = None
+    wanted = Asking(task.instruction)
     for instance in task.instances:
         asks = "?" in instance.output or "？" in instance.output
         # A search at every character takes long, and few outputs have a word that could be an offer's.
         offers = _OFFER.search(instance.output) if _could_offer(instance.output) else None
         if not asks and not offers:
             continue
-        requested = _REQUEST.search(task.instruction)
-        if may_ask is None:
-            may_ask = bool(
-                _MAY_ASK.search(task.instruction) or (not requested and _MAY_ASK_TOO.search(task.instruction))
-            )
+        requested = wanted.for_any(_REQUEST)
+        may_ask = wanted.for_any(_MAY_ASK) or (not requested and wanted.for_any(_MAY_ASK_TOO))
         sentences = _SENTENCE_END.split(instance.output.strip())
         # Who is asked for help with a story and begins with an offer writes none, whatever stories may ask.
         if requested and offers and not offers.start() and any(map(_is_question_back, sentences)):
@@ -236,18 +236,23 @@ _AFTER_SENTENCE = re.compile(r"[.!?,]*(?:[\"”'’`]|\s|$)")
 
 def copied(task: Task) -> str | None:
     """Tells of an output that is a whole sentence of the instruction, or of an input of which nobody wants one."""
+    asks = Asking(task.instruction)
+    instruction: str | None = None
     for instance in task.instances:
         # Not more than a mark that stands alone goes at either end: the screen counts on it.
         output = " ".join(instance.output.split()).strip("\"'“”`.").strip()
         if len(output.split()) < COPIED_WORDS:
             continue
-        if _is_sentence_of(task.instruction, output) and not _CALLS_FOR_ONE.search(task.instruction):
+        if instruction is None:
+            instruction = " ".join(task.instruction.split())
+        if _is_sentence_of(instruction, output) and not asks.for_any(_CALLS_FOR_ONE):
             return "an output stands word for word in the instruction"
-        if _is_sentence_of(instance.input, output) and not _CALLS_FOR_A_COPY.search(task.instruction):
+        if _is_sentence_of(" ".join(instance.input.split()), output) and not asks.for_any(_CALLS_FOR_A_COPY):
             return "an output stands word for word in its input"
     return None
 
 
 def _is_sentence_of(text: str, sentence: str) -> bool:
-    before, found, after = " ".join(text.split()).partition(sentence)
+    """Whether a text whose words are one space apart has the sentence, where it comes first, as one of its own."""
+    before, found, after = text.partition(sentence)
     return bool(found) and _BEFORE_SENTENCE.search(before) is not None and _AFTER_SENTENCE.match(after) is not None

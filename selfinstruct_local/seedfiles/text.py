@@ -1,13 +1,14 @@
 """What may be wrong with the characters of one text of a seed, and the mends that need no judgement.
 
-Leans on nothing.
+Leans on the kernels' NFC.
 """
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
 
 import re
-import unicodedata
 from collections.abc import Iterator
+
+from selfinstruct_local.kernels.tokenize import nfc
 
 # Text that stands where text was to come, each told from words that look like it.
 _PLACEHOLDERS = (
@@ -15,14 +16,14 @@ _PLACEHOLDERS = (
     r"\bXXX+\b|\bxxxx+\b",  # XXL is a size, xxx three kisses, XXXIV a number
     r"(?i:\blorem ipsum\b)",
     # [insert name], <your answer>: brackets alone are no sign, for [1], [INFO] and <input> are text.
-    r"(?i:[\[<{](?:please )?(?:insert|enter|fill in|add|your) [^\]>}\n]*[\]>}])",
+    r"(?i:[\[<{](?:please )?(?:insert|enter|fill in|add|your) [^\]>}\n]{0,200}[\]>}])",
     r"(?i:\byour (?:text|answer|output|input|response) (?:goes )?here\b)",
     r"(?i:\bplaceholder (?:text|answer|output)\b)",  # a placeholder of a form is a thing one may ask about
     r"占位(?!符)",  # 占位符 is the programmer's word for it
     r"[此这]处(?:填写|填入|输入|插入|待填)|在此(?:填写|填入|输入|插入)",
-    r"[（(【\[](?:待填写?|待补充|待定|略|请?填写[^）)】\]]*)[）)】\]]",  # 有待补充 in a sentence is no gap
+    r"[（(【\[](?:待填写?|待补充|待定|略|请?填写[^）)】\]]{0,200})[）)】\]]",  # 有待补充 in a sentence is no gap
     # XX公司: a name that somebody was to fill in. 某公司 is how Chinese says "a certain company".
-    r"(?<![A-Za-z])(?:XX+|××+)(?=公司|大学|学校|医院|先生|女士|同学|老师|[省市县区年月])",
+    r"(?<![A-Za-z×])(?:XX+|××+)(?=公司|大学|学校|医院|先生|女士|同学|老师|[省市县区年月])",
 )
 PLACEHOLDER = re.compile("|".join(_PLACEHOLDERS))
 # What the prompts put around tasks: a model that sees it inside one learns to break its own answers.
@@ -38,7 +39,7 @@ def text_faults(text: str) -> Iterator[tuple[str, str]]:
     unseen = _UNSEEN.search(text)
     if unseen:
         yield f"holds the unseen character U+{ord(unseen[0]):04X}", "delete it"
-    if not unicodedata.is_normalized("NFC", text):
+    if not text.isascii() and nfc(text) != text:
         yield "is not in Unicode's composed form (NFC)", "'selfinstruct seeds import' composes it"
     if text.endswith("\n") or any(line != line.rstrip() for line in text.split("\n")):
         yield "has white space at the end of a line", "'selfinstruct seeds import' takes it off"
@@ -49,7 +50,7 @@ def text_faults(text: str) -> Iterator[tuple[str, str]]:
 
 def cleaned(text: str) -> str:
     """The text in NFC, with line feeds alone between lines and no white space at their ends."""
-    lines = unicodedata.normalize("NFC", text).replace("\r\n", "\n").split("\n")
+    lines = nfc(text).replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 

@@ -56,3 +56,12 @@ def test_long_texts_are_held_against_one_another_at_once(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_seed_stays_as_it_was(lang: str) -> None:
     assert [seed.id for seed in read_tasks(seed_file(lang)) if not_reworded(seed)] == []
+
+
+@pytest.mark.parametrize(("before", "seen"), [(rewording.LIKE_TEXTS - 1, True), (rewording.LIKE_TEXTS, False)])
+def test_nearly_equal_texts_are_sought_among_the_first(before: int, seen: bool) -> None:  # noqa: FBT001
+    others = " ".join(f'"{" ".join(f"w{text}x{word}" for word in range(20))}"' for text in range(before))
+    made = TEAM.replace("just", "only")
+    assert bool(not_reworded(Task.single("Rephrase it.", f'{others} "{TEAM}"', f'"{made}"'))) == seen
+    # Equal ones are, wherever they stand.
+    assert not_reworded(Task.single("Rephrase it.", f'{others} "{TEAM}"', f'{made} "{TEAM}"'))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from selfinstruct_local.filter import unfinished
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
-from selfinstruct_local.filter.unfinished import asks_back, copied, cut_off
+from selfinstruct_local.filter.unfinished import READ_AS_PYTHON, asks_back, copied, cut_off
 from selfinstruct_local.tasks import Instance, Task
 
 CHECKS = (cut_off, copied, asks_back, wrong_arithmetic)
@@ -247,3 +247,9 @@ def test_long_texts_take_no_long_time(name: str) -> None:
             start = time.process_time()
             check(each)
             assert time.process_time() - start < 1, check.__name__
+
+
+@pytest.mark.parametrize(("before", "seen"), [(0, True), (READ_AS_PYTHON, False)])
+def test_python_is_parsed_in_the_beginning_of_an_output(before: int, seen: bool) -> None:  # noqa: FBT001
+    output = f"{'All is well. ' * (before // 10)}```python\nprint((\n```"
+    assert bool(cut_off(Task.single("Print a thing", "", output))) == seen

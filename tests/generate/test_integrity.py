@@ -174,3 +174,10 @@ def test_pure_code_is_told(text: str) -> None:
 )
 def test_words_are_no_code(text: str) -> None:
     assert not is_code(text)
+
+
+@pytest.mark.parametrize("row", ["一" * 5000, "九亿" * 5000, "百" * 100_000])
+def test_a_long_row_of_number_signs_is_no_number(row: str) -> None:
+    assert numbers_changed(row, "Nine hundred") is None
+    assert numbers_changed(f"{row}, 三百", "300") is None
+    assert numbers_changed(row, "1")

@@ -1,5 +1,7 @@
 """Tokenizers: `rouge` bit for bit google's, `unicode` the same on ASCII and sighted beyond."""
 
+import itertools
+import re
 import sys
 import unicodedata
 import warnings
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfinstruct_local.kernels import NoTokensWarning, Vocabulary, encode
+from selfinstruct_local.kernels.tokenize import nfc
 from tests.kernels import oracles
 
 EDGES = [
@@ -130,3 +133,17 @@ def test_the_parity_tokenizer_says_what_it_cannot_see() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encode(["把句子翻译成英文"], "unicode")
+
+
+MARKS = st.sampled_from([c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.combining(c)])
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.lists(MARKS, max_size=80).map("".join)), max_size=4))
+def test_nfc_is_that_of_unicodedata_however_many_marks_follow_each_other(parts: list[tuple[str, str]]) -> None:
+    text = "".join(itertools.chain.from_iterable(parts))
+    assert nfc(text) == unicodedata.normalize("NFC", text)
+
+
+def test_marks_are_no_word_characters() -> None:
+    marks = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.combining(c))
+    assert re.fullmatch(r"[^\w\s]+", marks)

@@ -8,14 +8,23 @@ import re
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parsing.fields import Block, field_pattern, field_value, heading_pattern, read_blocks
+from selfinstruct_local.generate.parsing.fields import (
+    FLAGS,
+    Block,
+    field_pattern,
+    field_value,
+    heading_pattern,
+    read_blocks,
+)
 from selfinstruct_local.generate.parsing.json_tasks import read_objects, texts_of
 from selfinstruct_local.generate.parsing.tasks import (
     MALFORMED,
+    MOST_TASKS,
     clean_input,
     cut_short,
     presentable,
     unix_lines,
+    up_to,
     with_instances,
 )
 from selfinstruct_local.generate.wording import COLON, any_of
@@ -24,6 +33,10 @@ from selfinstruct_local.tasks import Instance
 CONTRADICTION = "contradiction"
 
 _EXAMPLE = heading_pattern("example")
+# A case has at most one of each; `label` or `input` is its first field.
+_CASE_BEGINS = {
+    first: re.compile(f"{_EXAMPLE.pattern}|{field_pattern(first).pattern}", FLAGS) for first in ("input", "label")
+}
 
 
 def parse_worked_case(completion: Completion, second: str) -> tuple[str, str] | None:
@@ -49,7 +62,7 @@ def parse_worked_case(completion: Completion, second: str) -> tuple[str, str] | 
 def parse_worked_cases(completion: Completion, *, is_classification: bool) -> list[Instance]:
     """The numbered cases of a completion that continues the first field of `Example 1`; what is torn is left out.
 
-    A case whose fields are missing, doubled or out of order is left out too.
+    A case whose fields are missing, doubled or out of order is left out too. No more than `MOST_TASKS` are read.
     """
     first, second = ("label", "input") if is_classification else ("input", "output")
     text = unix_lines(completion.text)
@@ -57,8 +70,9 @@ def parse_worked_cases(completion: Completion, *, is_classification: bool) -> li
     begun = text.lstrip()
     if not _EXAMPLE.match(begun) and not field_pattern(first).match(begun):
         text = f"{first}:{text}"
+    text, more = up_to(2 * MOST_TASKS, _CASE_BEGINS[first], text)
     *sections, last = _EXAMPLE.split(text)
-    torn = cut_short(completion)
+    torn = cut_short(completion) and not more
     blocks = [block for section in sections for block in read_blocks(section, (first, second), torn=False)]
     blocks += read_blocks(last, (first, second), torn=torn)
     if torn and blocks:

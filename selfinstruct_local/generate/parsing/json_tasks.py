@@ -16,6 +16,7 @@ from selfinstruct_local.generate.job import Draft
 from selfinstruct_local.generate.parsing.tasks import (
     FIELDS,
     MALFORMED,
+    MOST_TASKS,
     UNFINISHED,
     clean_input,
     clean_instruction,
@@ -24,6 +25,7 @@ from selfinstruct_local.generate.parsing.tasks import (
     finished,
     presentable,
     refused_prompt,
+    too_many,
     unix_lines,
 )
 from selfinstruct_local.tasks import Task
@@ -33,9 +35,8 @@ _DECODER = json.JSONDecoder(strict=False, parse_int=float)
 _FENCE = re.compile(r"\s*+```[a-z]*+\s*+", re.IGNORECASE)
 # An object around the array, such as {"tasks": [...]}.
 _WRAPPING = re.compile(r'\s*+\{\s*+"[^"\\]*+"\s*+:\s*+(?=\[)')
-# After so many objects that are whole or that break, the rest of a text counts as one broken piece. No prompt asks for
-# as many; to say where an object breaks, the decoder looks at all that is before it.
-_MOST_OBJECTS = 1000
+# After so many objects that break, the rest of a text counts as one of them: to say where an object breaks, the decoder
+# looks at all that is before it.
 _MOST_BROKEN = 64
 
 
@@ -46,11 +47,13 @@ class Objects(NamedTuple):
         values: of its elements, in order; a text that is no array is one element.
         broken: excerpts of the texts that could not be decoded.
         ends_broken: whether the last one of those is what the text ends with.
+        more: whether it holds more than `MOST_TASKS` elements, the most that are read.
     """
 
     values: list[Any]
     broken: list[str]
     ends_broken: bool
+    more: bool = False
 
 
 def read_objects(text: str) -> Objects:
@@ -66,8 +69,7 @@ def read_objects(text: str) -> Objects:
         inner = list(whole.values())
         whole = inner[0] if len(inner) == 1 and isinstance(inner[0], list) else [whole]
     values = whole if isinstance(whole, list) else [whole]
-    more = [f"{len(values)} elements"] if len(values) > _MOST_OBJECTS else []
-    return Objects(values[:_MOST_OBJECTS], more, ends_broken=False)
+    return Objects(values[:MOST_TASKS], [], ends_broken=False, more=len(values) > MOST_TASKS)
 
 
 def _scan(text: str) -> Objects:
@@ -77,7 +79,9 @@ def _scan(text: str) -> Objects:
     wrapping = _WRAPPING.match(text)
     position = wrapping.end() if wrapping else 0
     while (start := text.find("{", position)) >= 0:
-        if len(broken) == _MOST_BROKEN or len(values) == _MOST_OBJECTS:
+        if len(values) == MOST_TASKS:
+            return Objects(values, broken, ends_broken=False, more=True)
+        if len(broken) == _MOST_BROKEN:
             return Objects(values, [*broken, excerpt(text[start:])], ends_broken=True)
         try:
             value, position = _DECODER.raw_decode(text, start)
@@ -120,6 +124,8 @@ def parse_task_objects(completion: Completion) -> list[Draft]:
     found = read_objects(completion.text)
     drafts = [presentable(_draft(value)) for value in found.values]
     drafts += [presentable(Draft(Task(""), MALFORMED, f"no JSON: {each}")) for each in found.broken]
+    if found.more:
+        return [*drafts, too_many()]
     if not drafts:
         return finished(drafts, completion)
     if cut_short(completion) and found.ends_broken:

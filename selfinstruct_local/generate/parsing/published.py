@@ -2,16 +2,23 @@
 
 Alpaca's (Taori et al. 2023) stand in generate_instruction.py, Self-Instruct's (Wang et al. 2023) in
 bootstrap_instructions.py, identify_clf_or_not.py and prepare_for_finetuning.py. What they pass over in silence becomes
-a draft with a reason here. parse.py is the tolerant reading that mends them.
+a draft with a reason here. tasks.py is the tolerant reading that mends them. Beyond `MOST_TASKS` tasks of one
+completion nothing is read; no prompt of those programs asks for as many.
 """
 
-import itertools
 import re
 from collections.abc import Iterable
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, UNFINISHED, cut_short
+from selfinstruct_local.generate.parsing.tasks import (
+    MALFORMED,
+    MOST_TASKS,
+    REFUSED_PROMPT,
+    UNFINISHED,
+    cut_short,
+    too_many,
+)
 from selfinstruct_local.tasks import Instance, Task
 
 BLOCK_MARK = "###"
@@ -22,8 +29,9 @@ LABEL_MARK = "Class label:"
 
 _ITEM_NUMBER = re.compile(r"\n\d+\s?\. ")
 _EXAMPLE = re.compile(r"Example\s?\d*\.?")
-_OUTPUT = re.compile(r"Output\s*\d*\s*:")
-_INPUT = re.compile(r"Input\s*\d*\s*:")
+_FIELD = re.compile(r"\.\s+(?:Instruction|Input|Output):")
+_OUTPUT = re.compile(r"Output\s*+\d*+\s*+:")
+_INPUT = re.compile(r"Input\s*+\d*+\s*+:")
 _DETAIL_CHARACTERS = 80
 
 
@@ -37,19 +45,22 @@ def parse_published_blocks(completion: Completion, first: int) -> list[Draft]:
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [_refused(completion)]
-    blocks = f"{first}. Instruction:{completion.text}".split(BLOCK_MARK)
-    drafts = [_draft(block, number) for number, block in enumerate(blocks, start=first)]
-    if cut_short(completion):
+    blocks = f"{first}. Instruction:{completion.text}".split(BLOCK_MARK, MOST_TASKS)
+    drafts = [_draft(block, number) for number, block in enumerate(blocks[:MOST_TASKS], start=first)]
+    if len(blocks) > MOST_TASKS:
+        drafts.append(too_many())
+    elif cut_short(completion):
         drafts[-1] = _unfinished(drafts[-1], completion)
     return drafts
 
 
 def _draft(block: str, number: int) -> Draft:
-    names = list(re.finditer(rf"{number}\.\s+(?:Instruction|Input|Output):", block))
+    numbered = str(number)
+    names = [name for name in _FIELD.finditer(block) if block.endswith(numbered, 0, name.start())]
     if len(names) != FIELDS:
         seen = " ".join(block.split())[:_DETAIL_CHARACTERS]
         return Draft(Task(""), MALFORMED, f"{len(names)} fields numbered {number}, not {FIELDS}: {seen}")
-    ends = [name.start() for name in names[1:]] + [len(block)]
+    ends = [name.start() - len(numbered) for name in names[1:]] + [len(block)]
     instruction, given, output = (block[name.end() : end].strip() for name, end in zip(names, ends, strict=True))
     task = Task.single(instruction, "" if given.lower() == NO_INPUT else given, output)
     return Draft(task) if instruction else Draft(task, MALFORMED, "no instruction")
@@ -62,9 +73,12 @@ def parse_published_list(completion: Completion) -> list[Draft]:
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [_refused(completion)]
-    items = [" ".join(item.split()).capitalize() for item in _ITEM_NUMBER.split(completion.text)]
+    parts = _ITEM_NUMBER.split(completion.text, MOST_TASKS)
+    items = [" ".join(item.split()).capitalize() for item in parts[:MOST_TASKS]]
     drafts = [Draft(Task(item)) if item else Draft(Task(""), MALFORMED, "an empty item") for item in items]
-    return [_unfinished(draft, completion) for draft in drafts] if cut_short(completion) else drafts
+    if cut_short(completion):
+        drafts = [_unfinished(draft, completion) for draft in drafts]
+    return [*drafts, too_many()] if len(parts) > MOST_TASKS else drafts
 
 
 def parse_published_yes_no(completion: Completion) -> bool:
@@ -125,10 +139,8 @@ def _is_whole(case: Instance) -> bool:
 
 
 def _contradict(cases: Iterable[Instance]) -> bool:
-    return any(
-        one.input and one.input == other.input and one.output != other.output
-        for one, other in itertools.combinations(cases, 2)
-    )
+    outputs: dict[str, str] = {}
+    return any(case.input and outputs.setdefault(case.input, case.output) != case.output for case in cases)
 
 
 def _refused(completion: Completion) -> Draft:

@@ -6,16 +6,27 @@ cases of tasks that are known, json_tasks.py for completions that are JSON.
 """
 
 import re
+from itertools import islice
 
 from selfinstruct_local.engine.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parsing.fields import Block, heading_pattern, read_blocks, without_rule
+from selfinstruct_local.generate.parsing.fields import (
+    FLAGS,
+    Block,
+    field_pattern,
+    heading_pattern,
+    read_blocks,
+    without_rule,
+)
 from selfinstruct_local.generate.wording import COLON, WORDINGS, any_of
 from selfinstruct_local.tasks import Instance, Task
 
 MALFORMED = "malformed"
 UNFINISHED = "unfinished"
 REFUSED_PROMPT = "prompt_too_long"
+TOO_MANY = "too_many_tasks"
+# Tasks that are read out of one completion, and worked cases of one task; no prompt asks for more than 20.
+MOST_TASKS = 1000
 
 NO_INPUT = frozenset(
     {"", "none", "n/a", "na", "no input", "noinput", "null", "not applicable", "-", "无", "没有", "无输入", "不需要"}
@@ -24,6 +35,8 @@ NO_INPUT = frozenset(
 FIELDS = ("instruction", "input", "output")
 
 _HEADING = heading_pattern("task")
+# A task has at most one of each.
+_TASK_BEGINS = re.compile(f"{_HEADING.pattern}|{field_pattern('instruction').pattern}", FLAGS)
 # `Task 5` without `###` may be a line of an output; where an instruction follows, it is none.
 _INSTRUCTION_NEXT = re.compile(
     rf"\s*+[#*_ \t]*+(?:\d++[.)][ \t]*+)?+[*_]*+(?:{any_of('instruction')})s?[*_]*+[ \t]*+{COLON}",
@@ -93,19 +106,39 @@ def parse_task_blocks(completion: Completion) -> list[Draft]:
     """Tasks out of a completion that continues `### Task n` / `Instruction:`.
 
     A new block begins at a heading, and where another `Instruction:` begins without one. The last block is
-    dropped when the text was cut short.
+    dropped when the text was cut short. Of more than `MOST_TASKS` blocks the rest is one draft that says so.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [refused_prompt(completion)]
-    drafts = [_draft(block) for block in _blocks(unix_lines(completion.text), torn=cut_short(completion))]
-    return finished(drafts, completion)
+    text, more = up_to(2 * MOST_TASKS, _TASK_BEGINS, unix_lines(completion.text))
+    drafts = [_draft(block) for block in _blocks(text, torn=cut_short(completion) and not more)]
+    return finished(drafts, completion, more=more)
 
 
-def finished(drafts: list[Draft], completion: Completion) -> list[Draft]:
-    """The drafts as they are handed on: the last one refused if it is torn, and always one that says what was there."""
+def up_to(most: int, mark: re.Pattern[str], text: str) -> tuple[str, bool]:
+    """The text without what begins at match `most` + 1 of `mark`, and whether there is such a match."""
+    over = next(islice(mark.finditer(text), most, None), None)
+    return (text, False) if over is None else (text[: over.start()], True)
+
+
+def too_many() -> Draft:
+    """The draft that counts what of a completion was not read."""
+    return Draft(Task(""), TOO_MANY, f"only the first {MOST_TASKS} tasks of a completion are read")
+
+
+def finished(drafts: list[Draft], completion: Completion, *, more: bool = False) -> list[Draft]:
+    """The drafts as they are handed on: the last one refused if it is torn, and always one that says what was there.
+
+    Args:
+        drafts: in the order of the text.
+        completion: what they were read from.
+        more: whether an end of the text was not read.
+    """
     if not drafts:
         drafts = [Draft(Task(""), MALFORMED, f"no instruction: {excerpt(completion.text)}")]
-    if cut_short(completion):
+    if more or len(drafts) > MOST_TASKS:
+        drafts = [*drafts[:MOST_TASKS], too_many()]
+    elif cut_short(completion):
         drafts[-1] = drafts[-1]._replace(rule=UNFINISHED, detail=f"cut short ({completion.finish_reason.value})")
     return list(map(presentable, drafts))
 
@@ -141,12 +174,13 @@ def _draft(block: Block) -> Draft:
 def parse_numbered_instructions(completion: Completion) -> list[Draft]:
     """Instructions out of a completion that continues a numbered list after its number.
 
-    A list that was cut short loses its last item.
+    A list that was cut short loses its last item. Of more than `MOST_TASKS` items the rest is one draft that says so.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [refused_prompt(completion)]
-    items = [clean_instruction(_plain(item)) for item in _NUMBER.split(unix_lines(completion.text))]
-    return finished([Draft(Task(item)) for item in items if item], completion)
+    text, more = up_to(MOST_TASKS, _NUMBER, unix_lines(completion.text))
+    items = [clean_instruction(_plain(item)) for item in _NUMBER.split(text)]
+    return finished([Draft(Task(item)) for item in items if item], completion, more=more)
 
 
 def _plain(item: str) -> str:

@@ -24,7 +24,8 @@ _NEEDS_LINES = re.compile(
     re.IGNORECASE,
 )
 
-_ITEM = re.compile(r"(?:^|\s)1[.)] .*\s2[.)](?:\s|$)", re.DOTALL)
+_FIRST_ITEM = re.compile(r"(?:^|\s)1[.)] ")
+_SECOND_ITEM = re.compile(r"\s2[.)](?:\s|$)")
 
 
 def needs_lines(instruction: str) -> str:
@@ -35,4 +36,5 @@ def needs_lines(instruction: str) -> str:
 
 def has_items(output: str) -> bool:
     """Whether a text numbers what it tells: "1. ... 2. ..."."""
-    return _ITEM.search(output) is not None
+    first = _FIRST_ITEM.search(output)
+    return first is not None and _SECOND_ITEM.search(output, first.end()) is not None

@@ -35,16 +35,16 @@ _WORD = re.compile(rf"(?P<zh>[{_HAN}])|(?P<en>[A-Za-z\u00c0-\u024f]{{2,}})")
 _CODE = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]+`"
     # An address ends where Chinese goes on.
-    rf"|(?:https?://|www\.)[^\s\u3000<>\"'`，。；：！？、（）“”《》{_HAN}]+|[\w.+-]+@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)+",
+    rf"|(?:https?://|www\.)[^\s\u3000<>\"'`，。；：！？、（）“”《》{_HAN}]+|(?<![\w.+-])[\w.+-]+@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)+",
     re.DOTALL | re.ASCII,
 )
 _ADDRESS_END = ".,;:!?)"
 _CODE_LINE = re.compile(
-    r"\s*(?:(?:def|class|async def) \w+.*:|(?:from \S+ )?import [\w*., ]+"
+    r"\s*+(?:(?:def|class|async def) \w+.*:|(?:from \S+ )?import [\w*., ]+"
     r"|(?:if|elif|while|for|with|try|else|except)\b.*:|return\b.*|#include\b.*"
     r"|(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE|ALTER|DROP|FROM|WHERE) .+"
     r"|(?:public|private|static|function) .*[;{]|(?:\w+ )+\w+ ?=.*;|[a-z_][\w.]* [-+*/]?= \S.*|[\w.]+\(.*\);?"
-    r"|.*\{|\}[;,)]*|(?:</?\w[^<>]*>\s*)+)\s*",
+    r"|.*\{|\}[;,)]*|(?:</?\w[^<>]*>\s*+)+)\s*",
     re.ASCII,
 )
 
@@ -89,8 +89,11 @@ _ENGLISH_NUMBER = re.compile(rf"\b(?:({'|'.join(_TENS)})[ -])?({'|'.join(_ENGLIS
 _MONTH_WORDS = "January February March April May June July August September October November December"
 _MONTHS = {word: str(value) for value, word in enumerate(_MONTH_WORDS.split(), 1)}
 _MONTH = re.compile(rf"\b({'|'.join(_MONTHS)})\b")
+_MONTH_NUMBER = re.compile(r"(?<!\d)(\d+)月")
 _CHINESE_DIGITS = {"零": 0, "〇": 0, "两": 2} | {digit: value for value, digit in enumerate("一二三四五六七八九", 1)}
 _CHINESE_POWERS = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
+# A longer row of them is no number that anybody writes, and its value would have as many digits.
+_MAX_CHINESE_NUMBER = 40
 _CHINESE_NUMBER = re.compile(f"[{''.join(_CHINESE_DIGITS)}{''.join(_CHINESE_POWERS)}]+")
 
 
@@ -150,7 +153,7 @@ def numbers_changed(source: str, target: str) -> str | None:
     differences = []
     for pattern in (_GROUPED, _SINGLE):
         before, after = Counter(_numbers(pattern, source)), Counter(_numbers(pattern, target))
-        gone = before - after - (Counter(_months(target)) & Counter(re.findall(r"(\d+)月", source)))
+        gone = before - after - (Counter(_months(target)) & Counter(_MONTH_NUMBER.findall(source)))
         new = after - before - Counter(_spelled(source)) - Counter(_IN_NAMES.findall(source))
         differences.append(_difference(gone, new))
     return None if None in differences else differences[0]
@@ -216,7 +219,8 @@ def _spelled(text: str) -> Iterable[str]:
         value = _ENGLISH[word.lower()]
         yield str(_TENS[tens.lower()] + value if tens else value)
     for number in _CHINESE_NUMBER.findall(text):
-        yield str(_chinese_value(number))
+        if len(number) <= _MAX_CHINESE_NUMBER:
+            yield str(_chinese_value(number))
     yield from _months(text)
 
 
