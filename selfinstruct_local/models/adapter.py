@@ -76,10 +76,11 @@ def check_base(adapter: Path, model: ModelFolder, flag: str = "--adapter") -> No
         WrongUseError: it was trained on another, or on one whose files have changed.
     """
     manifest = read_manifest(adapter, flag)
-    if manifest.get("base_model_fingerprint", model.fingerprint) != model.fingerprint:
+    noted = manifest.get("base_model_fingerprint", model.fingerprint)
+    if differing := model.differences(noted, manifest.get("base_model_files")):
         message = (
             f"{flag} {adapter}: was trained on {manifest.get('base_model', 'another base')}, whose files were not "
-            f"those of {model.path}; name the base that it was trained on"
+            f"those of {model.path} ({', '.join(differing)}); name the base that it was trained on"
         )
         raise WrongUseError(message)
 

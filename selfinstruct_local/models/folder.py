@@ -6,19 +6,39 @@ tokenizer, and weights in safetensors with every shard of the index there. Nothi
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import checksum
 
 MANIFEST = "selfinstruct-manifest.json"
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
+# What decides how a model is asked and what it answers, beside its weights: the files that transformers and vLLM read.
+DECIDING_PATTERNS = (
+    "config.json",
+    "generation_config.json",
+    "params.json",
+    "*token*.json",
+    "*.model",
+    "*.model.v*",
+    "*.tiktoken",
+    "tekken.json",
+    "vocab*",
+    "merges*",
+    "chat_template*",
+    "chat_templates/*",
+    "additional_chat_templates/*",
+)
+WEIGHTS = "weights"
+CORE = "config, tokenizer and weights"
 SAMPLE_BYTES = 1 << 20
 LFS_POINTER = b"version https://git-lfs"
 LFS_POINTER_FOUND = "a pointer of Git LFS, not the file itself; run 'git lfs pull' where it was cloned"
@@ -32,13 +52,16 @@ class ModelFolder:
         path: where it lies.
         architecture: as its config names it, e.g. `LlamaForCausalLM`.
         context: the most tokens its positions reach, prompt and answer together.
-        fingerprint: SHA-256 that changes when config, tokenizer or weights do (see `_fingerprint`).
+        fingerprint: SHA-256 over `files`.
+        files: SHA-256 by name of each file that decides what the model is asked or answers; under `WEIGHTS` that of
+            the weights (see `_add_samples`), under `CORE` what the first releases noted as the fingerprint.
     """
 
     path: Path
     architecture: str
     context: int
     fingerprint: str
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def weight_files(self) -> list[Path]:
@@ -57,6 +80,17 @@ class ModelFolder:
             return True
         config = self.path / "tokenizer_config.json"
         return config.exists() and bool(read_json(config, "--model").get("chat_template"))
+
+    def differences(self, fingerprint: object, files: Mapping[str, str] | None) -> list[str]:
+        """Return the files in which this model differs from one that was noted; [] if it is the same.
+
+        Args:
+            fingerprint: of the other, as it was noted.
+            files: of the other, as they were noted; None in what the first releases wrote.
+        """
+        if fingerprint == self.fingerprint or (files is None and fingerprint == self.files.get(CORE)):
+            return []
+        return differing_files(files, self.files)
 
     def check_context(self, tokens: int, flag: str = "--max-model-len") -> None:
         """Refuses texts longer than the model's positions reach.
@@ -119,7 +153,9 @@ def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
     config = _safe_config(path, flag)
     weights = _weight_files(path, flag)
     architecture, context = _check_facts(path, config, flag)
-    return ModelFolder(path.resolve(), architecture, context, _fingerprint(path, weights))
+    files = _digests(path, weights)
+    fingerprint = hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return ModelFolder(path.resolve(), architecture, context, fingerprint, files)
 
 
 def check_all_but_weights(path: Path, flag: str) -> None:
@@ -221,17 +257,35 @@ def read_json(path: Path, flag: str) -> dict[str, Any]:
     return value
 
 
-def _fingerprint(path: Path, weights: list[Path]) -> str:
-    """SHA-256 over config and tokenizer whole, and over name, size and first and last MiB of the weights.
+def differing_files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> list[str]:
+    """Return the names of what differs between two models, of which `ModelFolder.files` was noted or not."""
+    if before is None or now is None:
+        return [CORE]
+    names = (before.keys() | now.keys()) - {CORE}
+    return sorted(name for name in names if before.get(name) != now.get(name))
+
+
+def _digests(path: Path, weights: list[Path]) -> dict[str, str]:
+    """Return what `ModelFolder.files` holds."""
+    found = {file for pattern in DECIDING_PATTERNS for file in path.glob(pattern) if file.is_file()}
+    digests = {str(file.relative_to(path)): checksum(file) for file in sorted(found)}
+    of_weights = hashlib.sha256()
+    _add_samples(of_weights, weights)
+    core = hashlib.sha256()
+    for name in ("config.json", *TOKENIZER_FILES):
+        if (path / name).exists():
+            core.update(name.encode())
+            core.update((path / name).read_bytes())
+    _add_samples(core, weights)
+    return {**digests, WEIGHTS: of_weights.hexdigest(), CORE: core.hexdigest()}
+
+
+def _add_samples(digest: "hashlib._Hash", weights: list[Path]) -> None:
+    """Add name, size, and first and last MiB of each file of weights.
 
     Weights are sampled because reading the 13 GB of LLaMA-7B would cost every start of a run a minute. The
     first MiB holds the safetensors header with every tensor's name, shape and place.
     """
-    digest = hashlib.sha256()
-    for name in ("config.json", *TOKENIZER_FILES):
-        if (path / name).exists():
-            digest.update(name.encode())
-            digest.update((path / name).read_bytes())
     for weight in weights:
         size = weight.stat().st_size
         digest.update(f"{weight.name}:{size}".encode())
@@ -239,4 +293,3 @@ def _fingerprint(path: Path, weights: list[Path]) -> str:
             digest.update(stream.read(SAMPLE_BYTES))
             stream.seek(max(0, size - SAMPLE_BYTES))
             digest.update(stream.read(SAMPLE_BYTES))
-    return digest.hexdigest()
