@@ -61,9 +61,9 @@ class Chat:
             raise WrongUseError(message) from error
         self._torch = torch
         self.template = choose_template(model, adapter, template)
-        self._tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)
         self._encoder = PromptEncoder(self._tokenizer, model.path.name)
-        network: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
+        network: Any = AutoModelForCausalLM.from_pretrained(model.load_path, dtype="auto", local_files_only=True)
         if adapter is not None:
             network = lay_over(network, model, adapter)
         self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -176,7 +176,7 @@ def _show_plan(
     from selfinstruct_local.train.network_size import llama_7b, read_config
     from selfinstruct_local.train.plan import describe, make_plan
 
-    config = llama_7b() if folder is None else read_config(folder.path)
+    config = llama_7b() if folder is None else read_config(folder.load_path)
     plan = make_plan(
         config,
         settings,

@@ -19,8 +19,8 @@ from selfinstruct_local.doctor.finding import Finding, Status
 from selfinstruct_local.doctor.hardware import CARD_SHARE, GIB, Card
 from selfinstruct_local.engine.serve import ServeSettings
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.models import EMBEDDED_NAME, ModelFolder, find_model
-from selfinstruct_local.models.folder import INDEX, LFS_POINTER, LFS_POINTER_FOUND, prepared_models
+from selfinstruct_local.models import EMBEDDED_NAME, ModelFolder
+from selfinstruct_local.models.folder import INDEX, LFS_POINTER, LFS_POINTER_FOUND, locate_model, prepared_models
 
 if TYPE_CHECKING:
     from selfinstruct_local.train.settings import TrainSettings
@@ -76,7 +76,7 @@ def check_folder(name: str | None) -> tuple[Finding, ModelFolder | None]:
         detail = "none is named with --model, and the embedded one is not prepared yet"
         return Finding("model", "warn", detail, "name one, or run 'selfinstruct models prepare' (a minute)"), None
     try:
-        folder = find_model(name or EMBEDDED_NAME)
+        folder = locate_model(name or EMBEDDED_NAME)
     except WrongUseError as error:
         return Finding.of_error("model", error), None
     except OSError as error:
@@ -86,6 +86,11 @@ def check_folder(name: str | None) -> tuple[Finding, ModelFolder | None]:
     least = ServeSettings().max_model_len
     if folder.context < least:
         return Finding("model", "warn", detail, f"lower --max-model-len, which is {least:,} unless given"), folder
+    if folder.notes:
+        detail = f"{folder.path}: read with corrections: {'; '.join(folder.notes)}"
+        return Finding(
+            "model", "warn", detail, "every command reads it so; write them into the files to end this"
+        ), folder
     return Finding("model", "ok", detail), folder
 
 
@@ -162,7 +167,7 @@ def check_tokenizer(folder: ModelFolder) -> Finding:
     """Whether transformers loads the tokenizer, and the model has an embedding for each of its tokens."""
     if find_spec("transformers") is None:
         return _untold("tokenizer")
-    command = [sys.executable, "-P", "-c", _LOAD_TOKENIZER, str(folder.path)]
+    command = [sys.executable, "-P", "-c", _LOAD_TOKENIZER, str(folder.load_path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TOKENIZER_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -235,7 +240,7 @@ def check_training(
         return Finding("training", status, detail, "install this package with its extra 'train'")
     try:
         plan = make_plan(
-            read_config(folder.path),
+            read_config(folder.load_path),
             settings,
             tokens_per_example=None,
             supervised_tokens=None,

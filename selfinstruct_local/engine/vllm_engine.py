@@ -81,7 +81,7 @@ class VllmEngine:
         self._log = _Log(log_file)
         self._log.route()
         arguments = {
-            "model": str(model.path),
+            "model": str(model.load_path),
             "max_model_len": max_model_len,
             "max_num_seqs": settings.in_flight,
             "seed": seed,
@@ -94,7 +94,7 @@ class VllmEngine:
         tokenizer: Any = self._engine.get_tokenizer()
         self._encoder = PromptEncoder(tokenizer, model.path.name)
         own = getattr(tokenizer, "eos_token_id", None)
-        self._end_tokens = {*end_token_ids(model.path), *([] if own is None else [own])}
+        self._end_tokens = {*end_token_ids(model.load_path), *([] if own is None else [own])}
         self._lora = _lora_request(adapter) if adapter else None
 
     @property

@@ -98,7 +98,7 @@ def _load(contender: Contender) -> Any:
         raise WrongUseError(message) from error
     # What the engine held on several GPUs would not go onto one.
     options = {"dtype": "auto", "device_map": "auto"} if torch.cuda.is_available() else {"dtype": torch.float32}
-    network: Any = AutoModelForCausalLM.from_pretrained(contender.folder.path, local_files_only=True, **options)
+    network: Any = AutoModelForCausalLM.from_pretrained(contender.folder.load_path, local_files_only=True, **options)
     if contender.adapter:
         network = lay_over(network, contender.folder, contender.adapter)
     return network.eval()

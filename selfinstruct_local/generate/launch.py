@@ -174,7 +174,7 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path) -> Engine:
             settings=settings.engine,
             max_model_len=settings.max_model_len,
             api_key=os.environ.get(API_KEY_VARIABLE),
-            folder=model.folder.path if model.folder else None,
+            folder=model.folder.load_path if model.folder else None,
         )
     if model.folder is None:
         message = "a model that is only served cannot be loaded here; name its folder with --model"

@@ -5,6 +5,7 @@ tokenizer, and weights in safetensors with every shard of the index there. Nothi
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ import orjson
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.files import checksum
+from selfinstruct_local.models.repair import CONFIG, REPAIRED_FILES, find_repairs, make_view
+from selfinstruct_local.terminal import one_line
+
+_log = logging.getLogger(__name__)
 
 MANIFEST = "selfinstruct-manifest.json"
 INDEX = "model.safetensors.index.json"
@@ -55,6 +60,8 @@ class ModelFolder:
         fingerprint: SHA-256 over `files`.
         files: SHA-256 by name of each file that decides what the model is asked or answers; under `WEIGHTS` that of
             the weights (see `_add_samples`), under `CORE` what the first releases noted as the fingerprint.
+        corrected: contents of JSON files that are wrong in the folder (see `repair.py`).
+        notes: a line for each correction.
     """
 
     path: Path
@@ -62,6 +69,19 @@ class ModelFolder:
     context: int
     fingerprint: str
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
+    corrected: Mapping[str, dict[str, Any]] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def load_path(self) -> Path:
+        """Folder to load the model from: its own, or a view of it with the `corrected` files.
+
+        Raises:
+            WrongUseError: the view cannot be written to the cache.
+        """
+        if not self.corrected:
+            return self.path
+        return make_view(self.path, dict(self.corrected), cache_folder().parent / "repaired")
 
     @property
     def weight_files(self) -> list[Path]:
@@ -117,11 +137,20 @@ def cache_folder() -> Path:
 
 
 def find_model(name: str, flag: str = "--model") -> ModelFolder:
-    """The checked folder that `name` stands for: a path, or the name of a prepared model.
+    """The checked folder that `name` stands for: a path, or the name of a prepared model. Corrections are logged.
 
     Raises:
         WrongUseError: there is none, or it is not whole or not safe.
     """
+    model = locate_model(name, flag)
+    if model.notes:
+        told = f"{flag} {name}: read with corrections, the folder is left as it is ({'; '.join(model.notes)})"
+        _log.warning("%s", one_line(told))
+    return model
+
+
+def locate_model(name: str, flag: str = "--model") -> ModelFolder:
+    """The same without a word about corrections, for a caller that reports them in its own way."""
     path = Path(name).expanduser()
     if not path.exists() and "/" not in name:
         path = cache_folder() / name
@@ -150,12 +179,14 @@ def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
     if not path.is_dir():
         message = f"{flag} {path}: not a folder; give the folder that holds config.json"
         raise WrongUseError(message)
-    config = _safe_config(path, flag)
+    _safe_config(path, flag)
     weights = _weight_files(path, flag)
-    architecture, context = _check_facts(path, config, flag)
-    files = _digests(path, weights)
-    fingerprint = hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return ModelFolder(path.resolve(), architecture, context, fingerprint, files)
+    files = {name: read_json(path / name, flag) for name in REPAIRED_FILES if (path / name).exists()}
+    corrected, notes = find_repairs(path.resolve(), files)
+    architecture, context = _check_facts(path, corrected.get(CONFIG, files[CONFIG]), flag)
+    digests = _digests(path, weights)
+    fingerprint = hashlib.sha256(orjson.dumps(digests, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return ModelFolder(path.resolve(), architecture, context, fingerprint, digests, corrected, tuple(notes))
 
 
 def check_all_but_weights(path: Path, flag: str) -> None:

@@ -18,7 +18,7 @@ import orjson
 
 from selfinstruct_local import __version__
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.files import obey_umask, replace_atomically
 from selfinstruct_local.locks import take_lock
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import TRAINING_MANIFEST
@@ -85,6 +85,8 @@ class TrainingFolder:
 
     def note_end(self) -> None:
         """Writes down that the training is done."""
+        if is_first():
+            obey_umask(self.path)
         self._write(TRAINING_MANIFEST)
 
     def _write(self, name: str) -> None:
@@ -131,7 +133,7 @@ def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
     Raises:
         WrongUseError: they will not.
     """
-    _, trainable = count_parameters(read_config(model.path), settings)
+    _, trainable = count_parameters(read_config(model.load_path), settings)
     needed = trainable * FLOAT32 * (3 * (settings.keep_checkpoints + 1) + 1)
     held = checkpoint_bytes(out)
     free = shutil.disk_usage(out).free

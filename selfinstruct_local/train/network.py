@@ -1,6 +1,7 @@
 """The model as it is trained: whole or with LoRA matrices, its weights on one device or divided over several."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.errors import WrongUseError
@@ -9,7 +10,7 @@ from selfinstruct_local.train.processes import world_size
 from selfinstruct_local.train.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, TrainingArguments
+    from transformers import GenerationConfig, PreTrainedTokenizerBase, TrainingArguments
 
 
 def load_network(model: ModelFolder, settings: TrainSettings, arguments: "TrainingArguments") -> Any:
@@ -37,7 +38,8 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
         from transformers.distributed.configuration_utils import DistributedConfig
 
         options["distributed_config"] = DistributedConfig(fsdp_size=world_size(), fsdp_mixed_precision=arguments.bf16)
-    network: Any = AutoModelForCausalLM.from_pretrained(model.path, local_files_only=True, **options)
+    network: Any = AutoModelForCausalLM.from_pretrained(model.load_path, local_files_only=True, **options)
+    network.name_or_path = str(model.path)  # what an adapter names as its base
     make_savable(network)
     if sharded:
         from selfinstruct_local.train.sharding import check_sharded
@@ -62,6 +64,26 @@ def make_savable(network: Any) -> None:
     config.do_sample = True
     if not _is_valid(config):
         network.generation_config = GenerationConfig.from_model_config(network.config)
+    if not _is_valid(network.generation_config):
+        network.generation_config = GenerationConfig(eos_token_id=network.config.eos_token_id)
+
+
+def check_savable(network: Any, tokenizer: "PreTrainedTokenizerBase", model: ModelFolder) -> None:
+    """Save all but the weights to a temporary folder, to find out before the work if that is impossible.
+
+    Raises:
+        WrongUseError: transformers refuses to save config, generation config or tokenizer.
+    """
+    with TemporaryDirectory() as folder:
+        try:
+            network.config.save_pretrained(folder)
+            if network.generation_config is not None:
+                network.generation_config.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            message = f"--model {model.path}: a model made of it could not be saved ({reason}); correct its JSON files"
+            raise WrongUseError(message) from error
 
 
 def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:

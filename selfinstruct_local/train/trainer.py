@@ -19,7 +19,7 @@ from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator
 from selfinstruct_local.train.card import write_card
 from selfinstruct_local.train.data import TrainingData
 from selfinstruct_local.train.folder import TrainingFolder
-from selfinstruct_local.train.network import load_network
+from selfinstruct_local.train.network import check_savable, load_network
 from selfinstruct_local.train.processes import is_first, world_size
 from selfinstruct_local.train.result import TrainingResult
 from selfinstruct_local.train.settings import TrainSettings
@@ -41,7 +41,7 @@ def load_tokenizer(model: ModelFolder) -> "PreTrainedTokenizerBase":
         message = f"training needs '{error.name}', which is missing; install this package with its extra 'train'"
         raise WrongUseError(message) from error
     try:
-        return AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+        return AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)
     except Exception as error:  # broken files end in errors of every kind, some of them raised by Rust as Exception
         message = f"{model.path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]}); copy its files again"
         raise WrongUseError(message) from error
@@ -129,8 +129,10 @@ def _make_trainer(
     tokenizer = load_tokenizer(model)
     arguments = make_arguments(folder.path, settings, validates=bool(data.held_out))
     watching = [make_event_files(folder.path, folder.start.step if folder.start else 0)] if is_first() else []
+    network = load_network(model, settings, arguments)
+    check_savable(network, tokenizer, model)
     trainer = (ShardedTrainer if settings.fsdp else Trainer)(
-        model=load_network(model, settings, arguments),
+        model=network,
         args=arguments,
         data_collator=make_collator(settings, tokenizer),
         train_dataset=make_rows(data.examples, settings),
