@@ -11,6 +11,7 @@ from selfinstruct_local.engine.conversation import PromptEncoder
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import check_base, read_manifest
+from selfinstruct_local.models.vocabulary import check_tokens
 from selfinstruct_local.train.network import lay_over
 from selfinstruct_local.train.template import TemplateName, ask
 
@@ -60,6 +61,7 @@ class Chat:
             message = f"chat needs '{error.name}', which is missing; install this package with its extra 'train'"
             raise WrongUseError(message) from error
         self._torch = torch
+        self._model = model
         self.template = choose_template(model, adapter, template)
         self._tokenizer = AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)
         self._encoder = PromptEncoder(self._tokenizer, model.path.name)
@@ -72,11 +74,13 @@ class Chat:
         """The greedy answer, without the prompt; the prompt's tokens are those of training.
 
         Raises:
-            WrongUseError: the chat template refuses the question.
+            WrongUseError: the chat template refuses the question, or it holds a token without an embedding.
         """
         prompt, turns = ask(self.template, instruction, task_input)
         request = Request(RequestKey(0, "chat", 0), prompt, Sampling(0.0, 1.0, max_tokens), turns)
-        asked = self._torch.tensor([self._encoder.encode(request)], device=self._network.device)  # (1, T)
+        ids = self._encoder.encode(request)
+        check_tokens([ids], self._model, "the question")
+        asked = self._torch.tensor([ids], device=self._network.device)  # (1, T)
         with self._torch.inference_mode():
             output = self._network.generate(
                 input_ids=asked,

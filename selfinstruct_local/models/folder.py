@@ -142,10 +142,14 @@ def find_model(name: str, flag: str = "--model") -> ModelFolder:
     Raises:
         WrongUseError: there is none, or it is not whole or not safe.
     """
+    from selfinstruct_local.models.vocabulary import describe_surplus
+
     model = locate_model(name, flag)
     if model.notes:
         told = f"{flag} {name}: read with corrections, the folder is left as it is ({'; '.join(model.notes)})"
         _log.warning("%s", one_line(told))
+    if surplus := describe_surplus(model):
+        _log.warning("%s", one_line(f"{flag} {name}: {surplus}"))
     return model
 
 

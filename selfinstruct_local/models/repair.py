@@ -165,6 +165,22 @@ def _ids_of_tokenizer(value: Any) -> dict[str, int]:
     return ids
 
 
+def read_special_tokens(path: Path) -> set[str]:
+    """Return the tokens of a folder that no text is read as: they are special, or named as such in its config."""
+    special: set[str] = set()
+    for name in ("tokenizer.json", TOKENIZER_CONFIG):
+        value: Any = None
+        with suppress(FileNotFoundError, orjson.JSONDecodeError):
+            value = orjson.loads((path / name).read_bytes())
+        if not isinstance(value, dict):
+            continue
+        decoder = value.get("added_tokens_decoder")
+        tokens = [*(decoder.values() if isinstance(decoder, dict) else ()), *(value.get("added_tokens") or ())]
+        special |= {_text(each) for each in tokens if isinstance(each, dict) and each.get("special")}
+        special |= {_text(value[key]) for key in _TOKEN_KEYS if value.get(key)}
+    return special
+
+
 def _only_ids(value: Any) -> dict[str, int]:
     return {key: each for key, each in value.items() if isinstance(each, int)} if isinstance(value, dict) else {}
 
