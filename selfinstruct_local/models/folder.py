@@ -170,8 +170,17 @@ def locate_model(name: str, flag: str = "--model") -> ModelFolder:
 
 def prepared_models() -> list[str]:
     """Names of the whole models in the cache folder, sorted."""
+    return sorted(entry.name for entry in _prepared() if not (entry / "adapter_config.json").exists())
+
+
+def prepared_adapters() -> list[str]:
+    """Names of the converted adapters in the cache folder, sorted."""
+    return sorted(entry.name for entry in _prepared() if (entry / "adapter_config.json").exists())
+
+
+def _prepared() -> list[Path]:
     folder = cache_folder()
-    return sorted(entry.parent.name for entry in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+    return [entry.parent for entry in folder.glob(f"*/{MANIFEST}")] if folder.is_dir() else []
 
 
 def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:

@@ -1,5 +1,7 @@
 """The model as it is trained: whole or with LoRA matrices, its weights on one device or divided over several."""
 
+import re
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -104,12 +106,28 @@ def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
         message = f"--adapter {adapter}: needs '{error.name}', which is missing; install this package's extra 'train'"
         raise WrongUseError(message) from error
     try:
-        return PeftModel.from_pretrained(network, str(adapter))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tuned = PeftModel.from_pretrained(network, str(adapter))
     # Of an adapter made elsewhere nothing tells the base; torch finds other shapes, PEFT layers of other names.
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[-1].strip(" \t.")
         message = f"--adapter {adapter}: cannot be laid over {model.path} ({reason}); name its own base with --model"
         raise WrongUseError(message) from error
+    _refuse_unloaded(caught, adapter)
+    return tuned
+
+
+def _refuse_unloaded(caught: list[warnings.WarningMessage], adapter: Path) -> None:
+    """Refuse an adapter whose matrices have other names: PEFT leaves its own zeros there, and only warns."""
+    missing = [str(each.message) for each in caught if "missing adapter keys" in str(each.message)]
+    if missing:
+        first = re.search(r"'([^']+)'", missing[0])
+        message = (
+            f"--adapter {adapter}: its file has no matrix for {first[1] if first else 'a module'}; it is not whole, or "
+            "belongs to another base"
+        )
+        raise WrongUseError(message)
 
 
 def _is_valid(config: "GenerationConfig") -> bool:
