@@ -90,8 +90,8 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON li
         columns = (name, folder.architecture, f"{folder.context} tokens", str(folder.path))
         typer.echo("\t".join(map(one_line, columns)))
     for name in adapters:
-        path = str(cache_folder() / name)
+        place = str(cache_folder() / name)
         if as_json:
-            print_json({"name": name, "adapter": True, "path": path})
+            print_json({"name": name, "adapter": True, "path": place})
         else:
-            typer.echo("\t".join(map(one_line, (name, "LoRA adapter", "-", path))))
+            typer.echo("\t".join(map(one_line, (name, "LoRA adapter", "-", place))))

@@ -5,6 +5,7 @@ tensors at once. The peak of a conversion is a shard (`SHARD_BYTES`) and three c
 """
 
 import struct
+from importlib import import_module
 from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Any, Literal
@@ -63,7 +64,7 @@ def _convert(gguf: Path, target: Path, dtype_name: str, shard_bytes: int) -> Non
     import torch
     from gguf import GGUFReader
     from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+    from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 
     dtype = getattr(torch, dtype_name)
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
@@ -148,16 +149,12 @@ def _stream(gguf: Path, reader: Any, model: Any, dtype: "torch.dtype") -> "Itera
     import torch
     from gguf import dequantize
     from transformers.core_model_loading import revert_weight_conversion
-    from transformers.modeling_gguf_pytorch_utils import (
-        TENSOR_PROCESSORS,
-        TensorProcessor,
-        get_gguf_hf_weights_map,
-        load_gguf_checkpoint,
-    )
 
-    facts = load_gguf_checkpoint(str(gguf), return_tensors=False)
-    processor = TENSOR_PROCESSORS.get(_text(reader, "general.architecture"), TensorProcessor)(config=facts["config"])
-    names: dict[str, str] = get_gguf_hf_weights_map(model, processor)
+    loader: Any = import_module("transformers.modeling_gguf_pytorch_utils")  # without types
+    facts = loader.load_gguf_checkpoint(str(gguf), return_tensors=False)
+    make_processor = loader.TENSOR_PROCESSORS.get(_text(reader, "general.architecture"), loader.TensorProcessor)
+    processor = make_processor(config=facts["config"])
+    names: dict[str, str] = loader.get_gguf_hf_weights_map(model, processor)
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     tied = set(model.all_tied_weights_keys) if model.config.tie_word_embeddings else set()
     wanted = shapes.keys() - tied

@@ -67,7 +67,8 @@ def make_savable(network: Any) -> None:
     if not _is_valid(config):
         network.generation_config = GenerationConfig.from_model_config(network.config)
     if not _is_valid(network.generation_config):
-        network.generation_config = GenerationConfig(eos_token_id=network.config.eos_token_id)
+        make_config: Any = GenerationConfig  # without types
+        network.generation_config = make_config(eos_token_id=network.config.eos_token_id)
 
 
 def check_savable(network: Any, tokenizer: "PreTrainedTokenizerBase", model: ModelFolder) -> None:

@@ -1,5 +1,6 @@
 """Tiny GGUF files of random weights, by the library of llama.cpp."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,8 @@ def write_gguf(
 
 def _byte_tokens() -> list[str]:
     """Return the characters that stand for bytes in the vocabularies of GPT-2 and its heirs."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    table: dict[int, str] = bytes_to_unicode()
+    library: Any = import_module("transformers.convert_slow_tokenizer")  # without types
+    table: dict[int, str] = library.bytes_to_unicode()
     return [table[number] for number in range(BYTES)]
 
 
