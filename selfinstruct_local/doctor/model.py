@@ -78,14 +78,15 @@ def check_folder(name: str | None) -> tuple[Finding, ModelFolder | None]:
         return _unreadable("model", error), None
     chat = "with" if folder.has_chat_template else "without"
     detail = f"{folder.path}: {folder.architecture}, {folder.context:,} tokens of context, {chat} a chat template"
+    mends = []
     least = ServeSettings().max_model_len
     if folder.context < least:
-        return Finding("model", "warn", detail, f"lower --max-model-len, which is {least:,} unless given"), folder
+        mends.append(f"lower --max-model-len, which is {least:,} unless given")
     if folder.notes:
-        detail = f"{folder.path}: read with corrections: {'; '.join(folder.notes)}"
-        return Finding(
-            "model", "warn", detail, "every command reads it so; write them into the files to end this"
-        ), folder
+        detail += f"; read with corrections: {'; '.join(folder.notes)}"
+        mends.append("every command reads it so; write them into the files to end this")
+    if mends:
+        return Finding("model", "warn", detail, "; ".join(mends)), folder
     return Finding("model", "ok", detail), folder
 
 
