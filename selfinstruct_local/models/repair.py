@@ -17,9 +17,10 @@ from typing import Any
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.models.tokens import TOKEN_KEYS, TOKENIZER_CONFIG, read_vocabulary, text_of
 
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
-TOKENIZER_CONFIG, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
 REPAIRED_FILES = (CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG, SPECIAL_TOKENS)
 # What the first conversions write, and what every release of transformers since 4.28 calls it.
 _ARCHITECTURES = {"LLaMAForCausalLM": "LlamaForCausalLM"}
@@ -27,7 +28,6 @@ _TOKENIZER_CLASSES = {"LLaMATokenizer": "LlamaTokenizer", "LLaMATokenizerFast": 
 # Of the SentencePiece models of LLaMA (Touvron et al. 2023) and of all that were made from it.
 _LLAMA_TOKENS = {"unk_token": ("<unk>", 0), "bos_token": ("<s>", 1), "eos_token": ("</s>", 2)}
 _SENTENCEPIECE_MODELS = frozenset({"llama", "mistral", "mixtral"})
-_TOKEN_KEYS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 Files = dict[str, dict[str, Any]]
 
@@ -123,114 +123,6 @@ class _Tokens:
         return self._ids
 
 
-def read_vocabulary(path: Path) -> dict[str, int]:
-    """Return the ids of a folder's tokens, {} if it holds no vocabulary that is understood here."""
-    ids: dict[str, int] = {}
-    tokenizer = path / "tokenizer.json"
-    if tokenizer.is_file():
-        with suppress(orjson.JSONDecodeError):
-            ids |= _ids_of_tokenizer(orjson.loads(tokenizer.read_bytes()))
-    elif (path / "tokenizer.model").is_file():
-        ids |= {piece: number for number, piece in enumerate(read_pieces((path / "tokenizer.model").read_bytes()))}
-    elif (path / "vocab.json").is_file():
-        with suppress(orjson.JSONDecodeError):
-            ids |= _only_ids(orjson.loads((path / "vocab.json").read_bytes()))
-    if (path / "added_tokens.json").is_file():
-        with suppress(orjson.JSONDecodeError):
-            ids |= _only_ids(orjson.loads((path / "added_tokens.json").read_bytes()))
-    if (path / TOKENIZER_CONFIG).is_file():
-        with suppress(orjson.JSONDecodeError):
-            ids |= _ids_of_decoder(orjson.loads((path / TOKENIZER_CONFIG).read_bytes()))
-    return ids
-
-
-def _ids_of_decoder(value: Any) -> dict[str, int]:
-    decoder = value.get("added_tokens_decoder") if isinstance(value, dict) else None
-    pairs = decoder.items() if isinstance(decoder, dict) else ()
-    return {_text(token): int(number) for number, token in pairs if str(number).isdecimal()}
-
-
-def _ids_of_tokenizer(value: Any) -> dict[str, int]:
-    if not isinstance(value, dict):
-        return {}
-    vocabulary = value.get("model", {}).get("vocab", {}) if isinstance(value.get("model"), dict) else {}
-    if isinstance(vocabulary, list):  # of a Unigram model: pairs of piece and score
-        ids = {each[0]: number for number, each in enumerate(vocabulary) if isinstance(each, list) and each}
-    else:
-        ids = _only_ids(vocabulary)
-    added = value.get("added_tokens")
-    for each in added if isinstance(added, list) else []:
-        if isinstance(each, dict) and isinstance(each.get("id"), int):
-            ids[str(each.get("content"))] = each["id"]
-    return ids
-
-
-def read_special_tokens(path: Path) -> set[str]:
-    """Return the tokens of a folder that no text is read as: they are special, or named as such in its config."""
-    special: set[str] = set()
-    for name in ("tokenizer.json", TOKENIZER_CONFIG):
-        value: Any = None
-        with suppress(FileNotFoundError, orjson.JSONDecodeError):
-            value = orjson.loads((path / name).read_bytes())
-        if not isinstance(value, dict):
-            continue
-        decoder = value.get("added_tokens_decoder")
-        tokens = [*(decoder.values() if isinstance(decoder, dict) else ()), *(value.get("added_tokens") or ())]
-        special |= {_text(each) for each in tokens if isinstance(each, dict) and each.get("special")}
-        special |= {_text(value[key]) for key in _TOKEN_KEYS if value.get(key)}
-    return special
-
-
-def _only_ids(value: Any) -> dict[str, int]:
-    return {key: each for key, each in value.items() if isinstance(each, int)} if isinstance(value, dict) else {}
-
-
-def read_pieces(model: bytes) -> Iterator[str]:
-    """Yield the pieces of a SentencePiece model in the order of their ids.
-
-    It is a protocol buffer: field 1 of the model is a piece, and field 1 of a piece its text
-    (github.com/google/sentencepiece, sentencepiece_model.proto).
-    """
-    for field, value in _protobuf_fields(model):
-        if field == 1 and isinstance(value, bytes):
-            text = next((each for number, each in _protobuf_fields(value) if number == 1), b"")
-            yield text.decode("utf-8", "replace") if isinstance(text, bytes) else ""
-
-
-def _protobuf_fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Yield number and value of the fields of a message, up to the first that is cut short or unknown."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(data, at)
-            yield key >> 3, value
-            continue
-        if kind == 2:  # noqa: PLR2004 - a length and as many bytes
-            length, at = _varint(data, at)
-        elif kind in {1, 5}:  # 8 or 4 bytes
-            length = 8 if kind == 1 else 4
-        else:
-            return
-        if at + length > len(data):
-            return
-        yield key >> 3, data[at : at + length]
-        at += length
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data):
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:  # noqa: PLR2004 - the highest bit says that more follow
-            break
-    return value, at
-
-
 def _fix_classes(path: Path, fixed: Files) -> None:
     config, tokenizer = fixed[CONFIG], fixed[TOKENIZER_CONFIG]
     if isinstance(architectures := config.get("architectures"), list):
@@ -276,7 +168,7 @@ def _fix_tokens(path: Path, fixed: Files, tokens: _Tokens) -> None:
     """Corrects special tokens that are empty, in a list, or not named at all."""
     tokenizer = fixed[TOKENIZER_CONFIG]
     for values in (tokenizer, fixed[SPECIAL_TOKENS]):
-        for key in _TOKEN_KEYS:
+        for key in TOKEN_KEYS:
             if values.get(key) is not None:
                 _fix_token(values, key, fixed, tokens)
     named = {**fixed[SPECIAL_TOKENS], **tokenizer}
@@ -291,16 +183,12 @@ def _fix_token(values: dict[str, Any], key: str, fixed: Files, tokens: _Tokens) 
     token = values.pop(key)
     if isinstance(token, list) and len(token) == 1:
         token = token[0]
-    if not _text(token):
+    if not text_of(token):
         token = _right_token(key, fixed, tokens)
-    elif key == "pad_token" and _has_no_row(tokens.id_or_next(_text(token)), fixed):
+    elif key == "pad_token" and _has_no_row(tokens.id_or_next(text_of(token)), fixed):
         token = None  # it would be added behind the last row of the embeddings
     if token is not None:
         values[key] = token
-
-
-def _text(token: object) -> str:
-    return str(token.get("content") if isinstance(token, dict) else token)
 
 
 def _right_token(key: str, fixed: Files, tokens: _Tokens) -> str | None:

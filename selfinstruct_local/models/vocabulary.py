@@ -10,7 +10,7 @@ from math import ceil
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models.folder import ModelFolder
 from selfinstruct_local.models.headers import TornFileError, read_header
-from selfinstruct_local.models.repair import read_special_tokens, read_vocabulary
+from selfinstruct_local.models.tokens import read_special_tokens, read_vocabulary
 
 # How the architectures of transformers and the checkpoints of Meta name the matrix of input embeddings.
 _EMBEDDINGS = (
