@@ -11,6 +11,7 @@ from selfinstruct_local.engine.conversation import PromptEncoder
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import check_base, read_manifest
+from selfinstruct_local.models.vocabulary import check_tokens
 from selfinstruct_local.train.data import answer_end
 from selfinstruct_local.train.network import end_with, lay_over
 from selfinstruct_local.train.template import TemplateName, ask
@@ -63,9 +64,9 @@ class Chat:
         self._torch = torch
         self._model = model
         self.template = choose_template(model, adapter, template)
-        self._tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)
         self._encoder = PromptEncoder(self._tokenizer, model.path.name)
-        network: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
+        network: Any = AutoModelForCausalLM.from_pretrained(model.load_path, dtype="auto", local_files_only=True)
         if adapter is not None:
             network = lay_over(network, model, adapter)
         # What was tuned to a chat template ends its turns as the template does, whatever the base's files say.
@@ -77,18 +78,21 @@ class Chat:
         """The greedy answer, without the prompt; the prompt's tokens are those of training.
 
         Raises:
-            WrongUseError: the chat template refuses the question, or it leaves no room in the model's context.
+            WrongUseError: the chat template refuses the question, it holds a token without an embedding, or it leaves
+                no room in the model's context.
         """
         prompt, turns = ask(self.template, instruction, task_input)
         request = Request(RequestKey(0, "chat", 0), prompt, Sampling(0.0, 1.0, max_tokens), turns)
-        asked = self._torch.tensor([self._encoder.encode(request)], device=self._network.device)  # (1, T)
-        room = self._model.context - asked.shape[1]
+        ids = self._encoder.encode(request)
+        check_tokens([ids], self._model, "the question")
+        room = self._model.context - len(ids)
         if room < 1:
             message = (
-                f"the question takes {asked.shape[1]} tokens: {self._model.path.name} has a context of "
+                f"the question takes {len(ids)} tokens: {self._model.path.name} has a context of "
                 f"{self._model.context}; shorten it"
             )
             raise WrongUseError(message)
+        asked = self._torch.tensor([ids], device=self._network.device)  # (1, T)
         with self._torch.inference_mode():
             output = self._network.generate(
                 input_ids=asked,

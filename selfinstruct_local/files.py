@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,6 +69,18 @@ def whole_folder(out: Path, flag: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)  # other processes may still be writing
         raise
     sync_folder(target.parent)
+
+
+def obey_umask(folder: Path) -> None:
+    """Gives all in a folder of one's own the modes that `open` and `mkdir` would have given.
+
+    Libraries write weights aside in private files and rename them, which leaves them readable by their owner only.
+    """
+    mask = _umask()
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            with suppress(PermissionError):  # another user's
+                path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def checksum(path: Path) -> str:

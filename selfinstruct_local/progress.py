@@ -50,6 +50,7 @@ class _DataConsole(Console):
 def be_quiet() -> None:
     """Lets every console that is made from now on, here and in child processes, print nothing."""
     os.environ[QUIET_VARIABLE] = "1"
+    logging.getLogger("selfinstruct_local").setLevel(logging.ERROR)
 
 
 def stderr_console() -> Console:

@@ -63,7 +63,7 @@ class RunSummary(NamedTuple):
                 for name, count in [("accepted", totals.accepted - totals.inherited), *totals.rejected.items()]
             ],
         )
-        yield "settings", [(name, str(value)) for name, value in sorted(self.facts.items())]
+        yield "settings", [(name, str(value)) for name, value in sorted(self.facts.items()) if name != "model_files"]
         yield "sessions", [(each.started_at, _describe(each)) for each in self.sessions]
 
 

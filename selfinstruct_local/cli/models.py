@@ -1,7 +1,7 @@
 """`selfinstruct models`: the model folders that are kept in the cache."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -14,44 +14,62 @@ app = typer.Typer(help="Prepare local models, and list them.", no_args_is_help=T
 def prepare(
     source: Annotated[
         Path | None,
-        typer.Argument(help="A GGUF file, or a folder with pytorch_model*.bin. Left out: the embedded small model."),
+        typer.Argument(
+            help="A GGUF file, or a folder with pytorch_model*.bin or adapter_model.bin. "
+            "Left out: the embedded small model."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name to keep it under. Left out: from the file or folder.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Weights of a GGUF file: float32, float16 or bfloat16. [default: float32]")
+    ] = None,
     *,
     quiet: QuietOption = False,
 ) -> None:
-    """Turn a GGUF file or pickle weights into a safetensors folder that vLLM and transformers load."""
+    """Turn a GGUF file, or pickle weights of a model or adapter, into safetensors that vLLM and transformers load."""
     from selfinstruct_local import models
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.models.adapter import ADAPTER_PICKLE
+    from selfinstruct_local.models.gguf import GgufDtype
     from selfinstruct_local.progress import stderr_console, waiting
 
     if source is not None and not source.exists():
-        message = f"{source}: neither a GGUF file nor a folder with pytorch_model*.bin"
+        message = f"{source}: neither a GGUF file nor a folder with pytorch_model*.bin or adapter_model.bin"
         raise WrongUseError(message)
     if source is None and name is not None:
         message = f"--name {name}: names what is made of SOURCE; give one, the embedded model keeps its own name"
+        raise WrongUseError(message)
+    if dtype is not None and (source is None or not source.is_file()):
+        message = f"--dtype {dtype}: is for a GGUF file; other weights keep their own"
+        raise WrongUseError(message)
+    if dtype not in {None, *get_args(GgufDtype)}:
+        message = f"--dtype {dtype}: {', '.join(get_args(GgufDtype))}"
         raise WrongUseError(message)
     if source is None:
         typer.echo(find_or_prepare(None).path)
         return
     with waiting(stderr_console(), f"preparing {name or source} (once)"):
         if source.is_file():
-            folder = models.prepare_gguf(source, name or source.stem.lower())
+            folder = models.prepare_gguf(
+                source, name or source.stem.lower(), cast("GgufDtype", dtype or "float32")
+            ).path
+        elif (source / ADAPTER_PICKLE).is_file():
+            folder = models.prepare_adapter(source, name)
         else:
-            folder = models.prepare_pickle(source, name)
-    typer.echo(folder.path)
+            folder = models.prepare_pickle(source, name).path
+    typer.echo(folder)
 
 
 @app.command("list")
 def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False) -> None:
-    """Print the prepared models: name, architecture, context and folder."""
+    """Print the prepared models and adapters: name, architecture, context and folder."""
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.models import check_model_folder
-    from selfinstruct_local.models.folder import NO_LIMIT, cache_folder, prepared_models
+    from selfinstruct_local.models.folder import NO_LIMIT, cache_folder, prepared_adapters, prepared_models
     from selfinstruct_local.terminal import one_line
 
-    names = prepared_models()
-    if not names:
+    names, adapters = prepared_models(), prepared_adapters()
+    if not names and not adapters:
         typer.echo(f"none yet in {cache_folder()}; run 'selfinstruct models prepare'", err=True)
     for name in names:
         path = cache_folder() / name
@@ -72,3 +90,9 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON li
         # Tabs part the columns, so each is escaped by itself.
         columns = (name, folder.architecture, f"{context} tokens" if context else "no limit", str(folder.path))
         typer.echo("\t".join(map(one_line, columns)))
+    for name in adapters:
+        place = str(cache_folder() / name)
+        if as_json:
+            print_json({"name": name, "adapter": True, "path": place})
+        else:
+            typer.echo("\t".join(map(one_line, (name, "LoRA adapter", "-", place))))

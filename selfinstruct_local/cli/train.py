@@ -203,7 +203,7 @@ def _show_plan(
     from selfinstruct_local.train.plan import describe, make_plan
     from selfinstruct_local.train.sources import Sample
 
-    config = llama_7b() if folder is None else read_config(folder.path)
+    config = llama_7b() if folder is None else read_config(folder.load_path)
     plan = make_plan(
         config,
         settings,
@@ -221,7 +221,7 @@ def _show_plan(
 def _say_what_learns(folder: "ModelFolder", settings: "TrainSettings", console: "Console") -> None:
     from selfinstruct_local.train.network_size import describe_lora, read_config, size_of
 
-    if told := describe_lora(size_of(read_config(folder.path), settings), settings):
+    if told := describe_lora(size_of(read_config(folder.load_path), settings), settings):
         console.print(told, markup=False, highlight=False)
 
 

@@ -6,12 +6,12 @@ the tensors' bytes), and, for the tokenizer and the plan, on transformers and to
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -19,17 +19,16 @@ from selfinstruct_local.doctor.finding import Finding, Status
 from selfinstruct_local.doctor.hardware import CARD_SHARE, GIB, Card
 from selfinstruct_local.engine.serve import ServeSettings
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.models import EMBEDDED_NAME, ModelFolder, find_model
-from selfinstruct_local.models.folder import INDEX, LFS_POINTER, LFS_POINTER_FOUND, prepared_models
+from selfinstruct_local.models import EMBEDDED_NAME, ModelFolder
+from selfinstruct_local.models.folder import INDEX, locate_model, prepared_models
+from selfinstruct_local.models.headers import TornFileError, read_header
+from selfinstruct_local.models.vocabulary import embedding_rows
 
 if TYPE_CHECKING:
     from selfinstruct_local.train.settings import TrainSettings
 
 # Bytes of the numbers that vLLM and the trainer load in a precision of their own; others stay as they are.
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-LENGTH_BYTES = 8
-LONGEST_HEADER = 100_000_000  # the format's own bound
-LFS_HINT_BYTES = len(LFS_POINTER)
 # Of vLLM on a CPU, unless --memory-gb says otherwise.
 CACHE_BYTES = 2 * GIB
 # A plan's memory does not depend on their number, once there are more than a step takes.
@@ -66,26 +65,28 @@ class Weights:
         return self.floats * width + self.others
 
 
-class TornFileError(Exception):
-    """A safetensors file is not whole; the text is what and the mend, as in errors for the user."""
-
-
 def check_folder(name: str | None) -> tuple[Finding, ModelFolder | None]:
     """The folder that `--model` names, or the embedded model where it is prepared."""
     if name is None and EMBEDDED_NAME not in prepared_models():
         detail = "none is named with --model, and the embedded one is not prepared yet"
         return Finding("model", "warn", detail, "name one, or run 'selfinstruct models prepare' (a minute)"), None
     try:
-        folder = find_model(name or EMBEDDED_NAME)
+        folder = locate_model(name or EMBEDDED_NAME)
     except WrongUseError as error:
         return Finding.of_error("model", error), None
     except OSError as error:
         return _unreadable("model", error), None
     chat = "with" if folder.has_chat_template else "without"
     detail = f"{folder.path}: {folder.architecture}, {folder.context_told}, {chat} a chat template"
+    mends = []
     least = ServeSettings().max_model_len
     if folder.context < least:
-        return Finding("model", "warn", detail, f"lower --max-model-len, which is {least:,} unless given"), folder
+        mends.append(f"lower --max-model-len, which is {least:,} unless given")
+    if folder.notes:
+        detail += f"; read with corrections: {'; '.join(folder.notes)}"
+        mends.append("every command reads it so; write them into the files to end this")
+    if mends:
+        return Finding("model", "warn", detail, "; ".join(mends)), folder
     return Finding("model", "ok", detail), folder
 
 
@@ -111,42 +112,6 @@ def check_weights(folder: ModelFolder) -> tuple[Finding, Weights | None]:
     return Finding("weights", "ok", detail), weights
 
 
-def read_header(file: Path) -> Iterator[tuple[str, str, list[int], int]]:
-    """The tensors of a safetensors file: name, kind of number, shape, bytes.
-
-    Raises:
-        TornFileError: it is no such file, or is shorter or longer than its header says.
-    """
-    size = file.stat().st_size
-    again = "copy it again from its source"
-    with file.open("rb") as stream:
-        first = stream.read(LFS_HINT_BYTES)
-        if first == LFS_POINTER:
-            message = f"{file.name}: {LFS_POINTER_FOUND}"
-            raise TornFileError(message)
-        length = int.from_bytes(first[:LENGTH_BYTES], "little")
-        if not 0 < length <= min(LONGEST_HEADER, size - LENGTH_BYTES):
-            message = f"{file.name}: no header of safetensors; {again}"
-            raise TornFileError(message)
-        stream.seek(LENGTH_BYTES)
-        raw = stream.read(length)
-    try:
-        header: dict[str, Any] = orjson.loads(raw)
-        header.pop("__metadata__", None)
-        tensors = [
-            (name, str(each["dtype"]), list(each["shape"]), int(each["data_offsets"][1]) - int(each["data_offsets"][0]))
-            for name, each in header.items()
-        ]
-        end = max((int(each["data_offsets"][1]) for each in header.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-        message = f"{file.name}: a damaged header; {again}"
-        raise TornFileError(message) from None
-    if size != LENGTH_BYTES + length + end:
-        message = f"{file.name}: {size:,} bytes, where its header tells of {LENGTH_BYTES + length + end:,}; {again}"
-        raise TornFileError(message)
-    yield from tensors
-
-
 def _check_index(folder: Path, found: dict[str, str]) -> None:
     index = folder / INDEX
     if not index.is_file():
@@ -162,7 +127,7 @@ def check_tokenizer(folder: ModelFolder) -> Finding:
     """Whether transformers loads the tokenizer, and the model has an embedding for each of its tokens."""
     if find_spec("transformers") is None:
         return _untold("tokenizer")
-    command = [sys.executable, "-P", "-c", _LOAD_TOKENIZER, str(folder.path)]
+    command = [sys.executable, "-P", "-c", _LOAD_TOKENIZER, str(folder.load_path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TOKENIZER_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -179,6 +144,8 @@ def check_tokenizer(folder: ModelFolder) -> Finding:
 
 
 def _vocabulary(folder: ModelFolder) -> int | None:
+    if (rows := embedding_rows(folder)) is not None:
+        return rows
     size = orjson.loads((folder.path / "config.json").read_bytes()).get("vocab_size")
     return size if isinstance(size, int) else None
 
@@ -235,7 +202,7 @@ def check_training(
         return Finding("training", status, detail, "install this package with its extra 'train'")
     try:
         plan = make_plan(
-            read_config(folder.path),
+            read_config(folder.load_path),
             settings,
             tokens_per_example=None,
             supervised_tokens=None,

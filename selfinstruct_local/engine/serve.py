@@ -89,9 +89,9 @@ def server_command(
     # CPU build's asks for the metadata of a distribution `vllm` and stops; only the command knows --headless.
     program = [sys.executable, "-P", "-m"]
     if settings.first_replica is not None:
-        program += ["vllm.entrypoints.cli.main", "serve", str(model.path), "--headless"]
+        program += ["vllm.entrypoints.cli.main", "serve", str(model.load_path), "--headless"]
     else:
-        program += ["vllm.entrypoints.openai.api_server", "--model", str(model.path)]
+        program += ["vllm.entrypoints.openai.api_server", "--model", str(model.load_path)]
     options: dict[str, Any] = {
         "max-model-len": settings.max_model_len,
         "max-num-seqs": settings.in_flight,

@@ -10,6 +10,7 @@ import importlib.metadata
 import logging
 import os
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -23,6 +24,7 @@ from selfinstruct_local.engine.conversation import PromptEncoder, end_token_ids
 from selfinstruct_local.engine.intake import Intake
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError, JobFailedError, OutOfMemoryError, WrongUseError
+from selfinstruct_local.models.vocabulary import embedding_rows
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -81,7 +83,7 @@ class VllmEngine:
         self._log = _Log(log_file)
         self._log.route()
         arguments = {
-            "model": str(model.path),
+            "model": str(model.load_path),
             "max_model_len": max_model_len,
             "max_num_seqs": settings.in_flight,
             "seed": seed,
@@ -93,8 +95,9 @@ class VllmEngine:
         self._engine = _start(arguments, settings, self._log)
         tokenizer: Any = self._engine.get_tokenizer()
         self._encoder = PromptEncoder(tokenizer, model.path.name)
+        self._rows = embedding_rows(model) or sys.maxsize
         own = getattr(tokenizer, "eos_token_id", None)
-        self._end_tokens = {*end_token_ids(model.path), *([] if own is None else [own])}
+        self._end_tokens = {*end_token_ids(model.load_path), *([] if own is None else [own])}
         self._lora = _lora_request(adapter) if adapter else None
 
     @property
@@ -139,7 +142,7 @@ class VllmEngine:
     def _submit(self, request: Request, in_flight: dict[str, Request], refused: list[Completion]) -> None:
         token_ids = self._encoder.encode(request)
         room = self.max_model_len - len(token_ids)
-        if room < 1:
+        if room < 1 or max(token_ids, default=0) >= self._rows:  # the engine would end in its embeddings
             refused.append(Completion(request.key, "", FinishReason.REFUSED, len(token_ids), 0))
             return
         request_id = "/".join(map(str, request.key))

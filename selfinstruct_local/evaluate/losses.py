@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.contenders import Contender
+from selfinstruct_local.models.vocabulary import check_tokens
 from selfinstruct_local.train.batches import PaddingFreeCollator
 from selfinstruct_local.train.data import IGNORED, Example, make_examples
 from selfinstruct_local.train.network import lay_over
@@ -49,6 +50,7 @@ def build_references(cases: Sequence[Case], contender: Contender) -> list[Exampl
         made = make_examples((cases[index].sample for index in places), tokenizer, settings)
         for index, example in zip(places, made, strict=True):
             found[index] = example
+    check_tokens((each.input_ids for each in found if not isinstance(each, str)), contender.folder, "--data")
     return found
 
 
@@ -106,7 +108,7 @@ def _load(contender: Contender) -> Any:
         raise WrongUseError(message) from error
     # What the engine held on several GPUs would not go onto one.
     options = {"dtype": "auto", "device_map": "auto"} if torch.cuda.is_available() else {"dtype": torch.float32}
-    network: Any = AutoModelForCausalLM.from_pretrained(contender.folder.path, local_files_only=True, **options)
+    network: Any = AutoModelForCausalLM.from_pretrained(contender.folder.load_path, local_files_only=True, **options)
     if contender.adapter:
         network = lay_over(network, contender.folder, contender.adapter)
     return network.eval()

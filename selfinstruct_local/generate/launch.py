@@ -48,11 +48,12 @@ class ChosenModel:
         """Whether it is known to be of the smallest, which do better with short answers."""
         return self.folder is not None and self.folder.weight_bytes < SMALL_WEIGHTS
 
-    def facts(self) -> dict[str, str | None]:
-        """What a run notes of it; fingerprints decide, the path does not."""
+    def facts(self) -> dict[str, Any]:
+        """What a run notes of it; fingerprints decide, the path does not, and the files show what differs."""
         return {
             "model_path": str(self.folder.path) if self.folder else self.served,
             "model_fingerprint": self.folder.fingerprint if self.folder else f"served as {self.served}",
+            **({"model_files": dict(self.folder.files)} if self.folder else {}),
             "adapter_fingerprint": adapter_fingerprint(self.adapter) if self.adapter else None,
         }
 
@@ -180,7 +181,7 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path, deaths: De
             settings=settings.engine,
             max_model_len=settings.max_model_len,
             api_key=os.environ.get(API_KEY_VARIABLE),
-            folder=model.folder.path if model.folder else None,
+            folder=model.folder.load_path if model.folder else None,
         )
     if model.folder is None:
         message = "a model that is only served cannot be loaded here; name its folder with --model"

@@ -1,6 +1,6 @@
 """Makes a run, or opens one again: all that can fail on bad input, before a model loads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,13 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.registry import check_used, make_profile, prompts_fingerprint
+from selfinstruct_local.models.folder import CORE, differing_files
 from selfinstruct_local.store import InheritedTask, RunStore
 from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
 from selfinstruct_local.tasks import Instance, Task
 
-# Where the model lies does not decide; its fingerprint does.
-PLACES = frozenset({"model_path"})
+# Where the model lies does not decide; its fingerprint does, and its files show what differs.
+PLACES = frozenset({"model_path", "model_files"})
 
 
 def read_seeds(paths: Sequence[Path], profile: Profile) -> list[Task]:
@@ -44,14 +45,14 @@ def read_seeds(paths: Sequence[Path], profile: Profile) -> list[Task]:
 
 
 def open_run(
-    store: RunStore, settings: GenerateSettings, model: Mapping[str, str | None], seed_paths: Sequence[Path]
+    store: RunStore, settings: GenerateSettings, model: Mapping[str, Any], seed_paths: Sequence[Path]
 ) -> list[Task]:
     """Fixes what decides a new run, or checks that an old one is decided by the same; gives its seeds.
 
     Args:
         store: the open run.
         settings: of this start; where no window was given, it becomes that of the run.
-        model: `model_path`, `model_fingerprint` and `adapter_fingerprint`.
+        model: see `ChosenModel.facts`.
         seed_paths: the files of seeds.
 
     Raises:
@@ -60,13 +61,13 @@ def open_run(
     """
     profile = make_profile(settings)
     seeds = read_seeds(seed_paths, profile)
+    known = store.facts()
     facts: dict[str, Any] = {
         **settings.deciding(),
-        **model,
+        **model_facts(model, known),
         "prompts_fingerprint": prompts_fingerprint(profile),
         "seeds_fingerprint": fingerprint(seed_paths),
     }
-    known = store.facts()
     if not known:
         check_used(settings)  # one that was begun with a useless setting goes on with it
         _check_inherited(store, profile)
@@ -74,18 +75,36 @@ def open_run(
         return seeds
     if "window" not in settings.model_fields_set:
         settings.window = facts["window"] = known.get("window")
-    differences = [
-        f"{name.replace('_', ' ')}: {_short(known.get(name))} in the run, {_short(facts.get(name))} now"
-        for name in sorted((set(facts) | set(known)) - PLACES)
-        if known.get(name) != facts.get(name)
-    ]
-    if differences:
+    if differences := list(differing_facts(known, facts, PLACES)):
         message = (
             f"--run {store.folder}: was made under other settings ({'; '.join(differences)}); use the same, name "
             "another folder, or --fork NEWRUN to start from this pool under the new ones"
         )
         raise WrongUseError(message)
     return store.seeds()
+
+
+def model_facts(model: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a model as this run notes them.
+
+    Runs of the first releases know no files, and as the fingerprint one over fewer of them; they keep it.
+    """
+    first = model.get("model_files", {}).get(CORE)
+    if known and "model_files" not in known and known.get("model_fingerprint") == first:
+        return {name: value for name, value in model.items() if name != "model_files"} | {"model_fingerprint": first}
+    return dict(model)
+
+
+def differing_facts(known: Mapping[str, Any], facts: Mapping[str, Any], ignored: Iterable[str]) -> Iterator[str]:
+    """Yield a phrase for each fact that differs between a run and this start; of a model it names the files."""
+    for name in sorted((set(facts) | set(known)) - set(ignored)):
+        if known.get(name) == facts.get(name):
+            continue
+        phrase = f"{name.replace('_', ' ')}: {_short(known.get(name))} in the run, {_short(facts.get(name))} now"
+        files = [each.get("model_files") for each in (known, facts)]
+        if name == "model_fingerprint" and all(files):
+            phrase += f" ({', '.join(differing_files(*files))} differ)"
+        yield phrase
 
 
 def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:

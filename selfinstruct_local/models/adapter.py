@@ -8,6 +8,7 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models.folder import ModelFolder, find_model, prepared_models, read_json
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_PICKLE = "adapter_model.bin"
 TRAINING_MANIFEST = "training.json"
 
 
@@ -15,8 +16,14 @@ def check_adapter(folder: Path, flag: str = "--adapter") -> None:
     """Checks that an adapter lies in a folder.
 
     Raises:
-        WrongUseError: none does.
+        WrongUseError: none does, or its weights are pickles.
     """
+    if (folder / ADAPTER_PICKLE).is_file() and not (folder / ADAPTER_FILES[1]).is_file():
+        message = (
+            f"{flag} {folder}: only pickle weights ({ADAPTER_PICKLE}), which can run code when loaded; "
+            f"convert them once with 'selfinstruct models prepare {folder}'"
+        )
+        raise WrongUseError(message)
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             message = f"{flag} {folder}: no {name}; give a folder that 'selfinstruct train' wrote"
@@ -76,10 +83,11 @@ def check_base(adapter: Path, model: ModelFolder, flag: str = "--adapter") -> No
         WrongUseError: it was trained on another, or on one whose files have changed.
     """
     manifest = read_manifest(adapter, flag)
-    if manifest.get("base_model_fingerprint", model.fingerprint) != model.fingerprint:
+    noted = manifest.get("base_model_fingerprint", model.fingerprint)
+    if differing := model.differences(noted, manifest.get("base_model_files")):
         message = (
             f"{flag} {adapter}: was trained on {manifest.get('base_model', 'another base')}, whose files were not "
-            f"those of {model.path}; name the base that it was trained on"
+            f"those of {model.path} ({', '.join(differing)}); name the base that it was trained on"
         )
         raise WrongUseError(message)
 

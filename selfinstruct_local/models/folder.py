@@ -5,21 +5,46 @@ tokenizer, and weights in safetensors with every shard of the index there. Nothi
 """
 
 import hashlib
+import logging
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import checksum
+from selfinstruct_local.models.repair import CONFIG, REPAIRED_FILES, find_repairs, make_view
+from selfinstruct_local.terminal import one_line
+
+_log = logging.getLogger(__name__)
 
 MANIFEST = "selfinstruct-manifest.json"
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
+# What decides how a model is asked and what it answers, beside its weights: the files that transformers and vLLM read.
+DECIDING_PATTERNS = (
+    "config.json",
+    "generation_config.json",
+    "params.json",
+    "*token*.json",
+    "*.model",
+    "*.model.v*",
+    "*.tiktoken",
+    "tekken.json",
+    "vocab*",
+    "merges*",
+    "chat_template*",
+    "chat_templates/*",
+    "additional_chat_templates/*",
+)
+WEIGHTS = "weights"
+CORE = "config, tokenizer and weights"
 SAMPLE_BYTES = 1 << 20
 # What the config of a family calls the most tokens of a text.
 CONTEXT_NAMES = (
@@ -46,13 +71,31 @@ class ModelFolder:
         architecture: as its config names it, e.g. `LlamaForCausalLM`.
         context: the most tokens its positions reach, prompt and answer together; `NO_LIMIT` where it has none, as
             Mamba.
-        fingerprint: SHA-256 that changes when config, tokenizer or weights do (see `_fingerprint`).
+        fingerprint: SHA-256 over `files`.
+        files: SHA-256 by name of each file that decides what the model is asked or answers; under `WEIGHTS` that of
+            the weights (see `_add_samples`), under `CORE` what the first releases noted as the fingerprint.
+        corrected: contents of JSON files that are wrong in the folder (see `repair.py`).
+        notes: a line for each correction.
     """
 
     path: Path
     architecture: str
     context: int
     fingerprint: str
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)
+    corrected: Mapping[str, dict[str, Any]] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def load_path(self) -> Path:
+        """Folder to load the model from: its own, or a view of it with the `corrected` files.
+
+        Raises:
+            WrongUseError: the view cannot be written to the cache.
+        """
+        if not self.corrected:
+            return self.path
+        return make_view(self.path, dict(self.corrected), cache_folder().parent / "repaired")
 
     @property
     def weight_files(self) -> list[Path]:
@@ -76,6 +119,17 @@ class ModelFolder:
             return True
         config = self.path / "tokenizer_config.json"
         return config.exists() and bool(read_json(config, "--model").get("chat_template"))
+
+    def differences(self, fingerprint: object, files: Mapping[str, str] | None) -> list[str]:
+        """Return the files in which this model differs from one that was noted; [] if it is the same.
+
+        Args:
+            fingerprint: of the other, as it was noted.
+            files: of the other, as they were noted; None in what the first releases wrote.
+        """
+        if fingerprint == self.fingerprint or (files is None and fingerprint == self.files.get(CORE)):
+            return []
+        return differing_files(files, self.files)
 
     def check_context(self, tokens: int, flag: str = "--max-model-len") -> None:
         """Refuses texts longer than the model's positions reach.
@@ -102,11 +156,24 @@ def cache_folder() -> Path:
 
 
 def find_model(name: str, flag: str = "--model") -> ModelFolder:
-    """The checked folder that `name` stands for: a path, or the name of a prepared model.
+    """The checked folder that `name` stands for: a path, or the name of a prepared model. Corrections are logged.
 
     Raises:
         WrongUseError: there is none, or it is not whole or not safe.
     """
+    from selfinstruct_local.models.vocabulary import describe_surplus
+
+    model = locate_model(name, flag)
+    if model.notes:
+        told = f"{flag} {name}: read with corrections, the folder is left as it is ({'; '.join(model.notes)})"
+        _log.warning("%s", one_line(told))
+    if surplus := describe_surplus(model):
+        _log.warning("%s", one_line(f"{flag} {name}: {surplus}"))
+    return model
+
+
+def locate_model(name: str, flag: str = "--model") -> ModelFolder:
+    """The same without a word about corrections, for a caller that reports them in its own way."""
     path = Path(name).expanduser()
     if not path.exists() and "/" not in name:
         path = cache_folder() / name
@@ -122,8 +189,17 @@ def find_model(name: str, flag: str = "--model") -> ModelFolder:
 
 def prepared_models() -> list[str]:
     """Names of the whole models in the cache folder, sorted."""
+    return sorted(entry.name for entry in _prepared() if not (entry / "adapter_config.json").exists())
+
+
+def prepared_adapters() -> list[str]:
+    """Names of the converted adapters in the cache folder, sorted."""
+    return sorted(entry.name for entry in _prepared() if (entry / "adapter_config.json").exists())
+
+
+def _prepared() -> list[Path]:
     folder = cache_folder()
-    return sorted(entry.parent.name for entry in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+    return [entry.parent for entry in folder.glob(f"*/{MANIFEST}")] if folder.is_dir() else []
 
 
 def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
@@ -135,10 +211,14 @@ def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
     if not path.is_dir():
         message = f"{flag} {path}: not a folder; give the folder that holds config.json"
         raise WrongUseError(message)
-    config = _safe_config(path, flag)
+    _safe_config(path, flag)
     weights = _weight_files(path, flag)
-    architecture, context = _check_facts(path, config, flag)
-    return ModelFolder(path.resolve(), architecture, context, _fingerprint(path, weights))
+    files = {name: read_json(path / name, flag) for name in REPAIRED_FILES if (path / name).exists()}
+    corrected, notes = find_repairs(path.resolve(), files)
+    architecture, context = _check_facts(path, corrected.get(CONFIG, files[CONFIG]), flag)
+    digests = _digests(path, weights)
+    fingerprint = hashlib.sha256(orjson.dumps(digests, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return ModelFolder(path.resolve(), architecture, context, fingerprint, digests, corrected, tuple(notes))
 
 
 def check_all_but_weights(path: Path, flag: str) -> None:
@@ -264,17 +344,35 @@ def read_json(path: Path, flag: str) -> dict[str, Any]:
     return value
 
 
-def _fingerprint(path: Path, weights: list[Path]) -> str:
-    """SHA-256 over config and tokenizer whole, and over name, size and first and last MiB of the weights.
+def differing_files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> list[str]:
+    """Return the names of what differs between two models, of which `ModelFolder.files` was noted or not."""
+    if before is None or now is None:
+        return [CORE]
+    names = (before.keys() | now.keys()) - {CORE}
+    return sorted(name for name in names if before.get(name) != now.get(name))
+
+
+def _digests(path: Path, weights: list[Path]) -> dict[str, str]:
+    """Return what `ModelFolder.files` holds."""
+    found = {file for pattern in DECIDING_PATTERNS for file in path.glob(pattern) if file.is_file()}
+    digests = {str(file.relative_to(path)): checksum(file) for file in sorted(found)}
+    of_weights = hashlib.sha256()
+    _add_samples(of_weights, weights)
+    core = hashlib.sha256()
+    for name in ("config.json", *TOKENIZER_FILES):
+        if (path / name).exists():
+            core.update(name.encode())
+            core.update((path / name).read_bytes())
+    _add_samples(core, weights)
+    return {**digests, WEIGHTS: of_weights.hexdigest(), CORE: core.hexdigest()}
+
+
+def _add_samples(digest: "hashlib._Hash", weights: list[Path]) -> None:
+    """Add name, size, and first and last MiB of each file of weights.
 
     Weights are sampled because reading the 13 GB of LLaMA-7B would cost every start of a run a minute. The
     first MiB holds the safetensors header with every tensor's name, shape and place.
     """
-    digest = hashlib.sha256()
-    for name in ("config.json", *TOKENIZER_FILES):
-        if (path / name).exists():
-            digest.update(name.encode())
-            digest.update((path / name).read_bytes())
     for weight in weights:
         size = weight.stat().st_size
         digest.update(f"{weight.name}:{size}".encode())
@@ -282,4 +380,3 @@ def _fingerprint(path: Path, weights: list[Path]) -> str:
             digest.update(stream.read(SAMPLE_BYTES))
             stream.seek(max(0, size - SAMPLE_BYTES))
             digest.update(stream.read(SAMPLE_BYTES))
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.models.vocabulary import check_training_tokens
 from selfinstruct_local.train.data import IGNORED, Example, TrainingData, answer_end, build_examples
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Dropped, Sample
@@ -135,6 +136,7 @@ def examine(
     model.check_context(settings.max_length, "--max-length")
     tokenizer = load_tokenizer(model)
     data = build_examples(samples, tokenizer, settings)
+    check_training_tokens((each.input_ids for each in [*data.examples, *data.held_out]), model, settings.pad_vocab_to)
     return data, make_audit(data, tokenizer, settings.template)
 
 

@@ -18,7 +18,7 @@ import orjson
 
 from selfinstruct_local import __version__
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.files import obey_umask, replace_atomically
 from selfinstruct_local.locks import take_lock
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import TRAINING_MANIFEST
@@ -34,7 +34,7 @@ _LOCK = "training.lock"
 # Of the settings, those that may change between two starts of one training.
 _EXECUTING = frozenset({"save_steps", "keep_checkpoints", "max_dropped"})
 # What must be the same beside them.
-_DECIDING = ("base_model_fingerprint", "data_sha256", "examples_a_step")
+_DECIDING = ("data_sha256", "examples_a_step")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,8 @@ class TrainingFolder:
 
     def note_end(self) -> None:
         """Writes down that the training is done."""
+        if is_first():
+            obey_umask(self.path)
         self._write(TRAINING_MANIFEST)
 
     def _write(self, name: str) -> None:
@@ -112,7 +114,7 @@ def open_folder(
     settings_file = path / _SETTINGS
     checkpoints: list[Checkpoint] = []
     if settings_file.is_file():
-        if different := sorted(_different(orjson.loads(settings_file.read_bytes()), facts)):
+        if different := sorted(_different(orjson.loads(settings_file.read_bytes()), facts, model)):
             message = f"--out {path}: holds a training that differs in {', '.join(different)}; name another folder"
             raise WrongUseError(message)
         checkpoints = find_checkpoints(path)
@@ -132,7 +134,7 @@ def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
     Raises:
         WrongUseError: they will not.
     """
-    parameters, trainable = count_parameters(read_config(model.path), settings)
+    parameters, trainable = count_parameters(read_config(model.load_path), settings)
     saved = parameters if settings.method == "full" else trainable
     needed = FLOAT32 * ((saved + 2 * trainable) * (settings.keep_checkpoints + 1) + saved)
     held = checkpoint_bytes(out)
@@ -154,6 +156,7 @@ def _facts_of(data: TrainingData, model: ModelFolder, settings: TrainSettings, p
         "version": __version__,
         "base_model": str(model.path),
         "base_model_fingerprint": model.fingerprint,
+        "base_model_files": dict(model.files),
         "template": settings.template,
         "settings": settings.model_dump(mode="json"),
         "processes": processes,
@@ -166,10 +169,10 @@ def _facts_of(data: TrainingData, model: ModelFolder, settings: TrainSettings, p
     }
 
 
-def _different(told: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    names = [
-        name.removesuffix("_sha256").removesuffix("_fingerprint") for name in _DECIDING if told.get(name) != facts[name]
-    ]
+def _different(told: dict[str, Any], facts: dict[str, Any], model: ModelFolder) -> list[str]:
+    names = [name.removesuffix("_sha256") for name in _DECIDING if told.get(name) != facts[name]]
+    if files := model.differences(told.get("base_model_fingerprint"), told.get("base_model_files")):
+        names.append(f"base_model ({', '.join(files)})")
     before = told.get("settings", {})
     return names + [
         name for name, value in facts["settings"].items() if name not in _EXECUTING and before.get(name) != value

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.files import obey_umask, replace_atomically
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import (
     TRAINING_MANIFEST,
@@ -16,7 +16,7 @@ from selfinstruct_local.models.adapter import (
     read_manifest,
 )
 from selfinstruct_local.train.data import answer_end
-from selfinstruct_local.train.network import end_with, lay_over, make_savable
+from selfinstruct_local.train.network import check_savable, end_with, lay_over, make_savable
 
 
 def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
@@ -42,17 +42,19 @@ def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
     except ImportError as error:
         message = f"merge needs '{error.name}', which is missing; install this package with its extra 'train'"
         raise WrongUseError(message) from error
-    base: Any = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
+    base: Any = AutoModelForCausalLM.from_pretrained(model.load_path, dtype="auto", local_files_only=True)
     make_savable(base)
-    tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)
     if manifest.get("template") == "chat":
         end_with(base, answer_end(tokenizer, "chat"))
+    check_savable(base, tokenizer, model)
     stored_as = base.dtype
     if size := manifest.get("settings", {}).get("pad_vocab_to"):
         base.resize_token_embeddings(pad_to_multiple_of=size)
     tuned = lay_over(base.to(torch.float32), model, adapter)
     tuned.merge_and_unload(safe_merge=True).to(stored_as).save_pretrained(out)
     tokenizer.save_pretrained(out)
+    obey_umask(out)
     facts = manifest | {"merged_adapter_sha256": adapter_fingerprint(adapter)}
     with replace_atomically(out / TRAINING_MANIFEST) as stream:
         stream.write(orjson.dumps(facts, option=orjson.OPT_INDENT_2))

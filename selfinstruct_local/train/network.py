@@ -1,6 +1,9 @@
 """The model as it is trained: whole or with LoRA matrices, its weights on one device or divided over several."""
 
+import re
+import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.errors import WrongUseError
@@ -8,10 +11,10 @@ from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train.network_size import dropout_of, read_config, size_of
 from selfinstruct_local.train.processes import world_size
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.trainable import add_lora, freeze_unreached, without_notices
+from selfinstruct_local.train.trainable import add_lora, freeze_unreached
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, TrainingArguments
+    from transformers import GenerationConfig, PreTrainedTokenizerBase, TrainingArguments
 
 
 def load_network(model: ModelFolder, settings: TrainSettings, arguments: "TrainingArguments") -> Any:
@@ -28,7 +31,7 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
     import torch
     from transformers import AutoModelForCausalLM, set_seed
 
-    dropout = dropout_of(size_of(read_config(model.path), settings), settings)
+    dropout = dropout_of(size_of(read_config(model.load_path), settings), settings)
     set_seed(settings.seed)  # the LoRA matrices are drawn before the Trainer sets it
     # What is trained stays in float32: steps of a small rate would be rounded away. A frozen base need not.
     frozen_dtype = torch.bfloat16 if arguments.bf16 else torch.float32
@@ -40,7 +43,8 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
         from transformers.distributed.configuration_utils import DistributedConfig
 
         options["distributed_config"] = DistributedConfig(fsdp_size=world_size(), fsdp_mixed_precision=arguments.bf16)
-    network: Any = AutoModelForCausalLM.from_pretrained(model.path, local_files_only=True, **options)
+    network: Any = AutoModelForCausalLM.from_pretrained(model.load_path, local_files_only=True, **options)
+    network.name_or_path = str(model.path)  # what an adapter names as its base
     make_savable(network)
     if sharded:
         from selfinstruct_local.train.sharding import check_sharded
@@ -68,6 +72,27 @@ def make_savable(network: Any) -> None:
     config.do_sample = True
     if not _is_valid(config):
         network.generation_config = GenerationConfig.from_model_config(network.config)
+    if not _is_valid(network.generation_config):
+        make_config: Any = GenerationConfig  # without types
+        network.generation_config = make_config(eos_token_id=network.config.eos_token_id)
+
+
+def check_savable(network: Any, tokenizer: "PreTrainedTokenizerBase", model: ModelFolder) -> None:
+    """Save all but the weights to a temporary folder, to find out before the work if that is impossible.
+
+    Raises:
+        WrongUseError: transformers refuses to save config, generation config or tokenizer.
+    """
+    with TemporaryDirectory() as folder:
+        try:
+            network.config.save_pretrained(folder)
+            if network.generation_config is not None:
+                network.generation_config.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            message = f"--model {model.path}: a model made of it could not be saved ({reason}); correct its JSON files"
+            raise WrongUseError(message) from error
 
 
 def end_with(network: Any, token_id: int) -> None:
@@ -99,13 +124,28 @@ def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
         message = f"--adapter {adapter}: needs '{error.name}', which is missing; install this package's extra 'train'"
         raise WrongUseError(message) from error
     try:
-        with without_notices():
-            return PeftModel.from_pretrained(network, str(adapter))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tuned = PeftModel.from_pretrained(network, str(adapter))
     # Of an adapter made elsewhere nothing tells the base; torch finds other shapes, PEFT layers of other names.
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[-1].strip(" \t.")
         message = f"--adapter {adapter}: cannot be laid over {model.path} ({reason}); name its own base with --model"
         raise WrongUseError(message) from error
+    _refuse_unloaded(caught, adapter)
+    return tuned
+
+
+def _refuse_unloaded(caught: list[warnings.WarningMessage], adapter: Path) -> None:
+    """Refuse an adapter whose matrices have other names: PEFT leaves its own zeros there, and only warns."""
+    missing = [str(each.message) for each in caught if "missing adapter keys" in str(each.message)]
+    if missing:
+        first = re.search(r"'([^']+)'", missing[0])
+        message = (
+            f"--adapter {adapter}: its file has no matrix for {first[1] if first else 'a module'}; it is not whole, or "
+            "belongs to another base"
+        )
+        raise WrongUseError(message)
 
 
 def _is_valid(config: "GenerationConfig") -> bool:

@@ -19,7 +19,7 @@ from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator
 from selfinstruct_local.train.card import write_card
 from selfinstruct_local.train.data import TrainingData, answer_end
 from selfinstruct_local.train.folder import TrainingFolder
-from selfinstruct_local.train.network import end_with, load_network
+from selfinstruct_local.train.network import check_savable, end_with, load_network
 from selfinstruct_local.train.processes import is_first, world_size
 from selfinstruct_local.train.result import TrainingResult
 from selfinstruct_local.train.separation import separates_examples
@@ -44,7 +44,7 @@ def load_tokenizer(model: ModelFolder) -> "PreTrainedTokenizerBase":
         message = f"training needs '{error.name}', which is missing; install this package with its extra 'train'"
         raise WrongUseError(message) from error
     try:
-        return AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+        return AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)
     except Exception as error:  # broken files end in errors of every kind, some of them raised by Rust as Exception
         message = f"{model.path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]}); copy its files again"
         raise WrongUseError(message) from error
@@ -142,6 +142,7 @@ def _make_trainer(
     watching = [make_event_files(folder.path, folder.start.step if folder.start else 0)] if is_first() else []
     network = load_network(model, settings, arguments)
     end_with(network, answer_end(tokenizer, settings.template))
+    check_savable(network, tokenizer, model)
     trainer = (ShardedTrainer if settings.fsdp else WholeTrainer)(
         model=network,
         args=arguments,

@@ -1,8 +1,9 @@
 """The loop against the scripted engine: reproducible, resumable, and honest about how it ended."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,9 +14,12 @@ from selfinstruct_local import progress
 from selfinstruct_local.config import GenerateSettings, load_settings
 from selfinstruct_local.engine import Completion, Engine, Request
 from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError, WrongUseError
+from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.models import find_model
+from selfinstruct_local.models.folder import CORE
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore, Totals
@@ -28,9 +32,15 @@ def settings(**flags: object) -> GenerateSettings:
     return load_settings(GenerateSettings, None, {"num": 40, "window": 8, "patience": 30, **flags})
 
 
-def generate(folder: Path, chosen: GenerateSettings, engine: Engine, interrupt: Interrupt | None = None) -> Outcome:
+def generate(
+    folder: Path,
+    chosen: GenerateSettings,
+    engine: Engine,
+    interrupt: Interrupt | None = None,
+    model: Mapping[str, Any] = MODEL,
+) -> Outcome:
     with RunStore(folder) as store:
-        seeds = open_run(store, chosen, MODEL, [seed_file()])
+        seeds = open_run(store, chosen, model, [seed_file()])
         display = RunDisplay(stderr_console(), store.totals(), chosen.num)
         return run(store, chosen, seeds, lambda: engine, display, interrupt or Interrupt())
 
@@ -118,6 +128,33 @@ def test_other_deciding_settings_are_refused_with_the_difference(tmp_path: Path)
             open_run(store, settings(), {**MODEL, "model_fingerprint": "1" * 64}, [seed_file()])
         moved = {**MODEL, "model_path": "/elsewhere"}
         assert open_run(store, settings(num=9, patience=3), moved, [seed_file()])
+
+
+def test_another_chat_template_is_refused_with_its_name(tmp_path: Path, bare_model: Path) -> None:
+    run_folder = tmp_path / "run"
+    template = bare_model / "chat_template.jinja"
+    template.write_text("{{ messages }}")
+    before = ChosenModel(find_model(str(bare_model)))
+    generate(run_folder, settings(num=5), ScriptedEngine(), model=before.facts())
+    template.write_text("{{ messages }} ")
+    with RunStore(run_folder) as store:
+        with pytest.raises(WrongUseError, match=r"model fingerprint: .+ \(chat_template.jinja differ\)"):
+            open_run(store, settings(), ChosenModel(find_model(str(bare_model))).facts(), [seed_file()])
+        template.write_text("{{ messages }}")
+        assert open_run(store, settings(), ChosenModel(find_model(str(bare_model))).facts(), [seed_file()])
+
+
+def test_a_run_of_the_first_releases_can_be_resumed(tmp_path: Path, bare_model: Path) -> None:
+    """They noted one checksum of config, tokenizer and weights."""
+    run_folder = tmp_path / "run"
+    now = ChosenModel(find_model(str(bare_model)))
+    noted = {**MODEL, "model_fingerprint": now.facts()["model_files"][CORE]}
+    generate(run_folder, settings(num=5), ScriptedEngine(), model=noted)
+    with RunStore(run_folder) as store:
+        assert open_run(store, settings(), now.facts(), [seed_file()])
+        (bare_model / "tokenizer.json").write_text('{"version": "1.0"}')
+        with pytest.raises(WrongUseError, match="model fingerprint"):
+            open_run(store, settings(), ChosenModel(find_model(str(bare_model))).facts(), [seed_file()])
 
 
 def test_other_seeds_are_refused_and_the_old_ones_kept(tmp_path: Path) -> None:

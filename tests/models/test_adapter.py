@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.launch import choose_model
 from selfinstruct_local.models import find_model
 from selfinstruct_local.models.adapter import base_of
-from selfinstruct_local.models.folder import MANIFEST
+from selfinstruct_local.models.folder import CORE, MANIFEST
 from tests.conftest import RunCli
 from tests.evaluate.test_contenders import lay_adapter
 from tests.generate.test_run import generate, settings
@@ -28,9 +29,11 @@ COMMANDS = {
 
 
 @pytest.fixture
-def trained(bare_model: Path) -> dict[str, str]:
+def trained(bare_model: Path) -> dict[str, Any]:
     """What a training on the model would tell."""
-    return {"base_model": str(bare_model), "base_model_fingerprint": find_model(str(bare_model)).fingerprint}
+    model = find_model(str(bare_model))
+    facts = {"base_model_fingerprint": model.fingerprint, "base_model_files": dict(model.files)}
+    return {"base_model": str(bare_model), **facts}
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def other(tmp_path: Path, bare_model: Path) -> Path:
 
 
 def test_the_base_is_the_one_that_the_adapter_names(
-    bare_model: Path, trained: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bare_model: Path, trained: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = find_model(str(bare_model))
     assert base_of(lay_adapter(tmp_path / "tuned", {"base_model_name_or_path": "/gone"}, trained)) == here
@@ -59,7 +62,7 @@ def test_the_base_is_the_one_that_the_adapter_names(
 
 
 def test_an_engine_takes_the_base_that_the_adapter_names(
-    bare_model: Path, trained: Mapping[str, str], tmp_path: Path
+    bare_model: Path, trained: Mapping[str, Any], tmp_path: Path
 ) -> None:
     adapter = lay_adapter(tmp_path / "tuned", {}, trained)
     chosen = choose_model(None, GenerateSettings(), lambda _: pytest.fail("the embedded one was taken"), adapter)
@@ -77,9 +80,7 @@ def test_a_base_that_is_not_here_has_to_be_named(
     assert base_of(adapter, str(bare_model)) == find_model(str(bare_model))
 
 
-def test_enlarged_embeddings_are_for_merge_alone(
-    bare_model: Path, trained: Mapping[str, object], tmp_path: Path
-) -> None:
+def test_enlarged_embeddings_are_for_merge_alone(bare_model: Path, trained: Mapping[str, Any], tmp_path: Path) -> None:
     adapter = lay_adapter(tmp_path / "tuned", {}, {**trained, "settings": {"pad_vocab_to": 64}})
     with pytest.raises(WrongUseError, match="fold it in with 'selfinstruct merge'"):
         base_of(adapter)
@@ -96,13 +97,34 @@ def test_a_broken_file_of_an_adapter_is_named(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_another_base_is_refused(
-    command: str, trained: Mapping[str, str], other: Path, tmp_path: Path, cli: RunCli
+    command: str, trained: Mapping[str, Any], other: Path, tmp_path: Path, cli: RunCli
 ) -> None:
     adapter = lay_adapter(tmp_path / "tuned", {}, trained)
     generate(tmp_path / "run", settings(num=5), ScriptedEngine())
     words = COMMANDS[command].format(tmp=tmp_path).split()
     done = cli(command, "--adapter", adapter, "--model", other, *words)
     assert done.returncode == 2, done.stderr
-    told = f"--adapter {adapter}: was trained on {trained['base_model']}, whose files were not those of {other}"
+    told = (
+        f"--adapter {adapter}: was trained on {trained['base_model']}, whose files were not those of {other} (weights)"
+    )
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_base_under_another_chat_template_is_another_base(
+    bare_model: Path, trained: Mapping[str, Any], tmp_path: Path
+) -> None:
+    adapter = lay_adapter(tmp_path / "tuned", {}, trained)
+    (bare_model / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(WrongUseError, match=r"\(chat_template.jinja\); name the base"):
+        base_of(adapter)
+
+
+def test_an_adapter_of_the_first_releases_still_knows_its_base(bare_model: Path, tmp_path: Path) -> None:
+    """They noted one checksum of config, tokenizer and weights."""
+    facts = {"base_model": str(bare_model), "base_model_fingerprint": find_model(str(bare_model)).files[CORE]}
+    adapter = lay_adapter(tmp_path / "tuned", {}, facts)
+    assert base_of(adapter) == find_model(str(bare_model))
+    (bare_model / "tokenizer.json").write_text('{"version": "1.0"}')
+    with pytest.raises(WrongUseError, match=r"\(config, tokenizer and weights\)"):
+        base_of(adapter)

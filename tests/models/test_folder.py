@@ -16,6 +16,37 @@ def test_a_whole_folder_is_taken(bare_model: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "chat_template.jinja", "chat_template.json", "chat_templates/tools.jinja",
+        "additional_chat_templates/tools.jinja", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
+        "added_tokens.json", "generation_config.json", "vocab.json", "vocab.txt", "merges.txt", "tekken.json",
+        "tokenizer.model.v3", "params.json",
+    ],
+)  # fmt: skip
+def test_each_file_that_decides_an_answer_is_in_the_fingerprint(bare_model: Path, name: str) -> None:
+    """Fault 46: it changes when the file comes, when its content changes, and is what it was when the file goes."""
+    before = check_model_folder(bare_model)
+    file = bare_model / name
+    file.parent.mkdir(exist_ok=True)
+    found = []
+    for content in ('{"a": 1}', '{"a": 2}'):
+        file.write_text(content)
+        found.append(check_model_folder(bare_model))
+    assert len({each.fingerprint for each in [before, *found]}) == 3
+    assert found[0].differences(found[1].fingerprint, found[1].files) == [name]
+    file.unlink()
+    assert check_model_folder(bare_model) == before
+
+
+def test_other_files_are_not_in_the_fingerprint(bare_model: Path) -> None:
+    before = check_model_folder(bare_model)
+    for name in ("README.md", "LICENSE", "training.json", "loss.csv"):
+        (bare_model / name).write_text("{}")
+    assert check_model_folder(bare_model) == before
+
+
+@pytest.mark.parametrize(
     ("name", "content"),
     [
         ("chat_template.jinja", "{{ messages }}"),

@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -12,8 +13,9 @@ from selfinstruct_local.files import checksum
 from selfinstruct_local.models import (
     EMBEDDED_NAME,
     ModelFolder,
+    build,
+    check_model_folder,
     find_model,
-    prepare,
     prepare_embedded,
     prepare_gguf,
     prepare_pickle,
@@ -105,7 +107,7 @@ def test_the_same_source_again_is_the_prepared_model(
     copied = shutil.copytree(pickled_model, cache.parent / "copy" / pickled_model.name)
     assert prepare_pickle(copied) == folder
     # Files that are those of the manifest by inode and time are not read through again.
-    monkeypatch.delattr(prepare, "checksum")
+    monkeypatch.delattr(build, "checksum")
     assert prepare_pickle(pickled_model) == folder
 
 
@@ -223,7 +225,7 @@ def test_what_lies_beside_the_weights_is_checked_before_they_are_read(
 
 def test_what_is_no_model_after_all_does_not_stay(bare_model: Path, cache: Path) -> None:
     with pytest.raises(WrongUseError, match=r"config.json: no whole model comes of it: no config.json"):
-        prepare._build("mine", [bare_model / "config.json"], lambda _target: None)
+        build.build_folder("mine", [bare_model / "config.json"], lambda _target: None, check_model_folder)
     assert not list(cache.glob("*"))
 
 
@@ -251,6 +253,49 @@ def test_a_bad_folder_is_listed_with_its_reason_among_the_others(bare_model: Pat
     assert good.startswith("good\tLlamaForCausalLM")
     rows = [orjson.loads(line) for line in cli("models", "list", "--json").stdout.splitlines()]
     assert [(row["name"], "error" in row) for row in rows] == [("bad", True), ("good", False)]
+
+
+def test_two_processes_that_make_one_name_end_with_one_model(pickled_model: Path, cache: Path, cli: RunCli) -> None:
+    """Fault 50: the second to finish finds the folder of the first in its place."""
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda _: cli("models", "prepare", pickled_model), range(3)))
+    assert [(each.returncode, each.stdout.strip()) for each in done] == [(0, str(cache / pickled_model.name))] * 3
+    assert [path.name for path in cache.iterdir()] == [pickled_model.name]
+
+
+def test_a_folder_that_appears_meanwhile_is_the_same_or_another_model(pickled_model: Path, cache: Path) -> None:
+    """Fault 50, with the other process at the worst moment."""
+
+    def while_the_other_finishes(source: Path) -> Callable[[Path], None]:
+        def convert(target: Path) -> None:
+            prepare_pickle(source, "raced")
+            shutil.copytree(cache / "raced", target, dirs_exist_ok=True)
+
+        return convert
+
+    same = [pickled_model / SHARDS[0], pickled_model / SHARDS[1]]
+    same += [pickled_model / name for name in ("config.json", "tokenizer.json")]
+    made = build.build_folder("raced", same, while_the_other_finishes(pickled_model), check_model_folder)
+    assert made == cache / "raced"
+    shutil.rmtree(cache / "raced")
+    with pytest.raises(WrongUseError, match="holds another model"):
+        build.build_folder("raced", same[:2], while_the_other_finishes(pickled_model), check_model_folder)
+
+
+@pytest.mark.parametrize(("mask", "mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_what_is_prepared_obeys_the_umask(
+    pickled_model: Path, cache: Path, mask: int, mode: int, folder_mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        made = prepare_pickle(pickled_model)
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in made.path.iterdir()} == dict.fromkeys(
+        (path.name for path in made.path.iterdir()), mode
+    )
+    assert made.path.stat().st_mode & 0o777 == folder_mode
+    assert cache.is_dir()
 
 
 class Evil:

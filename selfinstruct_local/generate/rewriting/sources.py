@@ -18,7 +18,7 @@ from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rulesets import PUBLISHED
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.job import stream_seed
-from selfinstruct_local.generate.opening import PLACES
+from selfinstruct_local.generate.opening import PLACES, differing_facts, model_facts
 from selfinstruct_local.generate.profiles.registry import prompts_fingerprint
 from selfinstruct_local.generate.rewriting.integrity import language_of
 from selfinstruct_local.generate.rewriting.profile import Command, RewriteProfile, needs_translation
@@ -51,7 +51,7 @@ def open_rewriting(
     source: RunStore,
     command: Command,
     settings: GenerateSettings,
-    model: Mapping[str, str | None],
+    model: Mapping[str, Any],
     *,
     to: Language | None = None,
     fraction: float = 1.0,
@@ -63,7 +63,7 @@ def open_rewriting(
         source: the run whose accepted tasks are rewritten; it is read only. What joined it since is left alone.
         command: what is done to them.
         settings: of this start; rules, threshold and language are those of the source where they are left open.
-        model: `model_path`, `model_fingerprint` and `adapter_fingerprint`.
+        model: see `ChosenModel.facts`.
         to: the language to translate to.
         fraction: the share of the tasks, in (0, 1], that is chosen.
 
@@ -84,7 +84,7 @@ def open_rewriting(
     profile = RewriteProfile(command, fitted, _named(tasks, chosen, command))
     facts: dict[str, Any] = {
         **{name: value for name, value in fitted.deciding().items() if name in DECIDING},
-        **model,
+        **model_facts(model, known),
         "profile": command,
         "fraction": fraction,
         "prompts_fingerprint": prompts_fingerprint(profile),
@@ -172,12 +172,7 @@ def _check_same(store: RunStore, known: Mapping[str, Any], facts: Mapping[str, A
     if "source_fingerprint" not in known:
         message = f"--into {store.folder}: holds a run of 'selfinstruct generate'; name a new folder"
         raise WrongUseError(message)
-    differences = [
-        f"{name.replace('_', ' ')}: {known.get(name)} in the run, {facts.get(name)} now"
-        for name in sorted((set(facts) | set(known)) - SOURCE_NOTES)
-        if known.get(name) != facts.get(name)
-    ]
-    if differences:
+    if differences := list(differing_facts(known, facts, SOURCE_NOTES)):
         message = (
             f"--into {store.folder}: was made of other tasks or under other settings ({'; '.join(differences)}); use "
             "the same, or name a new folder"

@@ -1,0 +1,56 @@
+"""The headers of safetensors files: names, dtypes, shapes and sizes of the tensors; no weights are read.
+
+A file is 8 bytes with the length of a JSON object, that object, and the bytes of the tensors.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from selfinstruct_local.models.folder import LFS_POINTER, LFS_POINTER_FOUND
+
+LENGTH_BYTES = 8
+LONGEST_HEADER = 100_000_000  # the format's own bound
+LFS_HINT_BYTES = len(LFS_POINTER)
+
+
+class TornFileError(Exception):
+    """A safetensors file is not whole; the text is what and the mend, as in errors for the user."""
+
+
+def read_header(file: Path) -> Iterator[tuple[str, str, list[int], int]]:
+    """The tensors of a safetensors file: name, kind of number, shape, bytes.
+
+    Raises:
+        TornFileError: it is no such file, or is shorter or longer than its header says.
+    """
+    size = file.stat().st_size
+    again = "copy it again from its source"
+    with file.open("rb") as stream:
+        first = stream.read(LFS_HINT_BYTES)
+        if first == LFS_POINTER:
+            message = f"{file.name}: {LFS_POINTER_FOUND}"
+            raise TornFileError(message)
+        length = int.from_bytes(first[:LENGTH_BYTES], "little")
+        if not 0 < length <= min(LONGEST_HEADER, size - LENGTH_BYTES):
+            message = f"{file.name}: no header of safetensors; {again}"
+            raise TornFileError(message)
+        stream.seek(LENGTH_BYTES)
+        raw = stream.read(length)
+    try:
+        header: dict[str, Any] = orjson.loads(raw)
+        header.pop("__metadata__", None)
+        tensors = [
+            (name, str(each["dtype"]), list(each["shape"]), int(each["data_offsets"][1]) - int(each["data_offsets"][0]))
+            for name, each in header.items()
+        ]
+        end = max((int(each["data_offsets"][1]) for each in header.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        message = f"{file.name}: a damaged header; {again}"
+        raise TornFileError(message) from None
+    if size != LENGTH_BYTES + length + end:
+        message = f"{file.name}: {size:,} bytes, where its header tells of {LENGTH_BYTES + length + end:,}; {again}"
+        raise TornFileError(message)
+    yield from tensors
