@@ -142,7 +142,7 @@ def run_arm(name: str, batch: int, file: Path, records: int, steps: int) -> dict
 
     def collate_and_count(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         examples = [example for row in rows for example in row["examples"]]
-        inputs = collate(rows)
+        inputs: dict[str, Any] = collate(rows)
         tokens = sum(len(example.input_ids) for example in examples)
         seen.append((tokens, inputs["input_ids"].numel(), sum(example.supervised for example in examples)))
         return inputs

@@ -211,15 +211,15 @@ def make_family(name: str) -> Family:
     kind, template, before, after, strips, system, end_of_turn = _FAMILIES[name]
     make, special, bos, eos = _TOKENIZERS[kind]
     backend = make(special, **({"prefix": kind != "gemma"} if make is sentencepiece_like else {}))
-    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=bos, eos_token=eos)
+    tokenizer = make_tokenizer(backend, bos_token=bos, eos_token=eos)
     tokenizer.chat_template = TEMPLATES[template]
     return Family(tokenizer, before, after, strips, system, end_of_turn)
 
 
-def write_tokenizer(backend: Tokenizer, folder: Path, **names: str) -> None:
-    """Writes a tokenizer into a model folder; `names` are those of its special tokens, such as `eos_token`."""
+def make_tokenizer(backend: Tokenizer, **names: str) -> Any:
+    """A tokenizer of transformers; `names` are those of its special tokens, such as `eos_token`."""
     make: Any = PreTrainedTokenizerFast  # without types
-    make(tokenizer_object=backend, **names).save_pretrained(folder)
+    return make(tokenizer_object=backend, **names)
 
 
 def write_llama(tokenizer: Any, folder: Path) -> Path:

@@ -96,7 +96,7 @@ class ConversationEncoder:
         layout = self._layout(("user", "assistant"))
         found = None if isinstance(layout, str) else self._end_of_turn.match(layout.ends[1])
         # A few end it by two tokens; the last one is what their models stop at.
-        return None if found is None else int(self._tokenizer.convert_tokens_to_ids(found["more"] or found["first"]))
+        return None if found is None else int(self._tokenizer.added_tokens_encoder[found["more"] or found["first"]])
 
     def encode(self, conversations: Sequence[Sequence[Turn]]) -> Iterator[Encoded | str]:
         """Encode each conversation, or say why it cannot be learnt.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
 from selfinstruct_local.engine.conversation import FolderEncoder, PromptEncoder
@@ -19,7 +19,7 @@ from selfinstruct_local.train.data import EMPTY, IGNORED, Example, TrainingData,
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample, Source, read_sources
 from selfinstruct_local.train.template import alpaca_prompt
-from tests.chat_families import sentencepiece_like
+from tests.chat_families import make_tokenizer, sentencepiece_like
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_a_tokenizer_without_an_end_is_refused(tokenizer: Any, monkeypatch: pyte
 def test_a_tokenizer_that_ends_every_text_ends_no_prompt(tmp_path: Path) -> None:
     """`add_eos_token`, as recipes for LLaMA and Mistral save it: the prompt has no end, the answer one."""
     backend = sentencepiece_like(["<unk>", "<s>", "</s>"], bos="<s>", eos="</s>")
-    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    tokenizer = make_tokenizer(backend, bos_token="<s>", eos_token="</s>")
     answers = ["river stone", "水为什么", "1 + 1"]
     made = build([sample("Name it.", "", answer) for answer in answers], tokenizer).examples
     for example, answer in zip(made, answers, strict=True):

@@ -15,7 +15,7 @@ from selfinstruct_local.train.folder import open_folder
 from selfinstruct_local.train.separation import separates_examples
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.trainer import train
-from tests.chat_families import sentencepiece_like, write_tokenizer
+from tests.chat_families import make_tokenizer, sentencepiece_like
 
 pytestmark = pytest.mark.training
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 400}
@@ -30,13 +30,13 @@ LINEAR = {
     "linear_value_head_dim": 8,
     "shared_expert_intermediate_size": 32,
 }
-KEPT_APART = {
+KEPT_APART: dict[str, dict[str, Any]] = {
     "llama": GROUPED,
     "qwen3_moe": EXPERTS,
     "gemma2": {**GROUPED, "head_dim": 8, "sliding_window": 8},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 400},
 }
-MIXED = {
+MIXED: dict[str, dict[str, Any]] = {
     "opt": {**HEADS, "ffn_dim": 64, "word_embed_proj_dim": 32},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 400},
     "falcon": {**SIZE, "num_attention_heads": 4},
@@ -48,11 +48,13 @@ MIXED = {
 
 def make_network(kind: str, config: dict[str, Any]) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **config))
+    make: Any = AutoModelForCausalLM.from_config  # without types
+    return make(AutoConfig.for_model(kind, **config))
 
 
 def write_model(kind: str, config: dict[str, Any], folder: Path) -> Path:
-    write_tokenizer(sentencepiece_like(["<unk>", "<s>", "</s>"]), folder, bos_token="<s>", eos_token="</s>")
+    backend = sentencepiece_like(["<unk>", "<s>", "</s>"])
+    make_tokenizer(backend, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
     make_network(kind, {**config, "vocab_size": 1000, "bos_token_id": 1, "eos_token_id": 2}).save_pretrained(folder)
     return folder
 
@@ -85,7 +87,8 @@ def test_the_held_out_loss_is_that_of_each_example_alone(kind: str, tmp_path: Pa
     (contender,) = find_contenders([str(folder)], template="alpaca")
     examples = draw_examples(6)
     found = [each.nats for batch in measure_losses(contender, examples, lambda: True) for each in batch]
-    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    network.eval()
     with torch.no_grad():
         alone = [
             float(network(input_ids=torch.tensor([each.input_ids]), labels=torch.tensor([each.labels])).loss)
@@ -99,7 +102,8 @@ def test_the_held_out_loss_is_that_of_each_example_alone(kind: str, tmp_path: Pa
 @pytest.mark.parametrize("batching", ["padding-free", "packed"])
 def test_a_training_pads_where_examples_would_see_each_other(batching: str, tmp_path: Path) -> None:
     model = find_model(str(write_model("opt", MIXED["opt"], tmp_path / "model")))
-    losses, told = {}, []
+    losses: dict[str, list[float]] = {}
+    told: list[str] = []
     for asked in ("padded", batching):
         rows = {"batch_size": 4} if asked != "packed" else {"batch_size": 1, "max_length": 64}
         settings = TrainSettings(method="full", batching=asked, learning_rate=1e-3, max_steps=2, **rows)
