@@ -4,6 +4,7 @@
 or pydantic when it is loaded.
 """
 
+import logging
 import os
 import sys
 import warnings
@@ -83,6 +84,7 @@ def _options(
 def main() -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong use, 3 partly done, 130 and 143 signals."""
     go_offline()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a library that nothing here needs
     os.environ["TQDM_DISABLE"] = "1"  # progress is shown by our own displays, not by each library's bars
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
