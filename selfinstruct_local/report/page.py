@@ -49,7 +49,8 @@ def render_page(figures: Sequence[Figures], samples: Sequence[Sample]) -> str:
         reports=[
             _report(index, record, sample) for index, (record, sample) in enumerate(zip(records, samples, strict=True))
         ],
-        overview=_overview(records),
+        overview=[*_overview(records), *_review_rows(figures)],
+        has_review=any(each.review for each in figures),
         has_run=any(each.kind == "run" for each in figures),
         has_file=any(each.kind == "file" for each in figures),
         figures_json=script_json(records),
@@ -115,6 +116,13 @@ def _overview(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]
     named = dict.fromkeys(name for each in records for name in each["facts"])
     cells += [(name.replace("_", " "), [str(each["facts"].get(name, _NONE)) for each in records]) for name in named]
     return [(name, values) for name, values in cells if any(value != _NONE for value in values)]
+
+
+def _review_rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
+    """What readers said of each source, where one has a review."""
+    told = [dict(each.review.rows()) if each.review else {} for each in figures]
+    names = dict.fromkeys(name for rows in told for name in rows)
+    return [(f"review: {name}", [rows.get(name, _NONE) for rows in told]) for name in names]
 
 
 def _percent(value: float | None) -> str:
