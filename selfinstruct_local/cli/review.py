@@ -34,7 +34,7 @@ def make(
             autocompletion=completing(REVIEW_PER),
         ),
     ] = "sample",
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed.")] = 0,
     accepted: Annotated[
         bool, typer.Option("--accepted", help="Draw accepted tasks. [default: unless --rejected is given]")
     ] = False,

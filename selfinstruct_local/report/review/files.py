@@ -117,7 +117,10 @@ def read_labels(path: Path) -> Labels:
         path, Labels, "the labels of a review; name a file that the page of 'selfinstruct review make' saved"
     )
     if not labels.answers:
-        message = f"{path}: holds the labels of no item"
+        message = f"{path}: holds the labels of no task"
+        raise WrongUseError(message)
+    if not all("instruction" in answers for answers in labels.answers.values()):
+        message = f"{path}: a task lacks the question 'instruction'; save the labels again from the page"
         raise WrongUseError(message)
     return labels
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from selfinstruct_local.errors import WrongUseError
@@ -69,7 +70,7 @@ def _review_of(run: Path, readings: Sequence[Reading], key: Key) -> RunReview:
     source = _source_of(run, key)
     own = {item.id for item in key.items if item.source == source and not item.rule}
     mine = [
-        Reading(each.reader, {item: answers for item, answers in each.finished.items() if item in own}, 0, {})
+        replace(each, finished={item: answers for item, answers in each.finished.items() if item in own}, unfinished=0)
         for each in readings
     ]
     scores = make_scores(key.sample, list(own), mine, None)

@@ -58,7 +58,7 @@ class Group:
         by: what the group is of: `tasks`, `source`, `profile`, `classification`, `input`, `stage` or `rule`.
         name: its value.
         shares: by question, and `all`: yes to every question that was asked. A question asked of no item is missing.
-        rightly_rejected: of rejected tasks, the share that is not yes to all; None for accepted ones.
+        rightly_rejected: of rejected tasks, the share that no reader says yes to all of; None for accepted ones.
     """
 
     by: str
@@ -76,12 +76,14 @@ class Reading:
         finished: answers by item, of items that are finished.
         unfinished: number of the others.
         notes: by item.
+        poor: finished items with a no; of several readers, those that have one from each.
     """
 
     reader: str
     finished: Mapping[str, Answers]
     unfinished: int
-    notes: dict[str, str]
+    notes: Mapping[str, str]
+    poor: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,8 @@ def read_reading(labels: Labels, reader: str) -> Reading:
         if all(answer is not None for answer in answers.values())
     }
     notes = {item: note for item, note in labels.notes.items() if note.strip()}
-    return Reading(reader, finished, len(labels.answers) - len(finished), notes)
+    poor = frozenset(item for item, answers in finished.items() if not all(answers.values()))
+    return Reading(reader, finished, len(labels.answers) - len(finished), notes, poor)
 
 
 def make_scores(sample: str, order: Sequence[str], readings: Sequence[Reading], key: Key | None) -> Scores:
@@ -226,7 +229,7 @@ def make_scores(sample: str, order: Sequence[str], readings: Sequence[Reading], 
         sample=sample,
         items=len(order),
         readings=shown,
-        groups={each.reader: list(_groups(each.finished, key)) for each in shown},
+        groups={each.reader: list(_groups(each, key)) for each in shown},
         agreements=[_agreement(one, other) for one, other in combinations(readings, 2)],
         disagreements=list(_disagreements(order, readings, key)),
     )
@@ -241,18 +244,19 @@ def _in_common(readings: Sequence[Reading]) -> Reading:
         if all(item in each.finished for each in others)
     }
     items = len(first.finished) + first.unfinished
-    return Reading(ALL_READERS, finished, items - len(finished), {})
+    poor = frozenset.intersection(*(each.poor for each in readings)) & finished.keys()
+    return Reading(ALL_READERS, finished, items - len(finished), {}, frozenset(poor))
 
 
-def _groups(finished: Mapping[str, Answers], key: Key | None) -> Iterator[Group]:
+def _groups(reading: Reading, key: Key | None) -> Iterator[Group]:
     if key is None:
-        yield from _grouped("tasks", [("all", answers) for answers in finished.values()])
+        yield from _grouped(reading, "tasks", [("all", item) for item in reading.finished])
         return
-    known = [(item, finished[item.id]) for item in key.items if item.id in finished]
-    accepted = [(item, answers) for item, answers in known if not item.rule]
-    rejected = [(item, answers) for item, answers in known if item.rule]
-    yield from _grouped("tasks", [("accepted", answers) for _, answers in accepted])
-    yield from _grouped("tasks", [("rejected", answers) for _, answers in rejected], are_rejected=True)
+    known = [item for item in key.items if item.id in reading.finished]
+    accepted = [item for item in known if not item.rule]
+    rejected = [item for item in known if item.rule]
+    yield from _grouped(reading, "tasks", [("accepted", item.id) for item in accepted])
+    yield from _grouped(reading, "tasks", [("rejected", item.id) for item in rejected], are_rejected=True)
     attributes: tuple[tuple[str, Callable[[KeyItem], str]], ...] = (
         ("source", lambda item: key.sources[item.source].name),
         ("profile", lambda item: item.profile or "not said"),
@@ -260,22 +264,26 @@ def _groups(finished: Mapping[str, Answers], key: Key | None) -> Iterator[Group]
         ("input", lambda item: "yes" if item.with_input else "no"),
     )
     for by, name in attributes:
-        yield from _grouped(by, [(name(item), answers) for item, answers in accepted])
-    yield from _grouped("stage", [(item.stage, answers) for item, answers in rejected], are_rejected=True)
-    yield from _grouped("rule", [(item.rule, answers) for item, answers in rejected], are_rejected=True)
+        yield from _grouped(reading, by, [(name(item), item.id) for item in accepted])
+    yield from _grouped(reading, "stage", [(item.stage, item.id) for item in rejected], are_rejected=True)
+    yield from _grouped(reading, "rule", [(item.rule, item.id) for item in rejected], are_rejected=True)
 
 
-def _grouped(by: str, named: Sequence[tuple[str, Answers]], *, are_rejected: bool = False) -> Iterator[Group]:
+def _grouped(
+    reading: Reading, by: str, named: Sequence[tuple[str, str]], *, are_rejected: bool = False
+) -> Iterator[Group]:
+    """The groups of items by their names, in the order of the names."""
     for name in sorted({name for name, _ in named}):
-        answers = [each for own, each in named if own == name]
+        items = [item for own, item in named if own == name]
+        answers = [reading.finished[item] for item in items]
         shares: dict[str, Share] = {
             question: wilson(sum(each[question] for each in asked), len(asked))
             for question in QUESTIONS
             if (asked := [each for each in answers if question in each])
         }
-        good = sum(all(each.values()) for each in answers)
-        shares[ALL] = wilson(good, len(answers))
-        yield Group(by, name, shares, wilson(len(answers) - good, len(answers)) if are_rejected else None)
+        shares[ALL] = wilson(sum(all(each.values()) for each in answers), len(answers))
+        poor = wilson(sum(item in reading.poor for item in items), len(items)) if are_rejected else None
+        yield Group(by, name, shares, poor)
 
 
 def _agreement(one: Reading, other: Reading) -> Agreement:

@@ -176,6 +176,17 @@ def test_two_readers_agree_and_differ() -> None:
     assert scores.readings[2].unfinished == 1
 
 
+def test_several_readers_must_agree_that_a_task_is_rightly_rejected() -> None:
+    known = key(*[{"stage": "rules", "rule": "copied"}] * 5)
+    scores = score(
+        [labels("A", ["yyy", "yyn", "yyn", "yyy", "nnn"]), labels("B", ["yyy", "yyy", "nyy", "yyn", "nnn"])], known
+    )
+    (found,) = [each for each in scores.groups[ALL_READERS] if each.by == "rule"]
+    assert found.rightly_rejected
+    assert found.rightly_rejected[:2] == (2, 5)
+    assert found.shares["all"][:2] == (1, 5)
+
+
 def test_three_readers_are_compared_in_pairs() -> None:
     given = [labels(name, [text] * 5) for name, text in (("A", "yyy"), ("B", "yyn"), ("C", "yyy"))]
     scores = score(given)

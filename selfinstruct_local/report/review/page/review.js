@@ -79,20 +79,17 @@
   // with the next load (seen in version 156). What an earlier load has put there proves that the storage is the right one,
   // so a page that finds nothing puts something there and loads itself again.
   function looksAgain() {
-    const tries = (history.state && history.state.tries) || 0;
     if (location.protocol !== "file:") return false;
     try {
-      if (localStorage.getItem(KEPT) !== null || tries === MOST_TRIES) {
-        history.replaceState(null, "");
-        return false;
-      }
-      localStorage.setItem(KEPT, "{}");
+      const tries = (history.state && history.state.tries) || 0;
+      const again = localStorage.getItem(KEPT) === null && tries < MOST_TRIES;
+      if (again) localStorage.setItem(KEPT, "{}");
+      history.replaceState(again ? { tries: tries + 1 } : null, "");
+      if (again) location.reload();
+      return again;
     } catch {
       return false; // nothing is kept; said when there is something to keep
     }
-    history.replaceState({ tries: tries + 1 }, "");
-    location.reload();
-    return true;
   }
 
   const fileName = () => {
@@ -328,6 +325,7 @@
   addEventListener("storage", (event) => {
     if (event.key !== KEPT || event.newValue === null) return;
     const { answers, notes, reader } = JSON.parse(event.newValue);
+    if (!answers) return; // it has only been opened
     Object.assign(state, { answers, notes, reader });
     show();
   });
