@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         generate_tasks,
         load_tasks,
         make_report,
+        make_review,
+        score_review,
         train_model,
     )
     from selfinstruct_local.errors import UserFacingError
@@ -38,6 +40,8 @@ __all__ = [
     "generate_tasks",
     "load_tasks",
     "make_report",
+    "make_review",
+    "score_review",
     "train_model",
 ]
 _MODULES = {"UserFacingError": "errors", **dict.fromkeys(("Instance", "Lineage", "Task", "Verdict"), "tasks")}

@@ -20,6 +20,9 @@ from selfinstruct_local.tasks import Task, Verdict
 if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
     from selfinstruct_local.report.figures import Figures
+    from selfinstruct_local.report.review.make import Review
+    from selfinstruct_local.report.review.sample import Per
+    from selfinstruct_local.report.review.scores import Scores
     from selfinstruct_local.train.result import TrainingResult
 
 PathLike = str | Path
@@ -208,6 +211,57 @@ def make_report(sources: Sequence[PathLike], out: PathLike, *, seeds: PathLike |
 
     chosen = Path(seeds) if seeds else None
     return make.make_report([Path(each) for each in sources], Path(out), chosen, stderr_console())
+
+
+def make_review(
+    sources: Sequence[PathLike],
+    out: PathLike,
+    *,
+    sample: int = 50,
+    per: "Per" = "sample",
+    seed: int = 0,
+    accepted: bool | None = None,
+    rejected: bool | None = None,
+) -> "Review":
+    """Draws a stratified sample into an HTML page for blind reading, and writes its key next to it.
+
+    Args:
+        sources: run folders and files of tasks or rejects.
+        out: the page; the key takes its name with `.key.json` for its ending.
+        sample: tasks to draw.
+        per: what `sample` counts: tasks of the whole `sample`, of each `source` or of each `rule`.
+        seed: of the random choices.
+        accepted: whether to draw accepted tasks; None for yes, unless `rejected` is true.
+        rejected: whether to draw rejected tasks; None for no in runs and yes in files.
+
+    Raises:
+        WrongUseError: a source cannot be read or has no task to draw, `out` cannot be written, or the key of another
+            sample is in the way.
+    """
+    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.report.review import make
+
+    paths = [Path(each) for each in sources]
+    return make.make_review(
+        paths, Path(out), sample, seed, stderr_console(), per=per, accepted=accepted, rejected=rejected
+    )
+
+
+def score_review(labels: Sequence[PathLike], *, key: PathLike | None = None, run: PathLike | None = None) -> "Scores":
+    """The scores of labels that the page of a review saved: shares of yes with intervals, and agreement of readers.
+
+    Args:
+        labels: files of labels, one per reader.
+        key: the key of the page; None for scores of all tasks together only.
+        run: a run to store the scores of its accepted tasks in, for its card and report; needs the key.
+
+    Raises:
+        WrongUseError: a file is something else or has the labels of another sample, or the run is none of the sample.
+    """
+    from selfinstruct_local.report.review import score
+
+    paths = [Path(each) for each in labels]
+    return score.score_review(paths, Path(key) if key else None, Path(run) if run else None)
 
 
 def _find_model(name: PathLike | None) -> "ModelFolder":

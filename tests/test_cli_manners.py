@@ -30,6 +30,7 @@ from selfinstruct_local.export.formats import FORMATS
 from selfinstruct_local.filter.rulesets import RULE_SETS
 from selfinstruct_local.generate.launch import ChosenModel, fit_to_model
 from selfinstruct_local.models import ModelFolder, check_model_folder
+from selfinstruct_local.report.review.sample import Per
 from selfinstruct_local.store import RunStore
 from selfinstruct_local.train.settings import PRESETS, Batching, Method, Overlong
 from selfinstruct_local.train.template import TemplateName
@@ -85,6 +86,7 @@ def test_completion_offers_what_the_settings_take() -> None:
         (choices.OVERLONG, get_args(Overlong)),
         (choices.BACKENDS, get_args(MODELS["serve"].model_fields["replica_backend"].annotation)),
         (choices.CONFIGURABLE, tuple(MODELS)),
+        (choices.REVIEW_PER, get_args(Per)),
     ]
     for offered, taken in held:
         assert sorted(offered) == sorted(taken)
@@ -578,6 +580,8 @@ MISSING = {
     "filter": "{none} --out {new}",
     "export": "{none} --out {new}",
     "report": "{none} --out {new}",
+    "review make": "{none} --out {new}",
+    "review score": "{none}",
     "translate": "--run {none} --to zh --into {new} --model {model}",
     "polish": "--run {none} --into {new} --model {model}",
     "train": "--data {none} --out {new} --model {model}",

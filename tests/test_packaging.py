@@ -24,7 +24,7 @@ def test_the_wheel_is_whole(tmp_path: Path) -> None:
     for package in ("selfinstruct_local", "kernels", "prompts", "seeds"):
         inside = "" if package == "selfinstruct_local" else f"{package}/"
         for path in (ROOT / package).rglob("*"):
-            if path.suffix in {".py", ".txt", ".jsonl", ".typed"}:
+            if path.suffix in {".py", ".txt", ".jsonl", ".typed", ".html", ".css", ".js"}:
                 relative = path.relative_to(ROOT / package).as_posix()
                 assert f"selfinstruct_local/{inside}{relative}" in packed
     assert {"selfinstruct_local/requirements/cpu.txt", "selfinstruct_local/requirements/gpu.txt"} <= packed

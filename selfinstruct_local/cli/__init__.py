@@ -27,6 +27,7 @@ from selfinstruct_local.cli import (
     models,
     profiles,
     report,
+    review,
     rewrite,
     runs,
     seeds,
@@ -50,6 +51,7 @@ app.command("serve")(serve.serve)
 app.command("filter")(filter_.filter_)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.add_typer(review.app, name="review")
 app.command("translate")(rewrite.translate)
 app.command("polish")(rewrite.polish)
 app.command("train")(train.train)

@@ -24,6 +24,7 @@ PREFILTERS = ("exact", "minhash", "none", "auto")
 TOKENIZER_NAMES = ("rouge", "unicode")
 BACKENDS = ("mp", "ray")
 FILTER_ENGINES = ("local", "ray")
+REVIEW_PER = ("sample", "source", "rule")
 # Commands that take --config.
 CONFIGURABLE = ("generate", "translate", "polish", "train", "eval", "filter", "serve")
 

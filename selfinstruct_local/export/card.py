@@ -16,6 +16,7 @@ from selfinstruct_local.export.formats import PLAIN_FORMATS, regen
 from selfinstruct_local.files import checksum, replace_atomically
 from selfinstruct_local.markdown import escaped, pairs_table
 from selfinstruct_local.store import RunStore
+from selfinstruct_local.store.review import RunReview, read_review
 
 MARK = "<!-- made by selfinstruct export -->"
 NAME = "README.md"
@@ -23,8 +24,12 @@ UNKNOWN = "unknown"
 # Hugging Face's steps of `size_categories`.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _WARNING = (
-    "Instructions, inputs and outputs were written by a language model and chosen by rules; no person has checked "
-    "them. They may be wrong, biased or unsafe, as what the model writes may be."
+    "Instructions, inputs and outputs were written by a language model and chosen by rules; {checked}. They may be "
+    "wrong, biased or unsafe, as what the model writes may be."
+)
+_REVIEWED = (
+    "Readers answered three questions per task of a random sample, without seeing the source. A task has a yes where "
+    "every reader says yes; shares are of the tasks read, with 95 % Wilson intervals."
 )
 _LICENCE = (
     "The header says unknown because a program cannot tell: what was written is under the terms of the model that "
@@ -64,7 +69,12 @@ def write_card(store: RunStore, file: Path, format_: str, records: int) -> Path:
 
 
 def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
-    """The text of a card; takes what `write_card` takes."""
+    """The text of a card; takes what `write_card` takes.
+
+    Raises:
+        WrongUseError: the run's review cannot be read.
+    """
+    review = read_review(store.folder)
     facts, totals = store.facts(), store.totals()
     sources = facts.get("source_makers", [])  # of a run that rewrote another's tasks
     languages = [facts.get("lang", "en"), *(source["lang"] for source in sources)]
@@ -87,7 +97,8 @@ def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
         MARK,
         f"# {escaped(file.stem)}",
         f"{records:,} records in `{escaped(file.name)}` (SHA-256 `{checksum(file)}`), format {format_}: {described}",
-        _WARNING,
+        _WARNING.format(checked="readers checked a sample only" if review else "no person has checked them"),
+        *_review_parts(review),
         "## What made it",
         pairs_table(("", ""), _makers(store, facts)),
         "## Settings that decided",
@@ -99,6 +110,10 @@ def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
         _LICENCE.format(models=", ".join(map(escaped, dict.fromkeys(models)))),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _review_parts(review: RunReview | None) -> list[str]:
+    return ["## Review", _REVIEWED, pairs_table(("", ""), review.rows())] if review else []
 
 
 def _is_free(card: Path, file: Path) -> bool:

@@ -14,6 +14,7 @@ from selfinstruct_local.export.formats import FORMATS, PLAIN_FORMATS, REGEN, For
 from selfinstruct_local.language import TOKENIZERS
 from selfinstruct_local.recordio import PARQUET, open_writer
 from selfinstruct_local.store import RunStore
+from selfinstruct_local.store.review import read_review
 from selfinstruct_local.targets import check_targets
 
 
@@ -61,11 +62,12 @@ def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], 
 
     Raises:
         WrongUseError: `check_format` refuses it, the file cannot be written or is one of a run's own, or the run
-            has no task with instances.
+            has no task with instances, or its review cannot be read.
         JobFailedError: the disk is full.
     """
     check_format(name, path)
     check_targets({"--out": path})
+    read_review(store.folder)  # the card shows it: a broken one is refused before anything is written
     records_of = _make_format(store, name)
     records = tasks = bare = 0
     with open_writer(path) as writer:

@@ -15,6 +15,7 @@ from selfinstruct_local.report.lengths import Histogram, Lengths, bin_widths, de
 from selfinstruct_local.report.novelty import Nearness
 from selfinstruct_local.report.sources import Source, script_of
 from selfinstruct_local.report.verbs import VerbCounts, count_verbs
+from selfinstruct_local.store.review import RunReview
 from selfinstruct_local.tasks import Task
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Figures:
         to_earlier: the nearest instruction before each.
         course: over jobs or rows.
         closest: pairs at or below the threshold, closest first.
+        review: what readers said of a sample of a run; None where nobody read one.
     """
 
     source: str
@@ -111,6 +113,7 @@ class Figures:
     to_earlier: ScoreCounts
     course: list[Step]
     closest: list[ClosePair]
+    review: RunReview | None
 
     @property
     def rejections(self) -> int:
@@ -135,7 +138,8 @@ class Figures:
     def as_record(self) -> dict[str, Any]:
         """The same as JSON values, with what follows from them."""
         following = ("rejections", "candidates", "acceptance", "accepted_per_1000_tokens")
-        return {**asdict(self), **{name: getattr(self, name) for name in following}}
+        review = self.review.record() if self.review else None
+        return {**asdict(self), **{name: getattr(self, name) for name in following}, "review": review}
 
 
 def make_figures(sources: Sequence[Source], nears: Sequence[Nearness], console: "Console") -> list[Figures]:
@@ -191,6 +195,7 @@ def _figures(source: Source, near: Nearness, lengths: dict[str, Lengths], verbs:
         to_earlier=_score_counts(near.to_earlier, source.threshold),
         course=over_jobs(source.jobs, own) if source.jobs else over_rows(near.to_earlier),
         closest=_close_pairs(source, near),
+        review=source.review,
     )
 
 

@@ -1,19 +1,15 @@
 """The page as one HTML text: the template, the styles, the scripts and the data, all inside it.
 
-Leans on jinja2 and on the plotly package, which carries plotly.js. The policy in the page lets no script run but those
-that are put there by their hash, and nothing be fetched from anywhere.
+Leans on jinja2 and on the plotly package, which carries plotly.js.
 """
 
-import base64
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-import orjson
-
 from selfinstruct_local import __version__
 from selfinstruct_local.report import verbs
+from selfinstruct_local.report.embedding import content_policy, script_json, script_text
 from selfinstruct_local.report.figures import Figures
 from selfinstruct_local.report.novelty import CLOSEST
 from selfinstruct_local.report.rows import MAX_CHARACTERS, Sample, harmless
@@ -40,12 +36,12 @@ def render_page(figures: Sequence[Figures], samples: Sequence[Sample]) -> str:
         "score": _score,
         "number": _number,
     }
-    scripts = [_script(get_plotlyjs()), _script(_resource("charts.js")), _script(_resource("table.js"))]
+    scripts = [script_text(get_plotlyjs()), script_text(_resource("charts.js")), script_text(_resource("table.js"))]
     records = [harmless(each.as_record()) for each in figures]
     names = [record["source"] for record in records]
     rows = [{"name": name, "rows": harmless(sample.rows)} for name, sample in zip(names, samples, strict=True)]
     return environment.from_string(_resource("report.html")).render(
-        policy=_policy(scripts),
+        policy=content_policy(scripts),
         style=_resource("report.css"),
         scripts=scripts,
         names=", ".join(names),
@@ -53,11 +49,12 @@ def render_page(figures: Sequence[Figures], samples: Sequence[Sample]) -> str:
         reports=[
             _report(index, record, sample) for index, (record, sample) in enumerate(zip(records, samples, strict=True))
         ],
-        overview=_overview(records),
+        overview=[*_overview(records), *_review_rows(figures)],
+        has_review=any(each.review for each in figures),
         has_run=any(each.kind == "run" for each in figures),
         has_file=any(each.kind == "file" for each in figures),
-        figures_json=_json(records),
-        rows_json=_json(rows),
+        figures_json=script_json(records),
+        rows_json=script_json(rows),
         verb_limit=verbs.VERBS,
         noun_limit=verbs.NOUNS,
         verb_model=verbs.MODEL,
@@ -70,29 +67,6 @@ def render_page(figures: Sequence[Figures], samples: Sequence[Sample]) -> str:
 
 def _resource(name: str) -> str:
     return resources.files("selfinstruct_local.report").joinpath("page", name).read_text(encoding="utf-8")
-
-
-def _script(text: str) -> str:
-    """A script as the browser will hash it: with line feeds alone."""
-    return "\n" + text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _policy(scripts: Iterable[str]) -> str:
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts
-    )
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-        "form-action 'none'"
-    )
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it ends the element or begins a comment."""
-    text = orjson.dumps(value).decode()
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _sentence(record: Mapping[str, Any]) -> str:
@@ -142,6 +116,13 @@ def _overview(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]
     named = dict.fromkeys(name for each in records for name in each["facts"])
     cells += [(name.replace("_", " "), [str(each["facts"].get(name, _NONE)) for each in records]) for name in named]
     return [(name, values) for name, values in cells if any(value != _NONE for value in values)]
+
+
+def _review_rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
+    """What readers said of each source, where one has a review."""
+    told = [dict(each.review.rows()) if each.review else {} for each in figures]
+    names = dict.fromkeys(name for rows in told for name in rows)
+    return [(f"review: {name}", [rows.get(name, _NONE) for rows in told]) for name in names]
 
 
 def _percent(value: float | None) -> str:

@@ -14,6 +14,7 @@ from selfinstruct_local.language import TOKENIZERS
 from selfinstruct_local.report.novelty import Nearness
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore
+from selfinstruct_local.store.review import RunReview, read_review
 from selfinstruct_local.taskfiles import Row, read_rows, read_tasks
 from selfinstruct_local.tasks import Lineage, Task
 
@@ -68,6 +69,7 @@ class Source:
         script: of the letters of most instructions; `no letters` where there are none.
         tokenizer: of ROUGE-L.
         facts: deciding settings of a run.
+        review: what readers said of a sample of a run; None where nobody read one.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Source:
     script: str
     tokenizer: TokenizerName
     facts: dict[str, Any]
+    review: RunReview | None = None
 
     @property
     def earlier(self) -> Sequence[Task]:
@@ -185,6 +188,7 @@ def _read_run(path: Path, seeds: Path | None, name: str, advance: Callable[[int]
         script="han" if lang == "zh" else script_of([each.task.instruction for each in kept]),
         tokenizer=TOKENIZERS["zh" if lang == "zh" else "en"],
         facts=facts,
+        review=read_review(path),
     )
 
 

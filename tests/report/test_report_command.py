@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.report.page import _json
+from selfinstruct_local.report.embedding import script_json
 from selfinstruct_local.seeds import seed_file
 from tests.conftest import RunCli
 from tests.report.conftest import HOSTILE
@@ -92,7 +92,7 @@ def test_a_missing_library_is_named_with_the_extra(name: str, tasks: Path, tmp_p
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_json_in_a_script_element_ends_nothing(text: str) -> None:
-    found = _json([text])
+    found = script_json([text])
     assert orjson.loads(found) == [text]
     assert not set("<>&\u2028\u2029") & set(found)
 

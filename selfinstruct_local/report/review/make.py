@@ -1,0 +1,166 @@
+"""Makes a review: draws the sample, writes the page, and next to it the key that tells where its items come from."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.filter.contamination import CONTAMINATED
+from selfinstruct_local.filter.decide import NOT_NOVEL
+from selfinstruct_local.filter.echo import ECHO
+from selfinstruct_local.filter.ledger import DECIDED_HERE
+from selfinstruct_local.progress import counting
+from selfinstruct_local.report.review.files import Key, KeyItem, KeySource, KeyStratum, Stage, as_json, read_key
+from selfinstruct_local.report.review.page import PageItem, render_review
+from selfinstruct_local.report.review.sample import SAID, Draw, Drawn, Per, draw_sample
+from selfinstruct_local.report.sources import Source, read_source, source_names
+from selfinstruct_local.targets import check_targets
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_ID_DIGITS = 10
+_SAMPLE_DIGITS = 32
+
+
+class Review(NamedTuple):
+    """A review that was made.
+
+    Attributes:
+        page: the HTML file.
+        key: the file that tells where its items come from.
+        sample: checksum of the sample.
+        drawn: tasks on the page.
+        tasks: tasks that they were drawn from.
+        left_out: strata of which no task was drawn.
+    """
+
+    page: Path
+    key: Path
+    sample: str
+    drawn: int
+    tasks: int
+    left_out: int
+
+
+def make_review(
+    paths: Sequence[Path],
+    out: Path,
+    size: int,
+    seed: int,
+    console: "Console",
+    *,
+    per: Per = "sample",
+    accepted: bool | None = None,
+    rejected: bool | None = None,
+) -> Review:
+    """Draws a sample and writes its page and its key, each whole or not at all.
+
+    Args:
+        paths: folders of runs, or files of tasks or rejects.
+        out: the page; the key takes its name with `.key.json` for its ending.
+        size: tasks to draw; what they are counted by says `per`.
+        seed: of the random choices.
+        console: shows what is being done.
+        per: as for `draw_sample`.
+        accepted: as for `draw_sample`.
+        rejected: as for `draw_sample`.
+
+    Raises:
+        WrongUseError: a source cannot be read or none has a task to draw, a file cannot be written or is a source, or
+            the key of another sample is in the way.
+        JobFailedError: the disk is full.
+    """
+    names = source_names(paths)
+    key_path = out.with_suffix(".key.json")
+    check_targets({"--out": out, "the key": key_path}, paths)
+    sources: list[Source] = []
+    for path, name in zip(paths, names, strict=True):
+        with counting(console, f"{name}: reading") as advance:
+            sources.append(read_source(path, None, name, advance))
+    draw = draw_sample(sources, size, seed, per=per, accepted=accepted, rejected=rejected)
+    if not draw.drawn:
+        what = "rejected" if rejected and not accepted else "accepted"
+        message = f"{', '.join(names)}: no {what} task to draw; name other sources, or see --accepted and --rejected"
+        raise WrongUseError(message)
+    items = [_page_item(each, number, seed) for number, each in enumerate(draw.drawn)]
+    sample = hashlib.sha256(orjson.dumps(items)).hexdigest()[:_SAMPLE_DIGITS]
+    _check_key(key_path, sample)
+    with replace_atomically(key_path) as stream:
+        stream.write(as_json(_make_key(sample, seed, sources, draw, items).model_dump()))
+    with replace_atomically(out) as stream:
+        stream.write(render_review(sample, items).encode())
+    return Review(
+        page=out,
+        key=key_path,
+        sample=sample,
+        drawn=len(items),
+        tasks=sum(each.tasks for each in draw.strata),
+        left_out=sum(not each.drawn for each in draw.strata),
+    )
+
+
+def _check_key(path: Path, sample: str) -> None:
+    """Refuses to write over the key of another sample: the labels of its page would be worth nothing without it."""
+    if path.exists() and read_key(path).sample != sample:
+        message = f"{path}: is the key of another sample, which may be in use; name another page, or delete this key"
+        raise WrongUseError(message)
+
+
+def _page_item(drawn: Drawn, number: int, seed: int) -> PageItem:
+    task = drawn.decided.task
+    if drawn.instance is None:
+        shown: tuple[str, str, str | None] = (task.instruction, "", None)
+    else:
+        instance = task.instances[drawn.instance]
+        shown = (task.instruction, instance.input if instance.input.strip() else "", instance.output)
+    digest = hashlib.sha256(orjson.dumps([seed, number, *shown])).hexdigest()
+    # A letter first: JavaScript puts keys that are whole numbers before all others.
+    return {"id": f"t{digest[:_ID_DIGITS]}", "instruction": shown[0], "input": shown[1], "output": shown[2]}
+
+
+def _make_key(sample: str, seed: int, sources: Sequence[Source], draw: Draw, items: Sequence[PageItem]) -> Key:
+    return Key(
+        sample=sample,
+        seed=seed,
+        sources=[
+            KeySource(
+                name=source.name,
+                kind=source.kind,
+                profile=str(source.facts.get("profile") or ""),
+                model=Path(str(source.facts.get("model_path") or "")).name,
+            )
+            for source in sources
+        ],
+        strata=[KeyStratum(**each.stratum._asdict(), tasks=each.tasks, drawn=each.drawn) for each in draw.strata],
+        items=[_key_item(drawn, item) for drawn, item in zip(draw.drawn, items, strict=True)],
+    )
+
+
+def _key_item(drawn: Drawn, item: PageItem) -> KeyItem:
+    task = drawn.decided.task
+    return KeyItem(
+        id=item["id"],
+        source=drawn.source,
+        record=task.id,
+        instance=drawn.instance,
+        profile=task.lineage.profile if task.lineage else "",
+        classification=SAID[task.is_classification],
+        with_input=bool(item["input"]),
+        stage=_stage(drawn.decided.rule),
+        rule=drawn.decided.rule,
+        detail=drawn.decided.detail,
+        instruction=task.instruction,
+    )
+
+
+def _stage(rule: str) -> Stage:
+    if not rule:
+        return "accepted"
+    if rule in {NOT_NOVEL, CONTAMINATED}:
+        return "novelty"
+    return "rules" if rule in DECIDED_HERE or rule == ECHO else "generation"
