@@ -24,7 +24,7 @@ from selfinstruct_local.filter.echo import ECHO
 from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rulesets import RULE_SETS, rule_set
 from selfinstruct_local.generate.parsing.cases import CONTRADICTION
-from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, UNFINISHED
+from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, TOO_MANY, UNFINISHED
 from selfinstruct_local.generate.profiles.magpie import NEEDS_LINES
 from selfinstruct_local.generate.rewriting.integrity import CHECKS, NOT_TRANSLATED
 from selfinstruct_local.generate.rewriting.profile import ABOUT_LANGUAGE, LABEL_CHANGED, UNCHANGED
@@ -228,7 +228,7 @@ def test_every_rule_is_explained() -> None:
     limits = Limits(max_recurrence=0.1, min_new_words=1, max_numbers=0, min_confidence=-1.0)
     names = {rule.name for name in RULE_SETS for rule in rule_set(name, limits=limits)}
     names |= {ECHO, CONTAMINATED, NOT_NOVEL, CONTRADICTION, MALFORMED, REFUSED_PROMPT, UNFINISHED, NEEDS_LINES}
-    names |= {NOT_TRANSLATED, ABOUT_LANGUAGE, LABEL_CHANGED, UNCHANGED, *(name for name, _ in CHECKS)}
+    names |= {TOO_MANY, NOT_TRANSLATED, ABOUT_LANGUAGE, LABEL_CHANGED, UNCHANGED, *(name for name, _ in CHECKS)}
     text = (DOCS / "concepts" / "rules.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     assert explained >= names
