@@ -8,7 +8,7 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.registry import check_used, make_profile, prompts_fingerprint
-from selfinstruct_local.models.folder import CORE, differing_files
+from selfinstruct_local.models.folder import differing_files
 from selfinstruct_local.store import InheritedTask, RunStore
 from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
 from selfinstruct_local.tasks import Instance, Task
@@ -61,13 +61,13 @@ def open_run(
     """
     profile = make_profile(settings)
     seeds = read_seeds(seed_paths, profile)
-    known = store.facts()
     facts: dict[str, Any] = {
         **settings.deciding(),
-        **model_facts(model, known),
+        **model,
         "prompts_fingerprint": prompts_fingerprint(profile),
         "seeds_fingerprint": fingerprint(seed_paths),
     }
+    known = store.facts()
     if not known:
         check_used(settings)  # one that was begun with a useless setting goes on with it
         _check_inherited(store, profile)
@@ -82,17 +82,6 @@ def open_run(
         )
         raise WrongUseError(message)
     return store.seeds()
-
-
-def model_facts(model: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a model as this run notes them.
-
-    Runs of the first releases know no files, and as the fingerprint one over fewer of them; they keep it.
-    """
-    first = model.get("model_files", {}).get(CORE)
-    if known and "model_files" not in known and known.get("model_fingerprint") == first:
-        return {name: value for name, value in model.items() if name != "model_files"} | {"model_fingerprint": first}
-    return dict(model)
 
 
 def differing_facts(known: Mapping[str, Any], facts: Mapping[str, Any], ignored: Iterable[str]) -> Iterator[str]:

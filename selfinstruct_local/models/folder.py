@@ -44,7 +44,6 @@ DECIDING_PATTERNS = (
     "additional_chat_templates/*",
 )
 WEIGHTS = "weights"
-CORE = "config, tokenizer and weights"
 SAMPLE_BYTES = 1 << 20
 # What the config of a family calls the most tokens of a text.
 CONTEXT_NAMES = (
@@ -73,7 +72,7 @@ class ModelFolder:
             Mamba.
         fingerprint: SHA-256 over `files`.
         files: SHA-256 by name of each file that decides what the model is asked or answers; under `WEIGHTS` that of
-            the weights (see `_add_samples`), under `CORE` what the first releases noted as the fingerprint.
+            the weights (see `_add_samples`).
         corrected: contents of JSON files that are wrong in the folder (see `repair.py`).
         notes: a line for each correction.
     """
@@ -125,11 +124,9 @@ class ModelFolder:
 
         Args:
             fingerprint: of the other, as it was noted.
-            files: of the other, as they were noted; None in what the first releases wrote.
+            files: of the other, as they were noted; None if they were not.
         """
-        if fingerprint == self.fingerprint or (files is None and fingerprint == self.files.get(CORE)):
-            return []
-        return differing_files(files, self.files)
+        return [] if fingerprint == self.fingerprint else differing_files(files, self.files)
 
     def check_context(self, tokens: int, flag: str = "--max-model-len") -> None:
         """Refuses texts longer than the model's positions reach.
@@ -347,9 +344,8 @@ def read_json(path: Path, flag: str) -> dict[str, Any]:
 def differing_files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> list[str]:
     """Return the names of what differs between two models, of which `ModelFolder.files` was noted or not."""
     if before is None or now is None:
-        return [CORE]
-    names = (before.keys() | now.keys()) - {CORE}
-    return sorted(name for name in names if before.get(name) != now.get(name))
+        return ["config, tokenizer or weights"]
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
 def _digests(path: Path, weights: list[Path]) -> dict[str, str]:
@@ -358,13 +354,7 @@ def _digests(path: Path, weights: list[Path]) -> dict[str, str]:
     digests = {str(file.relative_to(path)): checksum(file) for file in sorted(found)}
     of_weights = hashlib.sha256()
     _add_samples(of_weights, weights)
-    core = hashlib.sha256()
-    for name in ("config.json", *TOKENIZER_FILES):
-        if (path / name).exists():
-            core.update(name.encode())
-            core.update((path / name).read_bytes())
-    _add_samples(core, weights)
-    return {**digests, WEIGHTS: of_weights.hexdigest(), CORE: core.hexdigest()}
+    return {**digests, WEIGHTS: of_weights.hexdigest()}
 
 
 def _add_samples(digest: "hashlib._Hash", weights: list[Path]) -> None:

@@ -19,7 +19,6 @@ from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.models import find_model
-from selfinstruct_local.models.folder import CORE
 from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import RunStore, Totals
@@ -142,19 +141,6 @@ def test_another_chat_template_is_refused_with_its_name(tmp_path: Path, bare_mod
             open_run(store, settings(), ChosenModel(find_model(str(bare_model))).facts(), [seed_file()])
         template.write_text("{{ messages }}")
         assert open_run(store, settings(), ChosenModel(find_model(str(bare_model))).facts(), [seed_file()])
-
-
-def test_a_run_of_the_first_releases_can_be_resumed(tmp_path: Path, bare_model: Path) -> None:
-    """They noted one checksum of config, tokenizer and weights."""
-    run_folder = tmp_path / "run"
-    now = ChosenModel(find_model(str(bare_model)))
-    noted = {**MODEL, "model_fingerprint": now.facts()["model_files"][CORE]}
-    generate(run_folder, settings(num=5), ScriptedEngine(), model=noted)
-    with RunStore(run_folder) as store:
-        assert open_run(store, settings(), now.facts(), [seed_file()])
-        (bare_model / "tokenizer.json").write_text('{"version": "1.0"}')
-        with pytest.raises(WrongUseError, match="model fingerprint"):
-            open_run(store, settings(), ChosenModel(find_model(str(bare_model))).facts(), [seed_file()])
 
 
 def test_other_seeds_are_refused_and_the_old_ones_kept(tmp_path: Path) -> None:

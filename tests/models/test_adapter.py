@@ -11,7 +11,7 @@ from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.launch import choose_model
 from selfinstruct_local.models import find_model
 from selfinstruct_local.models.adapter import base_of
-from selfinstruct_local.models.folder import CORE, MANIFEST
+from selfinstruct_local.models.folder import MANIFEST
 from tests.conftest import RunCli
 from tests.evaluate.test_contenders import lay_adapter
 from tests.generate.test_run import generate, settings
@@ -117,14 +117,4 @@ def test_a_base_under_another_chat_template_is_another_base(
     adapter = lay_adapter(tmp_path / "tuned", {}, trained)
     (bare_model / "chat_template.jinja").write_text("{{ messages }}")
     with pytest.raises(WrongUseError, match=r"\(chat_template.jinja\); name the base"):
-        base_of(adapter)
-
-
-def test_an_adapter_of_the_first_releases_still_knows_its_base(bare_model: Path, tmp_path: Path) -> None:
-    """They noted one checksum of config, tokenizer and weights."""
-    facts = {"base_model": str(bare_model), "base_model_fingerprint": find_model(str(bare_model)).files[CORE]}
-    adapter = lay_adapter(tmp_path / "tuned", {}, facts)
-    assert base_of(adapter) == find_model(str(bare_model))
-    (bare_model / "tokenizer.json").write_text('{"version": "1.0"}')
-    with pytest.raises(WrongUseError, match=r"\(config, tokenizer and weights\)"):
         base_of(adapter)

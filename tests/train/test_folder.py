@@ -3,12 +3,10 @@
 import shutil
 from pathlib import Path
 
-import orjson
 import pytest
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder, find_model
-from selfinstruct_local.models.folder import CORE
 from selfinstruct_local.train.data import Example, TrainingData
 from selfinstruct_local.train.folder import open_folder
 from selfinstruct_local.train.settings import TrainSettings
@@ -36,16 +34,3 @@ def test_a_training_is_not_resumed_on_another_base(model: Path, tmp_path: Path, 
         begin(tmp_path / "out", model)
     (model / name).write_bytes(before)
     begin(tmp_path / "out", model)
-
-
-def test_a_training_of_the_first_releases_is_resumed(model: Path, tmp_path: Path) -> None:
-    """They noted one checksum of config, tokenizer and weights."""
-    begin(tmp_path / "out", model)
-    settings = tmp_path / "out" / "settings.json"
-    facts = orjson.loads(settings.read_bytes())
-    del facts["base_model_files"]
-    settings.write_bytes(orjson.dumps({**facts, "base_model_fingerprint": find_model(str(model)).files[CORE]}))
-    begin(tmp_path / "out", model)
-    (model / "tokenizer.json").write_bytes((model / "tokenizer.json").read_bytes() + b" ")
-    with pytest.raises(WrongUseError, match=r"differs in base_model \(tokenizer.json\)"):
-        begin(tmp_path / "out", model)

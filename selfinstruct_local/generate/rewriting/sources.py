@@ -18,7 +18,7 @@ from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rulesets import PUBLISHED
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.job import stream_seed
-from selfinstruct_local.generate.opening import PLACES, differing_facts, model_facts
+from selfinstruct_local.generate.opening import PLACES, differing_facts
 from selfinstruct_local.generate.profiles.registry import prompts_fingerprint
 from selfinstruct_local.generate.rewriting.integrity import language_of
 from selfinstruct_local.generate.rewriting.profile import Command, RewriteProfile, needs_translation
@@ -84,7 +84,7 @@ def open_rewriting(
     profile = RewriteProfile(command, fitted, _named(tasks, chosen, command))
     facts: dict[str, Any] = {
         **{name: value for name, value in fitted.deciding().items() if name in DECIDING},
-        **model_facts(model, known),
+        **model,
         "profile": command,
         "fraction": fraction,
         "prompts_fingerprint": prompts_fingerprint(profile),
