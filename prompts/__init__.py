@@ -89,7 +89,8 @@ def read_prompts(folder: Path) -> Prompts:
         if name not in known or not file.name.endswith(SUFFIX):
             near = [f"{each}{SUFFIX}" for each in get_close_matches(file.stem.lower(), known)]
             hint = f"nearest: {', '.join(near)}" if near else "'selfinstruct profiles --export DIR' writes them all"
-            message = f"{file.name}: no built-in template has this name ({hint})"
+            told = file.name.encode(errors="backslashreplace").decode()  # a name may hold bytes that are no text
+            message = f"{told}: no built-in template has this name ({hint})"
             raise ValueError(message)
         texts[name] = _read(file)
         if fault := _fault(texts[name], load_prompt(name)):

@@ -176,10 +176,10 @@ def generate(
         if fork:
             _fork(run, store)
         seed_tasks = open_run(store, settings, chosen.facts(), seed_files)
-        profile = make_profile(settings)
-        note_unused_prompts(settings, profile)
+        asking = make_profile(settings)
+        note_unused_prompts(settings, asking)
         if dry_run:
-            _show_plan(store, settings, chosen, seed_tasks, profile)
+            _show_plan(store, settings, chosen, seed_tasks, asking)
         else:
             run_on_display(
                 store, settings, chosen, seed_tasks, lambda outcome: _report(store, settings, outcome, as_json=as_json)

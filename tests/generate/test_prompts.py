@@ -102,11 +102,16 @@ def test_a_run_of_an_older_release_can_be_resumed(tmp_path: Path, cli: RunCli) -
     assert not (tmp_path / "out").exists()
 
 
+def _make_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("x")
+
+
 ALPACA = load_prompt("alpaca").template
 # What is done to a folder that holds a good `alpaca.txt`, and what is said of it.
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (shutil.rmtree, ": no such file or directory"),
-    "a file": (lambda folder: (shutil.rmtree(folder), folder.write_text("x")), ": not a folder"),
+    "a file": (_make_file, ": not a folder"),
     "nothing": (lambda folder: (folder / "alpaca.txt").unlink(), ": holds no template"),
     "unknown name": (
         lambda folder: (folder / "alpacca.txt").touch(),
@@ -121,6 +126,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no suffix": (
         lambda folder: (folder / "judge").touch(),
         "judge: no built-in template has this name (nearest: judge",
+    ),
+    "name in bytes": (
+        lambda folder: (folder / "alp\udcff\n.txt").touch(),
+        r"alp\udcff\n.txt: no built-in template has this name (",
     ),
     "folder": (lambda folder: (folder / "judge.txt").mkdir(), "judge.txt: not a file"),
     "link to nothing": (lambda folder: (folder / "judge.txt").symlink_to("nowhere"), "judge.txt: not a file"),
