@@ -111,7 +111,8 @@ def generate_tasks(
         model: a local folder, or the name of a prepared model; None is the embedded small one. With `endpoint`, the
             folder or the name of what the servers serve; None for the only one they do.
         seeds: files of seeds in place of those of the package.
-        settings: of `GenerateSettings` and its `EngineSettings`, by name: `num`, `profile`, `lang`, `in_flight`, ...
+        settings: of `GenerateSettings` and its `EngineSettings`, by name: `num`, `profile`, `lang`, `in_flight`, ...;
+            `prompts` is a folder of templates that replace the built-in ones of the same names.
 
     Raises:
         TypeError: there is no setting of such a name.
@@ -121,6 +122,7 @@ def generate_tasks(
     from selfinstruct_local.config import GenerateSettings, load_settings
     from selfinstruct_local.generate.launch import choose_model, fit_to_model, launch
     from selfinstruct_local.generate.opening import open_run
+    from selfinstruct_local.generate.profiles.registry import make_profile
     from selfinstruct_local.generate.run import run as generate
     from selfinstruct_local.interrupt import interruptible
     from selfinstruct_local.progress import RunDisplay, stderr_console
@@ -134,6 +136,9 @@ def generate_tasks(
     with RunStore(Path(run)) as store:
         files = [Path(each) for each in seeds] or [seed_file(fitted.lang)]
         seed_tasks = open_run(store, fitted, chosen.facts(), files)
+        profile = make_profile(fitted)
+        if note := fitted.prompts.note_unused(profile.prompts, f"profile '{profile.name}' under these settings"):
+            stderr_console().print(note)
         log = store.folder / "engine.log"
         with interruptible() as interrupt, RunDisplay(stderr_console(), store.totals(), fitted.num) as display:
             outcome = generate(

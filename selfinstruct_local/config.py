@@ -7,15 +7,16 @@ whenever it is resumed.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.language import Language
+from selfinstruct_local.prompts import Prompts, read_prompts
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 ProfileName = Literal["alpaca", "self-instruct", "magpie", "alpaca-2023", "self-instruct-2022"]
@@ -79,6 +80,20 @@ def profile_defaults(profile: str, answers: str) -> dict[str, Any]:
     """What a profile takes for settings that are left out; nothing if there is no such profile."""
     defaults = PROFILE_DEFAULTS.get(profile, {})
     return {**defaults, **SHORT_ANSWER_DEFAULTS} if (profile, answers) == ("magpie", "short") else defaults
+
+
+def _as_prompts(value: Any) -> Prompts:
+    """Return the templates that a setting names: none are the user's own without a folder."""
+    if isinstance(value, Prompts):
+        return value
+    if value is not None and not isinstance(value, str | Path):
+        message = "expected the name of a folder"
+        raise ValueError(message)
+    return Prompts() if value is None else read_prompts(Path(value))
+
+
+def _folder_of(prompts: Prompts) -> str | None:
+    return str(prompts.folder) if prompts.folder else None
 
 
 class DecidingSettings(BaseModel):
@@ -165,6 +180,11 @@ class DecidingSettings(BaseModel):
         description="jobs a prompt may lag behind the pool; 8 times the requests in flight if left out",
     )
 
+    # Given as a folder and read once, so that what is asked with is what was checked and stored.
+    prompts: Annotated[Prompts, PlainValidator(_as_prompts), PlainSerializer(_folder_of)] = Field(
+        Prompts(), description="folder of templates that replace the built-in ones of the same names"
+    )
+
     def limits(self) -> Limits:
         """The thresholds of the rules."""
         return Limits(**{name: getattr(self, name) for name in Limits._fields})
@@ -217,8 +237,8 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
         return self
 
     def deciding(self) -> dict[str, Any]:
-        """The deciding settings alone, as JSON values."""
-        return self.model_dump(mode="json", include=set(DecidingSettings.model_fields))
+        """The deciding settings alone, as JSON values; of the prompts, the texts decide and not their folder."""
+        return self.model_dump(mode="json", include=set(DecidingSettings.model_fields) - {"prompts"})
 
     def executing(self) -> dict[str, Any]:
         """The executing settings alone, as JSON values."""
@@ -307,4 +327,6 @@ def _first_problem(error: ValidationError, config_file: Path | None, flags: Mapp
         where = f"--config {config_file}: {'.'.join(map(str, first['loc']))}"
     if first["type"] == "extra_forbidden":
         return f"{where}: no such setting"
+    if first["type"] == "value_error":  # of a check of ours, whose message needs no preface
+        return f"{where}: {first['ctx']['error']}"
     return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -63,7 +63,8 @@ class RunSummary(NamedTuple):
                 for name, count in [("accepted", totals.accepted - totals.inherited), *totals.rejected.items()]
             ],
         )
-        yield "settings", [(name, str(value)) for name, value in sorted(self.facts.items()) if name != "model_files"]
+        long = {"model_files", "prompt_texts"}
+        yield "settings", [(name, str(value)) for name, value in sorted(self.facts.items()) if name not in long]
         yield "sessions", [(each.started_at, _describe(each)) for each in self.sessions]
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.engine.base import Request
+    from selfinstruct_local.generate.job import Profile
     from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Work
     from selfinstruct_local.models import ModelFolder
@@ -96,6 +97,12 @@ def describe_rules(settings: "GenerateSettings") -> list[tuple[str, object]]:
     limits = settings.limits()._asdict()
     told = ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
     return [("rules", f"{settings.rules}, for {settings.lang}"), ("limits", f"threshold {settings.threshold}, {told}")]
+
+
+def describe_prompts(settings: "GenerateSettings", profile: "Profile") -> list[tuple[str, object]]:
+    """Return which of the profile's prompts are the user's own, where any is."""
+    own = [name for name in profile.prompts if name in settings.prompts.own]
+    return [("own prompts", f"{', '.join(own)}, from {settings.prompts.folder}")] if own else []
 
 
 def next_request(

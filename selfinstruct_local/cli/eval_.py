@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from selfinstruct_local.cli.choices import TEMPLATES, completing, languages
-from selfinstruct_local.cli.options import ConfigOption, DryRunOption, DtypeOption, QuietOption, refuse_json_of_nothing
+from selfinstruct_local.cli.options import (
+    ConfigOption,
+    DryRunOption,
+    DtypeOption,
+    PromptsOption,
+    QuietOption,
+    refuse_json_of_nothing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +47,7 @@ def eval_(
     judge: Annotated[
         str | None, typer.Option(help="Model that says whose answers are better, in both orders. Named like --model.")
     ] = None,
+    prompts: PromptsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json and answers.jsonl.")] = None,
     base: Annotated[
         str | None, typer.Option(help="Base of the adapters. [default: the one each was trained on]")
@@ -92,6 +100,7 @@ def eval_(
         raise WrongUseError(message)
     check_config("eval", config)
     settings = _settings(context, config, None)
+    _check_prompts(settings, judge)
     held_out = read_held_out(data, settings.num, settings.seed)
     contenders = find_contenders(model, cast("TemplateName | None", template), base)
     referee = find_contenders([judge], base=base, flag="--judge")[0] if judge else None
@@ -114,6 +123,19 @@ def eval_(
         typer.echo(orjson.dumps(evaluation.record(settings)).decode())
     else:
         typer.echo("\n".join(table(evaluation.figures)))
+
+
+def _check_prompts(settings: "GenerateSettings", judge: str | None) -> None:
+    """Refuses a folder of prompts without a judge, whose prompt alone it can replace; notes what is not used of it."""
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.evaluate.pairwise import judge_prompt
+    from selfinstruct_local.progress import stderr_console
+
+    if settings.prompts.folder is not None and judge is None:
+        message = f"--prompts {settings.prompts.folder}: only the judge's prompt can be replaced; add --judge MODEL"
+        raise WrongUseError(message)
+    if note := settings.prompts.note_unused([judge_prompt(settings.lang)], f"'eval' for --lang {settings.lang}"):
+        stderr_console().print(note)
 
 
 def _settings(context: typer.Context, config: Path | None, shortest: int | None) -> "GenerateSettings":

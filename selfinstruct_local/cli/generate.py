@@ -14,6 +14,7 @@ from selfinstruct_local.cli.options import (
     JsonOption,
     ModelOption,
     PromptFormatOption,
+    PromptsOption,
     QuietOption,
     find_or_prepare,
     refuse_json_of_nothing,
@@ -21,6 +22,7 @@ from selfinstruct_local.cli.options import (
 from selfinstruct_local.cli.running import (
     BUDGETS,
     describe_rejected,
+    note_unused_prompts,
     open_store,
     report_run,
     run_on_display,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from selfinstruct_local.config import GenerateSettings
+    from selfinstruct_local.generate.job import Profile
     from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Outcome
     from selfinstruct_local.store import RunStore
@@ -69,6 +72,7 @@ def generate(
         typer.Option(help="Least mean log-probability a token, e.g. -1.5. [default: the profile's]"),
     ] = None,
     prompt_format: PromptFormatOption = None,
+    prompts: PromptsOption = None,
     structured: Annotated[
         str,
         typer.Option(
@@ -159,6 +163,7 @@ def generate(
     from selfinstruct_local.config import GenerateSettings, load_settings
     from selfinstruct_local.generate.launch import choose_model, fit_to_model
     from selfinstruct_local.generate.opening import open_run
+    from selfinstruct_local.generate.profiles.registry import make_profile
     from selfinstruct_local.seeds import seed_file
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
@@ -171,17 +176,26 @@ def generate(
         if fork:
             _fork(run, store)
         seed_tasks = open_run(store, settings, chosen.facts(), seed_files)
+        asking = make_profile(settings)
+        note_unused_prompts(settings, asking)
         if dry_run:
-            _show_plan(store, settings, chosen, seed_tasks)
+            _show_plan(store, settings, chosen, seed_tasks, asking)
         else:
             run_on_display(
                 store, settings, chosen, seed_tasks, lambda outcome: _report(store, settings, outcome, as_json=as_json)
             )
 
 
-def _show_plan(store: "RunStore", settings: "GenerateSettings", model: "ChosenModel", seeds: "Sequence[Task]") -> None:
+def _show_plan(
+    store: "RunStore",
+    settings: "GenerateSettings",
+    model: "ChosenModel",
+    seeds: "Sequence[Task]",
+    profile: "Profile",
+) -> None:
     """Prints what a start would do, and the request it would begin with."""
     from selfinstruct_local.cli.dry_run import (
+        describe_prompts,
         describe_rules,
         describe_settings,
         next_request,
@@ -197,6 +211,7 @@ def _show_plan(store: "RunStore", settings: "GenerateSettings", model: "ChosenMo
             ("tasks", f"{totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs decided"),
             *describe_settings(settings, model),
             ("profile", f"{settings.profile}, {settings.tasks_per_prompt} tasks a prompt, {len(seeds)} seeds"),
+            *describe_prompts(settings, profile),
             ("sampling", f"{drawn}, seed {settings.seed}"),
             *describe_rules(settings),
         ]

@@ -36,6 +36,13 @@ PromptFormatOption = Annotated[
         autocompletion=completing(PROMPT_FORMATS),
     ),
 ]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of prompt templates that replace built-in ones of the same names. See 'profiles --export'.",
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what would be done, and do nothing.")
 ]

@@ -2,27 +2,94 @@
 
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from selfinstruct_local.cli.choices import PROFILES, check_choice, completing
+from selfinstruct_local.terminal import one_line
 
 WIDTH = 80
 INDENT = 2
 COLUMN = 18  # where values begin
 
 
-def profiles(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False) -> None:
-    """List the profiles, which are the ways of asking for tasks, and what differs between them."""
+def profiles(
+    *,
+    profile: Annotated[
+        str | None, typer.Option(help="Only this profile. [default: all]", autocompletion=completing(PROFILES))
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="New folder for prompt templates, to edit and use with --prompts."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="With --export: write the templates that this run used instead.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """List the profiles, which are the ways of asking for tasks, and what differs between them.
+
+    With --export, write prompt templates: of --profile under any settings, of --run, or all of every command.
+    """
     import orjson
 
-    from selfinstruct_local.generate.profiles.registry import PROFILES, describe_profile
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.generate.profiles.registry import PROFILES as REGISTERED
+    from selfinstruct_local.generate.profiles.registry import describe_profile
 
-    for number, name in enumerate(PROFILES):
+    if profile is not None:
+        check_choice("--profile", profile, PROFILES)
+    if run is not None and (export is None or profile is not None):
+        message = f"--run {run}: give it with --export and without --profile"
+        raise WrongUseError(message)
+    if export is not None:
+        if as_json:
+            message = "--json --export: give one of them"
+            raise WrongUseError(message)
+        _export(export, _texts(profile, run))
+        return
+    for number, name in enumerate(each for each in REGISTERED if profile in {None, each}):
         facts = describe_profile(name)
         if as_json:
             typer.echo(orjson.dumps(facts).decode())
         else:
             typer.echo("\n" * bool(number) + "\n".join(_lines(facts)))
+
+
+def _texts(profile: str | None, run: Path | None) -> dict[str, str]:
+    """Return the templates to export by name."""
+    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.generate.profiles.registry import PROFILES as REGISTERED
+    from selfinstruct_local.generate.profiles.registry import prompts_of
+    from selfinstruct_local.prompts import load_prompt, prompt_names
+    from selfinstruct_local.store import RunStore
+
+    if run is not None:
+        with RunStore(run, read_only=True) as store:
+            stored = store.facts().get("prompt_texts")
+        if not stored:
+            message = f"--run {run}: stores no prompts; it was not begun, or by an older release"
+            raise WrongUseError(message)
+        return {name: each["text"] for name, each in stored.items()}
+    chosen = [name for name in REGISTERED if name == profile]
+    names = prompts_of(chosen[0]) if chosen else prompt_names()
+    return {name: load_prompt(name).template for name in names}
+
+
+def _export(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes templates as `--prompts` reads them, and prints the files."""
+    from selfinstruct_local.files import check_new_folder, replace_atomically
+    from selfinstruct_local.prompts import SUFFIX
+
+    check_new_folder(folder, "--export")
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        path = folder / f"{name}{SUFFIX}"
+        with replace_atomically(path) as stream:
+            stream.write(f"{text}\n".encode())
+        typer.echo(one_line(str(path)))
 
 
 def _lines(facts: Mapping[str, Any]) -> list[str]:

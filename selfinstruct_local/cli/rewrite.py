@@ -16,6 +16,7 @@ from selfinstruct_local.cli.options import (
     JsonOption,
     ModelOption,
     PromptFormatOption,
+    PromptsOption,
     QuietOption,
     find_or_prepare,
     refuse_json_of_nothing,
@@ -23,6 +24,7 @@ from selfinstruct_local.cli.options import (
 from selfinstruct_local.cli.running import (
     BUDGETS,
     describe_rejected,
+    note_unused_prompts,
     open_store,
     report_run,
     run_on_display,
@@ -70,6 +72,7 @@ def translate(
         float | None, typer.Option(help="ROUGE-L F above which a translation is a near copy. [default: that of --run]")
     ] = None,
     prompt_format: PromptFormatOption = None,
+    prompts: PromptsOption = None,
     max_model_len: MaxModelLenOption = None,
     seed: SeedOption = None,
     in_flight: InFlightOption = None,
@@ -96,6 +99,7 @@ def polish(
     config: ConfigOption = None,
     rules: RulesOption = None,
     prompt_format: PromptFormatOption = None,
+    prompts: PromptsOption = None,
     max_model_len: MaxModelLenOption = None,
     seed: SeedOption = None,
     in_flight: InFlightOption = None,
@@ -135,6 +139,7 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
         settings = _with_prompt_format(settings, model)
         store = stack.enter_context(open_store(into, "--into", dry_run=dry_run))
         rewriting = open_rewriting(store, source, command, settings, model.facts(), to=to, fraction=options["fraction"])
+        note_unused_prompts(settings, rewriting.work.profile)
         if dry_run:
             _show_plan(store, source, rewriting, model)
             return
@@ -151,6 +156,7 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
 def _show_plan(store: "RunStore", source: "RunStore", rewriting: "Rewriting", model: "ChosenModel") -> None:
     """Prints what a start would do, and the request it would begin with."""
     from selfinstruct_local.cli.dry_run import (
+        describe_prompts,
         describe_rules,
         describe_settings,
         next_request,
@@ -165,6 +171,7 @@ def _show_plan(store: "RunStore", source: "RunStore", rewriting: "Rewriting", mo
             ("into", f"{store.folder}, {'goes on' if decided else 'new'}"),
             ("tasks", f"{jobs} chosen, {decided} of them decided, {jobs - decided} to come"),
             *describe_settings(rewriting.settings, model),
+            *describe_prompts(rewriting.settings, rewriting.work.profile),
             *describe_rules(rewriting.settings),
         ]
     )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from selfinstruct_local.config import GenerateSettings
+    from selfinstruct_local.generate.job import Profile
     from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Outcome, Work
     from selfinstruct_local.store import RunStore
@@ -69,6 +70,14 @@ def run_on_display(
     report(outcome)
     if interrupt.signum is not None and outcome.reason == "interrupted":
         raise typer.Exit(128 + interrupt.signum)
+
+
+def note_unused_prompts(settings: "GenerateSettings", profile: "Profile") -> None:
+    """Says on stderr which of the user's own prompts this run does not use."""
+    from selfinstruct_local.progress import stderr_console
+
+    if note := settings.prompts.note_unused(profile.prompts, f"profile '{profile.name}' under these settings"):
+        stderr_console().print(note)
 
 
 def describe_rejected(totals: "Totals") -> str:

@@ -39,6 +39,7 @@ REWRITE = ENGINE | {
     "max_model_len",
     "seed",
     "quantization",
+    "prompts",
     "window",
     "token_budget",
     "request_budget",
@@ -57,7 +58,7 @@ FILTER = MEASURED | {
     "max_foreign",
     "refuse_refusals",
 }
-EVAL = (ENGINE - SERVERS) | {"num", "lang", "max_tokens", "max_model_len", "seed", "quantization"}
+EVAL = (ENGINE - SERVERS) | {"prompts", "num", "lang", "max_tokens", "max_model_len", "seed", "quantization"}
 # The commands that make use of some settings of their model alone; the others use all.
 USED = {"translate": REWRITE | {"threshold"}, "polish": REWRITE, "eval": EVAL, "filter": FILTER}
 MODELS: dict[str, type[BaseModel]] = {
@@ -81,6 +82,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "lang": "of the tasks: en or zh; decides the tokens of ROUGE-L",
         "max_tokens": "the most tokens of an answer",
         "seed": "of the draw of tasks",
+        "prompts": "folder of templates; that of the judge replaces the built-in one",
     },
     "filter": {"lang": "of the rules: en or zh", "rules": "rule set"},
 }

@@ -22,7 +22,7 @@ from selfinstruct_local.evaluate.cases import Case, HeldOut
 from selfinstruct_local.evaluate.contenders import Contender
 from selfinstruct_local.evaluate.figures import Figures, Scored, Scorer, make_figures
 from selfinstruct_local.evaluate.losses import Surprise, build_references, measure_losses, prompt_length
-from selfinstruct_local.evaluate.pairwise import STAGE, Judgement, PairwiseJudge, Said
+from selfinstruct_local.evaluate.pairwise import STAGE, Judgement, PairwiseJudge, Said, judge_prompt
 from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.interrupt import Interrupt
@@ -67,7 +67,7 @@ class Evaluation:
                 {**_facts(scored.contender), "engine": scored.engine, **figures.record()}
                 for scored, figures in zip(self.scored, self.figures, strict=True)
             ],
-            "judge": _facts(self.judge) if self.judge else None,
+            "judge": _facts(self.judge) | _judge_prompt(settings) if self.judge else None,
         }
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -88,6 +88,10 @@ class Evaluation:
                 writer.write(row)
         with replace_atomically(out / SUMMARY) as stream:
             stream.write(orjson.dumps(self.record(settings), option=orjson.OPT_INDENT_2))
+
+
+def _judge_prompt(settings: GenerateSettings) -> dict[str, Any]:
+    return {"prompt_texts": settings.prompts.used([judge_prompt(settings.lang)])}
 
 
 def _facts(contender: Contender) -> dict[str, Any]:
@@ -245,7 +249,7 @@ class Evaluator:
         # Two answers stand in its prompt, which may be longer than any contender's.
         context = min(judge.folder.context, 2 * self.settings.max_model_len)
         settings = self.settings.model_copy(update={"max_model_len": context})
-        asking = PairwiseJudge(self.settings.lang, chats=judge.template == "chat")
+        asking = PairwiseJudge(self.settings.lang, chats=judge.template == "chat", prompts=self.settings.prompts)
         first, *others = answers
         requests = []
         for number, other in enumerate(others):

@@ -11,7 +11,7 @@ from selfinstruct_local.engine.base import Completion, Request, RequestKey, Samp
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.language import Language
-from selfinstruct_local.prompts import load_prompt
+from selfinstruct_local.prompts import Prompts
 
 Said = Literal["first", "second", "tie"]
 Outcome = Literal["win", "tie", "loss", "unjudged"]
@@ -86,13 +86,18 @@ def count(judgements: Iterable[Judgement]) -> Tally:
     )
 
 
+def judge_prompt(lang: Language) -> str:
+    """Return the name of the judge's prompt template."""
+    return f"pairwise_judge{WORDINGS[lang].suffix}"
+
+
 class PairwiseJudge:
     """Makes the requests to a judge and reads what it says."""
 
-    def __init__(self, lang: Language, *, chats: bool) -> None:
-        """Takes the language of the question, and whether the judge has a chat template."""
+    def __init__(self, lang: Language, *, chats: bool, prompts: Prompts) -> None:
+        """Takes the language of the question, whether the judge has a chat template, and the templates."""
         self._wording = WORDINGS[lang]
-        self._template = load_prompt(f"pairwise_judge{self._wording.suffix}")
+        self._template = prompts.load(judge_prompt(lang))
         self._words = WORDS[lang]
         self._chats = chats
         # A completion goes on after a colon, where a word has a space before it unless the script has none.

@@ -41,6 +41,7 @@ _NOT_SETTINGS = {
     "model_fingerprint",
     "adapter_fingerprint",
     "prompts_fingerprint",
+    "prompt_texts",
     "seeds_fingerprint",
     "source_run",
     "source_makers",
@@ -137,6 +138,7 @@ def _makers(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, object
         ("adapter's checksum", facts.get("adapter_fingerprint") or "none"),
         *(row for source in facts.get("source_makers", []) for row in _source_rows(source)),
         ("prompts' checksum", facts.get("prompts_fingerprint", UNKNOWN)),
+        ("user's own prompts", _own_prompts(facts)),
         ("seeds", f"{len(store.seeds())}, checksum {facts.get('seeds_fingerprint', UNKNOWN)}"),
     ]
     for session in store.sessions():
@@ -150,7 +152,12 @@ def _source_rows(source: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("model of the source tasks", source["model"]),
         ("its checksum", source["model_fingerprint"] or UNKNOWN),
         ("its adapter's checksum", source["adapter_fingerprint"] or "none"),
+        ("its user's own prompts", ", ".join(source.get("own_prompts", [])) or "none"),
     ]
+
+
+def _own_prompts(facts: Mapping[str, Any]) -> str:
+    return ", ".join(name for name, each in facts.get("prompt_texts", {}).items() if each["own"]) or "none"
 
 
 def _name_of_model(facts: Mapping[str, Any]) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
-from selfinstruct_local.generate.profiles.registry import check_used, make_profile, prompts_fingerprint
+from selfinstruct_local.generate.profiles.registry import check_used, make_profile, prompt_facts
 from selfinstruct_local.models.folder import differing_files
 from selfinstruct_local.store import InheritedTask, RunStore
 from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
 from selfinstruct_local.tasks import Instance, Task
 
-# Where the model lies does not decide; its fingerprint does, and its files show what differs.
-PLACES = frozenset({"model_path", "model_files"})
+# The path of the model does not decide; its fingerprint does, and its files show what differs. So with the prompts.
+PLACES = frozenset({"model_path", "model_files", "prompt_texts"})
 
 
 def read_seeds(paths: Sequence[Path], profile: Profile) -> list[Task]:
@@ -64,7 +64,7 @@ def open_run(
     facts: dict[str, Any] = {
         **settings.deciding(),
         **model,
-        "prompts_fingerprint": prompts_fingerprint(profile),
+        **prompt_facts(profile, settings.prompts),
         "seeds_fingerprint": fingerprint(seed_paths),
     }
     known = store.facts()
@@ -85,7 +85,7 @@ def open_run(
 
 
 def differing_facts(known: Mapping[str, Any], facts: Mapping[str, Any], ignored: Iterable[str]) -> Iterator[str]:
-    """Yield a phrase for each fact that differs between a run and this start; of a model it names the files."""
+    """Yield a phrase for each fact that differs between a run and this start; it names files of a model and prompts."""
     for name in sorted((set(facts) | set(known)) - set(ignored)):
         if known.get(name) == facts.get(name):
             continue
@@ -93,7 +93,23 @@ def differing_facts(known: Mapping[str, Any], facts: Mapping[str, Any], ignored:
         files = [each.get("model_files") for each in (known, facts)]
         if name == "model_fingerprint" and all(files):
             phrase += f" ({', '.join(differing_files(*files))} differ)"
+        if name == "prompts_fingerprint":
+            phrase = _differing_prompts(known.get("prompt_texts"), facts["prompt_texts"]) or phrase
         yield phrase
+
+
+def _differing_prompts(known: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """Return a phrase that names the prompts that differ; empty for runs of older releases, which store no texts."""
+    if known is None:
+        return ""
+    origin = {None: "none", False: "built-in", True: "from --prompts"}
+    phrases = []
+    for name in sorted(known.keys() | now.keys()):
+        before, after = known.get(name, {}), now.get(name, {})
+        if before.get("text") != after.get("text"):
+            was, is_ = (origin[each.get("own")] for each in (before, after))
+            phrases.append(f"{name} ({was} in the run, {is_ if is_ != was else 'another'} now)")
+    return f"prompts: {', '.join(phrases)}"
 
 
 def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:

@@ -29,6 +29,7 @@ BAD_USES = {
     "no model": ("--model {tmp}/nowhere --data {good}", "--model {tmp}/nowhere: no such folder"),
     "no judge": ("--model {model} --model {adapter} --judge {tmp}/x --data {good}", "--judge {tmp}/x: no such folder"),
     "judge of one": ("--model {model} --judge {model} --data {good}", "--judge: compares"),
+    "prompts of no judge": ("--model {model} --data {good} --prompts {mine}", "--prompts {mine}: only the judge's"),
     "named twice": ("--model {model} --model {model}/../bare-model --data {good}", "is named twice"),
     "half an adapter": ("--model {half} --data {good}", ": no adapter_model.safetensors"),
     "lost base": (
@@ -74,8 +75,11 @@ def places(tmp_path: Path, bare_model: Path) -> dict[str, Path]:
         (tmp_path / name / "training.json").write_bytes(orjson.dumps(manifest))
         if name != "half":
             (tmp_path / name / "adapter_model.safetensors").write_bytes(b"not really weights")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "magpie_user.txt").write_text("You are a cook.")
     files = {name: tmp_path / name for name in (*texts, *manifests)}
-    return {**files, "tmp": tmp_path, "model": bare_model, "other": other}
+    return {**files, "tmp": tmp_path, "model": bare_model, "other": other, "mine": mine}
 
 
 def fingerprint(folder: Path) -> str:

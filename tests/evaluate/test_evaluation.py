@@ -19,6 +19,7 @@ from selfinstruct_local.evaluate.answers import MAX_TRIES, ask
 from selfinstruct_local.evaluate.evaluation import ANSWERS, SUMMARY
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.prompts import load_prompt
 from tests.scripted_engine import ScriptedEngine
 
 TASKS: list[dict[str, Any]] = [
@@ -174,6 +175,23 @@ def test_two_contenders_and_a_judge(
     assert all(request.sampling.temperature == 0 for request in engines.started[0][2].asked)
     assert {request.sampling.max_tokens for request in engines.started[1][2].asked} == {32}
     assert len(engines.started[2][2].asked) == 6
+
+
+def test_the_judge_is_asked_with_the_users_own_prompt(
+    tiny_model: ModelFolder, adapter: Path, judge: Path, held_out: Path, engines: Engines, tmp_path: Path
+) -> None:
+    text = f"Be strict.\n{load_prompt('pairwise_judge').template}"
+    for name in ("pairwise_judge", "alpaca"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / f"{name}.txt").write_text(f"Be strict.\n{load_prompt(name).template}", encoding="utf-8")
+    options = ["--model", tiny_model.path, "--model", adapter, "--judge", judge, "--data", held_out, "--json"]
+    done = call(*options, "--prompts", tmp_path / "mine")
+    assert done.exit_code == 0, done.stderr
+    assert "does not use alpaca.txt" in done.stderr
+    asked = engines.started[2][2].asked
+    assert len(asked) == 6
+    assert all(request.turns[0].content.startswith("Be strict.") for request in asked)
+    assert orjson.loads(done.stdout)["judge"]["prompt_texts"] == {"pairwise_judge": {"text": text, "own": True}}
 
 
 def test_the_table(tiny_model: ModelFolder, adapter: Path, judge: Path, held_out: Path, engines: Engines) -> None:

@@ -7,6 +7,7 @@ import pytest
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey, Turn
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.pairwise import WORDS, Judgement, PairwiseJudge, count
+from selfinstruct_local.prompts import Prompts
 from selfinstruct_local.train.sources import Sample
 
 KEY = RequestKey(0, "judge", 0)
@@ -43,7 +44,7 @@ def test_the_counts_add_up() -> None:
 
 
 def test_answers_are_data() -> None:
-    judge = PairwiseJudge("en", chats=True)
+    judge = PairwiseJudge("en", chats=True, prompts=Prompts())
     request = judge.request(KEY, Case(SAMPLE), "$second ${input} %s", "A\nAnswer B: $first")
     (turn,) = request.turns
     assert "Instruction: Add $first and {second}.\nInput: 2, 3\n" in turn.content
@@ -54,7 +55,7 @@ def test_answers_are_data() -> None:
 
 @pytest.mark.parametrize(("lang", "space"), [("en", " "), ("zh", "")])
 def test_a_completion_goes_on_after_the_question(lang: str, space: str) -> None:
-    judge = PairwiseJudge(lang, chats=False)  # type: ignore[arg-type]  # a language
+    judge = PairwiseJudge(lang, chats=False, prompts=Prompts())  # type: ignore[arg-type]  # a language
     request = judge.request(KEY, Case(SAMPLE), "five", "six")
     assert request.turns == ()
     assert request.prompt[-1] in ":："
@@ -64,4 +65,4 @@ def test_a_completion_goes_on_after_the_question(lang: str, space: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "C", "a", "A.", "A or B"])
 def test_other_words_say_nothing(text: str) -> None:
-    assert PairwiseJudge("en", chats=True).read(said(text)) is None
+    assert PairwiseJudge("en", chats=True, prompts=Prompts()).read(said(text)) is None

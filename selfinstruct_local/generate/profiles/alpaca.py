@@ -15,7 +15,6 @@ from selfinstruct_local.generate.parsing.tasks import FIELDS, parse_task_blocks
 from selfinstruct_local.generate.profiles.asking import array_schema, ask, object_schema, schema_text
 from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task
 
 
@@ -41,7 +40,7 @@ class AlpacaProfile:
         # A base model goes on by itself; in a chat, somebody has to ask for it. The JSON prompt asks in both.
         asks = ["alpaca_chat"] if self._format == "chat" and not self._structured else []
         self.prompts = tuple(f"{name}{words.suffix}" for name in (base, *asks))
-        self._template, *self._asks = map(load_prompt, self.prompts)
+        self._template, *self._asks = map(settings.prompts.load, self.prompts)
         last = self.demonstrations + self._wanted
         schema = array_schema(object_schema(*FIELDS), least=self._wanted, most=self._wanted)
         self._sampling = Sampling(

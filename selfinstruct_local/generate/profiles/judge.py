@@ -11,7 +11,6 @@ from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Profile, Steps
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.language import Language
-from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task
 
 CRITERIA: dict[Language, dict[str, str]] = {
@@ -39,7 +38,7 @@ class JudgedProfile:
         self._criteria = CRITERIA[settings.lang]
         self._chat = settings.prompt_format == "chat"
         name = f"judge{self._words.suffix}"
-        self._template = load_prompt(name)
+        self._template = settings.prompts.load(name)
         self._rules = rule_set(settings.rules, settings.lang, settings.limits())
         # A completion goes on after a colon, where a digit has a space before it unless the script has none.
         space = " " if settings.lang == "en" and not self._chat else ""

@@ -19,7 +19,6 @@ from selfinstruct_local.generate.parsing.tasks import MALFORMED, UNFINISHED, cle
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, has_items, needs_lines
 from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Instance, Task, as_question
 
 NEEDS_LINES = "needs_lines"
@@ -59,7 +58,7 @@ class MagpieProfile:
         self._in_one_paragraph = settings.answers == "short"
         answer = "magpie_short_answer" if self._in_one_paragraph else "magpie_answer"
         self.prompts = tuple(f"{name}{words.suffix}" for name in ("magpie_user", "magpie_openings", answer))
-        user, openings, assistant = (load_prompt(name).substitute() for name in self.prompts)
+        user, openings, assistant = (settings.prompts.load(name).substitute() for name in self.prompts)
         self._user = user
         self._openings = openings.splitlines()
         self._words = words

@@ -22,7 +22,6 @@ from selfinstruct_local.generate.parsing.published import (
     parse_published_list,
     parse_published_yes_no,
 )
-from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task
 
 # What the published programs know nothing of.
@@ -75,7 +74,7 @@ class Alpaca2023Profile:
     prompts: tuple[str, ...] = ("alpaca_2023",)
 
     def __init__(self, settings: DecidingSettings) -> None:
-        self._template = load_prompt(self.prompts[0])
+        self._template = settings.prompts.load(self.prompts[0])
         self._last = last = self.demonstrations + settings.tasks_per_prompt
         self._sampling = Sampling(
             temperature=settings.temperature,
@@ -142,7 +141,8 @@ class SelfInstruct2022Profile:
     )
 
     def __init__(self, settings: DecidingSettings) -> None:
-        self._instructions, self._classification, self._input_first, self._output_first = map(load_prompt, self.prompts)
+        templates = map(settings.prompts.load, self.prompts)
+        self._instructions, self._classification, self._input_first, self._output_first = templates
         self._examples: dict[str, str] = {}
         self._rules = rule_set(settings.rules)
         self._most_cases = settings.instances_per_task

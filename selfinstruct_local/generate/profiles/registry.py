@@ -1,9 +1,10 @@
-"""The profiles by name, and the fingerprint of the prompts each uses."""
+"""The profiles by name, and what a run notes of the prompts each uses."""
 
 import hashlib
+import itertools
 from typing import Any
 
-from selfinstruct_local.config import DecidingSettings, GenerateSettings, ProfileName, profile_defaults
+from selfinstruct_local.config import ENGLISH_ONLY, DecidingSettings, GenerateSettings, ProfileName, profile_defaults
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.alpaca import AlpacaProfile
@@ -11,7 +12,8 @@ from selfinstruct_local.generate.profiles.judge import JudgedProfile
 from selfinstruct_local.generate.profiles.magpie import MagpieProfile
 from selfinstruct_local.generate.profiles.published import Alpaca2023Profile, SelfInstruct2022Profile
 from selfinstruct_local.generate.profiles.self_instruct import SelfInstructProfile
-from selfinstruct_local.prompts import load_prompt
+from selfinstruct_local.language import LANGUAGES
+from selfinstruct_local.prompts import Prompts
 
 PROFILES: dict[
     ProfileName,
@@ -72,9 +74,31 @@ def describe_profile(name: ProfileName) -> dict[str, Any]:
     }
 
 
-def prompts_fingerprint(profile: Profile) -> str:
-    """SHA-256 over the profile's prompt templates."""
+def prompts_of(name: ProfileName) -> list[str]:
+    """Return the names of all prompts that a profile uses under some settings, sorted.
+
+    Args:
+        name: a key of `PROFILES`.
+    """
+    choices: dict[str, tuple[Any, ...]] = {
+        "lang": ("en",) if name in ENGLISH_ONLY else LANGUAGES,
+        "prompt_format": ("completion", "chat"),
+        "answers": ("short", "full"),
+        "structured": (False, True),
+        "instances_per_task": (1, 2),
+        "judge": (False, True),
+    }
+    found: set[str] = set()
+    for values in itertools.product(*choices.values()):
+        settings = GenerateSettings.model_validate({"profile": name, **dict(zip(choices, values, strict=True))})
+        found |= set(make_profile(settings).prompts)
+    return sorted(found)
+
+
+def prompt_facts(profile: Profile, prompts: Prompts) -> dict[str, Any]:
+    """Return what a run notes of its prompt templates: SHA-256 over them, which decides, and each with its text."""
+    used = prompts.used(profile.prompts)
     digest = hashlib.sha256()
-    for name in profile.prompts:
-        digest.update(f"{name}\0{load_prompt(name).template}\0".encode())
-    return digest.hexdigest()
+    for name, prompt in used.items():
+        digest.update(f"{name}\0{prompt['text']}\0".encode())
+    return {"prompts_fingerprint": digest.hexdigest(), "prompt_texts": used}

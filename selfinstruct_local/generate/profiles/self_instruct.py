@@ -21,7 +21,6 @@ from selfinstruct_local.generate.parsing.tasks import parse_numbered_instruction
 from selfinstruct_local.generate.profiles.asking import array_schema, ask, object_schema, schema_text
 from selfinstruct_local.generate.profiles.steering import Steering
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.prompts import load_prompt
 from selfinstruct_local.tasks import Task
 
 CLASSIFICATION_EXAMPLES = 8
@@ -58,7 +57,7 @@ class SelfInstructProfile:
         # A base model goes on by itself; in a chat, somebody has to ask for the rest of the list.
         steps += ["instructions_chat"] if self._format == "chat" else []
         self.prompts = tuple(f"self_instruct_{step}{words.suffix}" for step in steps)
-        templates = [load_prompt(name) for name in self.prompts]
+        templates = [settings.prompts.load(name) for name in self.prompts]
         self._instructions, self._classification, self._input_first, self._output_first, *self._asks = templates
         self._rules = rule_set(settings.rules, settings.lang, settings.limits())
         last = self.demonstrations + self._wanted

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.engine.base import Completion, FinishReason, Request, Sampling, Turn
+from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.filter.rules import apply_rules
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps
@@ -28,7 +29,7 @@ from selfinstruct_local.generate.rewriting.integrity import (
 )
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.language import Language
-from selfinstruct_local.prompts import load_prompt
+from selfinstruct_local.prompts import SUFFIX, Prompts
 from selfinstruct_local.tasks import Instance, Task
 
 Command: TypeAlias = Literal["translate", "polish"]
@@ -82,7 +83,7 @@ class RewriteProfile:
         polishing = {lang: f"polish{words.suffix}" for lang, words in WORDINGS.items()}
         names = polishing if command == "polish" else {settings.lang: f"translate_{settings.lang}"}
         self.prompts = tuple(names.values())
-        self._prompts = {lang: RewritePrompt(load_prompt(name).template) for lang, name in names.items()}
+        self._prompts = {lang: _rewrite_prompt(settings.prompts, name) for lang, name in names.items()}
 
     def steps(self, job: Job) -> Steps:
         """One round of requests, a field each."""
@@ -169,14 +170,25 @@ class RewritePrompt:
     """
 
     def __init__(self, template: str) -> None:
-        """Takes the prompt with `$text`, and perhaps `$task`, in its last exchange."""
+        """Takes the prompt with `$text`, and perhaps `$task`, in its last exchange.
+
+        Raises:
+            ValueError: the prompt has another form.
+        """
         self._template = Template(template)
-        headings = [line for line in template.splitlines() if line.startswith(_HEADING)]
-        self.first_heading, self.answer_heading = headings[0], headings[-1]
+        headings = [line for line in template.split("\n") if line.startswith(_HEADING)]
+        self.first_heading, self.answer_heading = (headings[0], headings[-1]) if headings else ("", "")
         rules, *exchanges = template.split(f"{self.first_heading}\n")
+        parts = [exchange.partition(f"\n\n{self.answer_heading}") for exchange in exchanges]
+        answers = [bool(mark) and answered.strip() for _, mark, answered in parts]
+        if not (rules.strip() and headings and answers and all(answers[:-1]) and answers[-1] == ""):
+            message = (
+                "has another form than the built-in one: rules, then exchanges under the same two '### ' headings, "
+                "the last of them without its answer"
+            )
+            raise ValueError(message)
         self._turns = [Turn("system", rules.strip())]
-        for exchange in exchanges:
-            asked, _, answered = exchange.partition(f"\n\n{self.answer_heading}")
+        for asked, _, answered in parts:
             self._turns.append(Turn("user", f"{self.first_heading}\n{asked}"))
             if answered:
                 self._turns.append(Turn("assistant", answered.strip()))
@@ -188,6 +200,19 @@ class RewritePrompt:
     def turns(self, **data: str) -> tuple[Turn, ...]:
         """The rules, the examples as turns that went before, and what is to be rewritten."""
         return tuple(turn._replace(content=Template(turn.content).substitute(data)) for turn in self._turns)
+
+
+def _rewrite_prompt(prompts: Prompts, name: str) -> RewritePrompt:
+    """Return the prompt of that name.
+
+    Raises:
+        WrongUseError: the user's own prompt of that name has another form.
+    """
+    try:
+        return RewritePrompt(prompts.load(name).template)
+    except ValueError as error:
+        message = f"--prompts {prompts.folder}: {name}{SUFFIX}: {error}"
+        raise WrongUseError(message) from error
 
 
 def needs_translation(text: str, lang: Language) -> bool:

@@ -19,7 +19,7 @@ from selfinstruct_local.filter.rulesets import PUBLISHED
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.job import stream_seed
 from selfinstruct_local.generate.opening import PLACES, differing_facts
-from selfinstruct_local.generate.profiles.registry import prompts_fingerprint
+from selfinstruct_local.generate.profiles.registry import prompt_facts
 from selfinstruct_local.generate.rewriting.integrity import language_of
 from selfinstruct_local.generate.rewriting.profile import Command, RewriteProfile, needs_translation
 from selfinstruct_local.generate.run import Work
@@ -87,7 +87,7 @@ def open_rewriting(
         **model,
         "profile": command,
         "fraction": fraction,
-        "prompts_fingerprint": prompts_fingerprint(profile),
+        **prompt_facts(profile, fitted.prompts),
         "source_run": str(source.folder.resolve()),
         "source_makers": _makers(source.facts()),
         "source_tasks": len(tasks),
@@ -147,7 +147,8 @@ def _makers(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "model_path" not in facts:  # imported tasks tell nothing
         return earlier
     model = {name: facts.get(name) for name in ("model_fingerprint", "adapter_fingerprint", "lang")}
-    return [*earlier, {"model": Path(facts["model_path"]).name, **model}]
+    own = [name for name, each in facts.get("prompt_texts", {}).items() if each["own"]]
+    return [*earlier, {"model": Path(facts["model_path"]).name, **model, "own_prompts": own}]
 
 
 def _named(tasks: Sequence[Task], chosen: Sequence[int], command: Command) -> list[Task]:
