@@ -3,11 +3,12 @@
 import functools
 
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
-from selfinstruct_local.filter.faults import missing_input, missing_input_zh, placeholder, refusal
+from selfinstruct_local.filter.faults import missing_input, missing_input_zh, refusal
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
 from selfinstruct_local.filter.persona import poses
 from selfinstruct_local.filter.phrases import RecurringPhrases
+from selfinstruct_local.filter.placeholders import placeholder
 from selfinstruct_local.filter.quantities import ManyNumbers
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filter.rewording import not_reworded

@@ -51,11 +51,11 @@ from selfinstruct_local.filter.faults import (
     REFUSAL_OPENINGS,
     REFUSAL_TURN,
     missing_input,
-    placeholder,
     refusal,
 )
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
 from selfinstruct_local.filter.persona import ASKING, SPEAKING, poses
+from selfinstruct_local.filter.placeholders import placeholder
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filter.rewording import REWORDING, not_reworded
 from selfinstruct_local.filter.rules import Rule, UnsuitableWord, input_is_output
