@@ -11,6 +11,7 @@ import textwrap
 import warnings
 
 from selfinstruct_local.filter.asking import Asking
+from selfinstruct_local.filter.rules_zh import tokens
 from selfinstruct_local.tasks import Task
 
 # --- breaking off ---------------------------------------------------------------------------------------------------
@@ -117,7 +118,25 @@ def _python_fault(output: str) -> str | None:
 
 # --- asking back ----------------------------------------------------------------------------------------------------
 
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*(?=\S)")
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*(?=\S)|\n+")
+# An item of a list, or a line of a dialogue: a question in it is part of what was asked for, as in an exercise.
+_LISTED = re.compile(r"\s*(?:[-*•–]|\(?(?:\d{1,3}|[A-Za-z])[.):\-、]|#+\s|[A-Z][\w.]*(?: [A-Z][\w.]*)?:\s)")
+_MARKER = re.compile(r"(?:\A|[:;：；])\s?\(?(?:\d{1,3}|[A-Za-z])[.)、]\Z")
+# "How about a picnic?" proposes, and does not ask for what is missing.
+_PROPOSES = re.compile(
+    r"\W*(?:(?:so|and|or|then|maybe|perhaps),? )?(?:how about|what about|why not|why don['’]t)\b", re.IGNORECASE
+)
+_ADDRESSES = re.compile(r"\byou\b|[你您]", re.IGNORECASE)
+# Beside questions and offers, sentences that lead to them: "Tell me more.", "Then I can plan it.".
+_LEADS = re.compile(
+    r"\b(?:tell me|let me know|please (?:provide|share|give|specify|describe|send)|help me understand"
+    r"|I(?:['’](?:d|ll)| would| will)? (?:also )?(?:need|want|have|like) "
+    r"(?:to know|to ask|to understand|more|some|a few|a bit)"
+    r"|(?:then|so|that|and|can,|know,) I(?:['’]ll| can| will)"
+    r"|I(?:['’]ll| can| will) (?:then|help|assist))\b"
+    r"|请(?:提供|告诉|说明|补充)|我(?:需要|想)(?:知道|了解)|我(?:才能|就能|就可以)",
+    re.IGNORECASE,
+)
 # Who asks is spoken to after the last quotation that ends in a sentence.
 _YOU = re.compile(r"(?<![\w\"“'])(?:you|your|you['’](?:d|re|ve|ll))\b", re.IGNORECASE)
 _YOU_ZH = re.compile(r"[你您]")
@@ -130,8 +149,6 @@ _OFFER = re.compile(
     r"|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
     re.IGNORECASE,
 )
-# With an offer and no more than another sentence, nothing was done yet.
-_OFFER_ALONE = 2
 # One question may lead to what follows; who was asked for help and asks several does not help.
 _SEVERAL = 2
 #: Words in quotation marks, within a line.
@@ -164,37 +181,70 @@ _REQUEST = re.compile(
 
 
 def asks_back(task: Task) -> str | None:
-    """Tells of an output that asks who gave the task a question, or offers to do it, in place of doing it."""
+    """Return the question or offer of an output that as a whole asks for what is missing, or None.
+
+    More than half of its words must be in such sentences. Quoted and listed questions are not among them.
+    """
     wanted = Asking(task.instruction)
+    requested = addressed = False
+    own: str | None = None
     for instance in task.instances:
-        asks = "?" in instance.output or "？" in instance.output
         # A search at every character takes long, and few outputs have a word that could be an offer's.
         offers = _OFFER.search(instance.output) if _could_offer(instance.output) else None
-        if not asks and not offers:
+        if not offers and "?" not in instance.output and "？" not in instance.output:
             continue
-        requested = wanted.for_any(_REQUEST)
+        if own is None:
+            own = _own_words(task.instruction)
+            requested = _REQUEST.search(own) is not None
+            addressed = wanted.for_any(_ADDRESSES) and not _ADDRESSES.search(own)
         may_ask = wanted.for_any(_MAY_ASK) or (not requested and wanted.for_any(_MAY_ASK_TOO))
-        sentences = _SENTENCE_END.split(instance.output.strip())
+        # Words to somebody that were given to work on may stay words to somebody.
+        may_ask = may_ask or (not requested and (addressed or _ADDRESSES.search(instance.input) is not None))
         # Who is asked for help with a story and begins with an offer writes none, whatever stories may ask.
-        if requested and offers and not offers.start() and any(map(_is_question_back, sentences)):
-            return f"an output offers and asks: {_shown(offers[0])}"
-        if may_ask:
-            return None
-        if offers and (len(sentences) <= _OFFER_ALONE or _OFFER.search(sentences[-1])):
-            return f"an output only offers: {_shown(offers[0])}"
-        if offers and sentences[-1].endswith(("?", "？")):
-            return f"an output offers and asks: {_shown(sentences[-1])}"
-        question = next(filter(_is_question_back, sentences if requested or offers else sentences[-1:]), None)
-        if not question and requested and len(questions := _questions(instance.output)) >= _SEVERAL:
-            question = questions[0]
-        if question:
-            return f"an output asks back: {_shown(question)}"
+        offers_at_once = requested and offers is not None and not offers.start()
+        if may_ask and not offers_at_once:
+            continue
+        asked = _asked(instance.output, every=requested or offers is not None)
+        if asked and not (may_ask and not any(map(_is_question_back, asked))):
+            return f"an output asks back or only offers: {_shown(asked[0])}"
     return None
 
 
-def _questions(output: str) -> list[str]:
-    """The sentences that ask, outside of what is quoted."""
-    return [each for each in _SENTENCE_END.split(QUOTED.sub("", output)) if each.rstrip().endswith(("?", "？"))]
+def _own_words(instruction: str) -> str:
+    """Return an instruction up to its first colon and without quotations: what follows may be a text to work on."""
+    return QUOTED.sub(" ", instruction).replace("：", ":").partition(":")[0]
+
+
+def _asked(output: str, *, every: bool) -> list[str]:
+    """Return the sentences that ask back or offer, if these and what leads to them are more than half of the output.
+
+    Args:
+        output: the text.
+        every: whether every question to "you" counts, and two questions without it. Otherwise the last one does.
+    """
+    sentences = _SENTENCE_END.split(QUOTED.sub(" ", output).strip())
+    questions: list[str] = []
+    asked: list[str] = []
+    leads: list[str] = []
+    listed = 0  # words of questions in lists, which count once something outside of the list asks
+    for before, each in zip(["", *sentences], sentences, strict=False):
+        is_question = each.rstrip().endswith(("?", "？"))
+        if _LISTED.match(each) or _MARKER.search(before):
+            listed += len(tokens(each)) if is_question else 0
+        elif is_question and not _PROPOSES.match(each):
+            questions.append(each)
+            if _is_question_back(each) and (every or each is sentences[-1]):
+                asked.append(each)
+        elif _could_offer(each) and _OFFER.search(each):
+            asked.append(each)
+        elif _LEADS.search(each):
+            leads.append(each)
+    if every and len(questions) >= _SEVERAL:
+        asked = [*asked, *(each for each in questions if not _is_question_back(each))]
+    if every and not asked and listed:
+        asked, leads = leads, []  # To plan it I need to know: 1. How long will it last?
+    words = sum(len(tokens(each)) for each in (*asked, *leads)) + (listed if asked else 0)
+    return asked if 2 * words > len(tokens(output)) else []
 
 
 def _could_offer(output: str) -> bool:
