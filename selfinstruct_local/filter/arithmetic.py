@@ -19,10 +19,15 @@ _EQUATION = re.compile(
     r"(?!\d|[.,:]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…)))?",
     re.IGNORECASE,
 )
-_PART_OF_MORE = re.compile(r"(?:[-+*/×÷=^%)]|\dx|\d\sx)\s*$|\d:$", re.IGNORECASE)
+# What stands before it must not belong to it either: another operation, a mixed number, a time of day.
+_PART_OF_MORE = re.compile(
+    r"(?:[-+*/×÷=^%)√]|\dx|\d\sx|%\s*of|\b(?:log|ln|sin|cos|tan|sqrt|half of))\s*$|\d[ :]$", re.IGNORECASE
+)
+_BEFORE = 8  # characters that are looked at for that
 # Without spaces, a slash and a hyphen also write what is no sum: 1/4 of a note, 24/7, 9/10 points, 5-10 years, a date.
 _FRACTION = re.compile(r"(\d+)/\d+")
-_DATE_OR_PATH = re.compile(r"\d+(?:/\d+){2,}|(?:19|20)\d\d-\d\d?-\d\d?|0\d*[-/]\d.*|\d.*[-/]0\d+")
+_DATE_OR_PATH = re.compile(r"\d+(?:/\d+){2,}|(?:19|20)\d\d-\d\d?-\d\d?")
+_CODE = re.compile(r"(?<![\d.,])0\d")  # 05/10, 0101 + 1: a date or a number of another base
 _RANGE = re.compile(r"\d[\d,.]*(?:-\d[\d,.]*)+")
 _TOKEN = re.compile(rf"({_NUMBER})|([-+*/×÷x])", re.IGNORECASE)
 _OPERATIONS = {
@@ -51,7 +56,9 @@ def wrong_arithmetic(task: Task) -> str | None:
         if "=" not in instance.output or asks.for_any(_CALLS_FOR_WRONG):
             continue
         for match in _EQUATION.finditer(instance.output):
-            if match[2] is None or _PART_OF_MORE.search(instance.output[max(0, match.start() - 4) : match.start()]):
+            if match[2] is None or _PART_OF_MORE.search(
+                instance.output[max(0, match.start() - _BEFORE) : match.start()]
+            ):
                 continue
             value = _evaluate(match[1].lower())
             told = float(match[2].replace(",", ""))
@@ -64,7 +71,7 @@ def wrong_arithmetic(task: Task) -> str | None:
 
 
 def _is_notation(chain: str, value: float, told: float) -> bool:
-    """Return whether a chain without spaces is a fraction, date, path or range, and the number after it no result.
+    """Return whether a chain is a fraction, date, path, range or code, and the number after it no result.
 
     What a division of whole numbers gives is at most the dividend, or 1 if the divisor is not the smaller one. What a
     subtraction gives is negative if the smaller number is in front.
@@ -73,7 +80,7 @@ def _is_notation(chain: str, value: float, told: float) -> bool:
         return told > (float(fraction[1]) if value > 1 else 1)
     if _RANGE.fullmatch(chain) and value < 0 <= told:
         return True
-    return _DATE_OR_PATH.fullmatch(chain) is not None
+    return _DATE_OR_PATH.fullmatch(chain) is not None or _CODE.search(chain) is not None
 
 
 def _evaluate(chain: str) -> float | None:

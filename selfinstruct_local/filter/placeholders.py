@@ -56,7 +56,7 @@ _CONTENT = re.compile(
     r"\b(?:answers?|texts?|content|responses?|repl(?:y|ies)|messages?|body|stor(?:y|ies)|essays?|poems?|paragraphs?"
     r"|sentences?|descriptions?|descriptive|summar(?:y|ies)|explanations?|reasons?|details? (?:of|about|on)|arguments?"
     r"|opinions?|thoughts?|ideas?|examples?|solutions?|outputs?|results?|topics?|benefits?|features?|points?|facts?"
-    r"|steps?|instructions?|quotes?|images?|pictures?|photos?|charts?|graphs?|tables?|diagrams?|presentation|code)\b"
+    r"|lists?|purposes?|problems?|steps?|instructions?|quotes?|images?|pictures?|photos?|charts?|graphs?|tables?|diagrams?|presentation|code)\b"
     r"|lorem|答案|回答|内容|文字|正文|文章|描述|说明|理由|原因|观点|想法|例子|故事|结果|图片|主题",
     re.IGNORECASE,
 )
@@ -70,7 +70,9 @@ _MESSAGE = re.compile(
     r"|out[- ]of[- ]office|sign-?offs?|scripts?|pitch(?:es)?|contracts?|agreements?|lease|invoices?|receipts?"
     r"|certificates?|waivers?|proposals?|agendas?|minutes|statements?|applications?|complaints?"
     r"|apolog(?:y|ies|i[sz]e)|resignations?|recommendations?|references?|thank[- ]you|petitions?|affidavits?"
-    r"|testimonials?|requests?|slogans?|tag ?lines?|headlines?|(?:landing|web|home) ?pages?|about[- ]us)\b"
+    r"|testimonials?|requests?|slogans?|tag ?lines?|headlines?|(?:landing|web|home) ?pages?|about[- ]us"
+    r"|wish(?:es)?|congratulat\w*|thank\w*|invit\w*|apologi\w*|remind\w*|inform(?:ing)?|condolences?|obituar(?:y|ies)"
+    r"|vows?|disclaimers?|polic(?:y|ies))\b"
     r"|信|邮件|短信|消息|留言|便条|通知|公告|启事|请柬|邀请|贺卡|回复|答复|致辞|演讲|发言|自我介绍|简历|合同|协议|证明|申请|声明"
     r"|广告|口号|海报|朋友圈|请假条|收据|借条|欠条|证书",
     re.IGNORECASE,

@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 
 from selfinstruct_local.filter import rules as published
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
+from selfinstruct_local.filter.asking_back import OFFERING, asks_back
 from selfinstruct_local.filter.faults import (
     POINTERS,
     REFUSAL_OPENINGS,
@@ -65,8 +66,6 @@ from selfinstruct_local.filter.unfinished import (
     COPIED_WORDS,
     FIRST_ITEM,
     INLINE_ITEM,
-    OFFERING,
-    asks_back,
     copied,
     cut_off,
 )

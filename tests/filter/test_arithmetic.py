@@ -88,6 +88,13 @@ def test_wrong_sums_are_seen(output: str) -> None:
         "/srv/4/2=3",
         "555-123-4567=2",
         "v2.1-3=5",
+        "0101 + 0011 = 1000",
+        # part of more
+        "15% of 20 + 5 = 8",
+        "5 1/2 + 3 = 8.5",
+        "3 + 5 1/2 = 8.5",
+        "√9 + 1 = 4",
+        "log 100 + 1 = 3",
         # what follows is another line
         "5 x 9 =\n2. 9 x 5 =",
         "Won 3\n- 2 = lost, drawn 1\n- 1 = 4",

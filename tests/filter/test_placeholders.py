@@ -50,6 +50,7 @@ def test_a_slot_in_place_of_content_is_a_fault(instruction: str, output: str) ->
         ("Make a certificate for a runner", "", "This certifies that [Full Name] ran ten miles on [date]."),
         ("Post an ad for a used bike", "", "Bike for sale, 50 dollars. Call [phone number]."),
         ("Respond kindly to a review of a café", "", "Thank you, [customer name], we hope to see you again!"),
+        ("Congratulate a colleague on a new job", "", "Well done, [Name]!"),
         ("写一封辞职信", "", "尊敬的领导：\n我决定辞职。\n[您的姓名]"),
         # the output has the form of a letter
         (

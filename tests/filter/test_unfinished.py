@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfinstruct_local.filter import unfinished
+from selfinstruct_local.filter import asking_back
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
-from selfinstruct_local.filter.unfinished import READ_AS_PYTHON, asks_back, copied, cut_off
+from selfinstruct_local.filter.asking_back import asks_back
+from selfinstruct_local.filter.unfinished import READ_AS_PYTHON, copied, cut_off
 from selfinstruct_local.tasks import Instance, Task
 
 CHECKS = (cut_off, copied, asks_back, wrong_arithmetic)
@@ -174,6 +175,10 @@ def test_what_asks_back_is_seen(instruction: str, output: str) -> None:
         ("How can I find my way in life?", "Write it down.\n- What do you enjoy?\n- What are you good at?"),
         ("Can you make up a sketch?", "Ann: Are you well?\nTom: Are you?"),
         ("How do I greet a guest?", "Say “How was your trip?” or “May I help you?” and smile."),
+        ("How do I greet my boss?", "Say: 'How are you? Did you sleep well?'"),
+        ("How do I greet my boss?", "> How are you?\n> What's new?"),
+        ("我想练习口语", "一、您叫什么名字？\n二、您住在哪里？"),
+        ("Give an icebreaker", "If you could travel anywhere, where would you go?"),
         ("Can you think of a trip for us?", "How about a picnic by the lake, where you can swim?"),
         # a text to work on that asks
         ("Make this more direct: could you help me", "Will you help me?"),
@@ -229,7 +234,7 @@ addressed = st.lists(
 @settings(max_examples=1000)
 @given(st.one_of(addressed, texts))
 def test_questions_back_are_those_of_the_plain_pattern(text: str) -> None:
-    assert unfinished._is_question_back(text) == (PLAIN_QUESTION.search(text) is not None)
+    assert asking_back._is_question_back(text) == (PLAIN_QUESTION.search(text) is not None)
 
 
 LONG = 100_000
