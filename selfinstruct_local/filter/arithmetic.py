@@ -1,4 +1,4 @@
-"""Sums that do not add up: what an output says of a chain of operations, worked out again. Leans on nothing."""
+"""Wrong equations: the result that an output gives for a chain of operations, compared with the computed one."""
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
 
@@ -9,16 +9,26 @@ from selfinstruct_local.filter.asking import Asking
 from selfinstruct_local.tasks import Task
 
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
-_SIGN = r"(?:\s*[-+*/×÷]\s*|\sx\s)"
+_SPACE = r"[^\S\n]"  # within a line: what follows on the next one may be the number of an item, or its dash
+_SIGN = rf"(?:{_SPACE}*[-+*/×÷]{_SPACE}*|{_SPACE}x{_SPACE})"
 # A chain of operations and what it is said to be. What follows must not belong to it: a power, a unit in brackets, the
 # remainder of a division. A chain without a result is matched too, so that it is not gone through again from each of
 # its numbers.
 _EQUATION = re.compile(
-    rf"(?<![\w.,])[$€£]?({_NUMBER}(?:{_SIGN}[$€£]?{_NUMBER})+)(?:\s*=\s*[$€£]?(-?{_NUMBER})"
-    r"(?!\d|[.,]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…)))?",
+    rf"(?<![\w.,])[$€£]?({_NUMBER}(?:{_SIGN}[$€£]?{_NUMBER})+)(?:{_SPACE}*={_SPACE}*[$€£]?(-?{_NUMBER})"
+    r"(?!\d|[.,:]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…)))?",
     re.IGNORECASE,
 )
-_PART_OF_MORE = re.compile(r"(?:[-+*/×÷=^%)]|\dx|\d\sx)\s*$", re.IGNORECASE)
+# What stands before it must not belong to it either: another operation, a mixed number, a time of day.
+_PART_OF_MORE = re.compile(
+    r"(?:[-+*/×÷=^%)√]|\dx|\d\sx|%\s*of|\b(?:log|ln|sin|cos|tan|sqrt|half of))\s*$|\d[ :]$", re.IGNORECASE
+)
+_BEFORE = 8  # characters that are looked at for that
+# Without spaces, a slash and a hyphen also write what is no sum: 1/4 of a note, 24/7, 9/10 points, 5-10 years, a date.
+_FRACTION = re.compile(r"(\d+)/\d+")
+_DATE_OR_PATH = re.compile(r"\d+(?:/\d+){2,}|(?:19|20)\d\d-\d\d?-\d\d?")
+_CODE = re.compile(r"(?<![\d.,])0\d")  # 05/10, 0101 + 1: a date or a number of another base
+_RANGE = re.compile(r"\d[\d,.]*(?:-\d[\d,.]*)+")
 _TOKEN = re.compile(rf"({_NUMBER})|([-+*/×÷x])", re.IGNORECASE)
 _OPERATIONS = {
     "+": operator.add,
@@ -40,20 +50,37 @@ _CALLS_FOR_WRONG = re.compile(
 
 
 def wrong_arithmetic(task: Task) -> str | None:
-    """Tells of an output that says of a sum, product or the like what it is not."""
+    """Return the first wrong equation of an output, or None. A fraction, date or range before "=" is no equation."""
     asks = Asking(task.instruction)
     for instance in task.instances:
         if "=" not in instance.output or asks.for_any(_CALLS_FOR_WRONG):
             continue
         for match in _EQUATION.finditer(instance.output):
-            if match[2] is None or _PART_OF_MORE.search(instance.output[max(0, match.start() - 4) : match.start()]):
+            if match[2] is None or _PART_OF_MORE.search(
+                instance.output[max(0, match.start() - _BEFORE) : match.start()]
+            ):
                 continue
             value = _evaluate(match[1].lower())
             told = float(match[2].replace(",", ""))
             decimals = len(match[2].partition(".")[2])
-            if value is not None and abs(value - told) > max(0.51 * 10**-decimals, _TOLERANCE * abs(value)):
+            if value is None or _is_notation(match[1], value, told):
+                continue
+            if abs(value - told) > max(0.51 * 10**-decimals, _TOLERANCE * abs(value)):
                 return f"an output says {' '.join(match[0].split())[:_SHOWN]}"
     return None
+
+
+def _is_notation(chain: str, value: float, told: float) -> bool:
+    """Return whether a chain is a fraction, date, path, range or code, and the number after it no result.
+
+    What a division of whole numbers gives is at most the dividend, or 1 if the divisor is not the smaller one. What a
+    subtraction gives is negative if the smaller number is in front.
+    """
+    if fraction := _FRACTION.fullmatch(chain):
+        return told > (float(fraction[1]) if value > 1 else 1)
+    if _RANGE.fullmatch(chain) and value < 0 <= told:
+        return True
+    return _DATE_OR_PATH.fullmatch(chain) is not None or _CODE.search(chain) is not None
 
 
 def _evaluate(chain: str) -> float | None:

@@ -1,8 +1,8 @@
-"""What small models write in place of a task: refusals, unfilled slots, words about a thing that is missing.
+"""What small models write in place of a task: refusals, and words about a thing that is missing.
 
 Each check gives what it saw, or None. They would rather let a fault pass than turn a good task away: on the 52,002
-records of Stanford Alpaca nearly everything they hit is at fault. Refusals and slots are known in English and Chinese
-at once, for a model answers in either.
+records of Stanford Alpaca nearly everything they hit is at fault. Refusals are known in English and Chinese at once,
+for a model answers in either.
 """
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
@@ -75,58 +75,6 @@ def refusal(task: Task) -> str | None:
         match = _REFUSAL.match(instance.output[:OPENING])
         if match and not asks.for_any(_MAY_SAY_NO) and match[0].strip().lower() not in instance.input.lower():
             return f"an output declines: {_shown(match[0])}"
-    return None
-
-
-_SLOT_NAMES = (
-    r"(?:(?:first|last|full|company|customer|client|recipient|sender|product|business|school|store|event"
-    r"|manager|employee"
-    r"|candidate|friend|teacher|professor|hiring manager|organi[sz]ation|city|restaurant|brand|team"
-    r"|project|job|position)"
-    r"(?:['’]s)? )?(?:name|title|date|address|e-?mail|phone(?: number)?|number|position|location|company|topic)"
-)
-_SLOT = re.compile(
-    rf"\[ ?(?:(?:insert|enter|add|your|put|fill in|write|type|provide)\b[^\[\]\n]{{1,60}}|{_SLOT_NAMES}) ?\]"
-    rf"|<(?:insert|enter|add|your|put|fill in)\b[^<>\n=/]{{1,60}}>"
-    r"|\blorem ipsum dolor\b"
-    r"|[\[【（<《](?:在此|此处|请在此)?(?:请)?(?:填写|插入|填入|输入|写上)[^\]】）>》\n]{0,20}[\]】）>》]"
-    r"|[\[【](?:你的|您的|公司|对方|客户|收件人|产品)[^\]】\n]{0,8}[\]】]",
-    re.IGNORECASE,
-)
-# A whole input that stands for one: [Sound file], <image>. That there is none is no slot: <noinput>.
-_SLOT_INPUT = re.compile(
-    r"\s*(?:[\[<](?!no|n/?a\b))(?:(?<=\[)[A-Za-z][A-Za-z '’-]{2,60}\]|(?<=<)[A-Za-z][A-Za-z '’-]{2,60}>)\s*",
-    re.IGNORECASE,
-)
-_CALLS_FOR_SLOTS = re.compile(
-    r"template|placeholder|fill|blank|\bform\b|html|xml|\bcode|\bprogram|script|syntax|\bquery|sql|regex|regular expr"
-    r"|mail merge|markdown|format|command|token|mask|annotat|\btags?\b|\blabel|bracket|标记|标签|模板|范本"
-    r"|填空|占位|格式"
-    r"|代码|命令|程序|括号|函数",
-    re.IGNORECASE,
-)
-
-
-def _find_slot(text: str) -> re.Match[str] | None:
-    # A search at every character takes long, and nearly no text has anything that a slot begins with.
-    if "[" in text or "<" in text or "orem" in text or not text.isascii():
-        return _SLOT.search(text)
-    return None
-
-
-def placeholder(task: Task) -> str | None:
-    """Tells of an output with a slot that should have been filled, or of an input that is nothing but one."""
-    asks = Asking(task.instruction)
-    for instance in task.instances:
-        match = _SLOT_INPUT.fullmatch(instance.input)
-        name = "input"
-        if not match:
-            match = _find_slot(instance.output)
-            name = "output"
-            if match and match[0] in instance.input:  # it was given so
-                continue
-        if match and not asks.for_any(_CALLS_FOR_SLOTS) and match[0] not in task.instruction:
-            return f"an {name} has an unfilled slot: {_shown(match[0])}"
     return None
 
 

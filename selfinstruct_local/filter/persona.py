@@ -8,7 +8,7 @@ On the 52,002 records of Stanford Alpaca it hits nothing. Leans on what tells of
 
 import re
 
-from selfinstruct_local.filter.unfinished import QUOTED
+from selfinstruct_local.filter.asking_back import QUOTED
 from selfinstruct_local.tasks import Task
 
 # One of these stands in every such instruction, and one of the others in every such output; the screen looks for them.

@@ -3,11 +3,13 @@
 import functools
 
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
-from selfinstruct_local.filter.faults import missing_input, missing_input_zh, placeholder, refusal
+from selfinstruct_local.filter.asking_back import asks_back
+from selfinstruct_local.filter.faults import missing_input, missing_input_zh, refusal
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
 from selfinstruct_local.filter.persona import poses
 from selfinstruct_local.filter.phrases import RecurringPhrases
+from selfinstruct_local.filter.placeholders import placeholder
 from selfinstruct_local.filter.quantities import ManyNumbers
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filter.rewording import not_reworded
@@ -15,7 +17,7 @@ from selfinstruct_local.filter.rules import INSTANCE_RULES, UNSUITABLE, Rule, pu
 from selfinstruct_local.filter.rules_zh import chinese_repetition, chinese_rules
 from selfinstruct_local.filter.scripts import ForeignScript
 from selfinstruct_local.filter.substance import LittleNew
-from selfinstruct_local.filter.unfinished import asks_back, copied, cut_off
+from selfinstruct_local.filter.unfinished import copied, cut_off
 from selfinstruct_local.language import LANGUAGES, Language
 
 # The published decisions and no more: an empty output passes. They know English alone.

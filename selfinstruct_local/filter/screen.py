@@ -46,16 +46,17 @@ from numpy.typing import NDArray
 
 from selfinstruct_local.filter import rules as published
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
+from selfinstruct_local.filter.asking_back import OFFERING, asks_back
 from selfinstruct_local.filter.faults import (
     POINTERS,
     REFUSAL_OPENINGS,
     REFUSAL_TURN,
     missing_input,
-    placeholder,
     refusal,
 )
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
 from selfinstruct_local.filter.persona import ASKING, SPEAKING, poses
+from selfinstruct_local.filter.placeholders import placeholder
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filter.rewording import REWORDING, not_reworded
 from selfinstruct_local.filter.rules import Rule, UnsuitableWord, input_is_output
@@ -65,8 +66,6 @@ from selfinstruct_local.filter.unfinished import (
     COPIED_WORDS,
     FIRST_ITEM,
     INLINE_ITEM,
-    OFFERING,
-    asks_back,
     copied,
     cut_off,
 )

@@ -1,4 +1,4 @@
-"""What small models leave undone: lists and code that break off, questions back to who asked, copies of the question.
+"""What small models leave undone: lists and code that break off, copies of the question.
 
 Each check gives what it saw, or None, and looks at outputs alone; they hold in English and Chinese.
 """
@@ -113,103 +113,6 @@ def _python_fault(output: str) -> str | None:
         except (SyntaxError, ValueError) as error:
             return f"an output has Python that cannot be read ({str(error).split('(')[0].strip()[:60]})"
     return None
-
-
-# --- asking back ----------------------------------------------------------------------------------------------------
-
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*(?=\S)")
-# Who asks is spoken to after the last quotation that ends in a sentence.
-_YOU = re.compile(r"(?<![\w\"“'])(?:you|your|you['’](?:d|re|ve|ll))\b", re.IGNORECASE)
-_YOU_ZH = re.compile(r"[你您]")
-# One of these stands in every offer; the screen looks for them.
-OFFERING = ("happy", "glad", "love", "delighted", "thrilled", "here")
-_OFFER = re.compile(
-    r"(?<![\w\"“'])I(?:['’]d| would| will|['’]ll|['’]m| am)? (?:always |be |so |very |more than )*"
-    r"(?:happy|glad|love|delighted|thrilled|here)\b "
-    r"(?:to (?:help|assist|collaborate|guide|recommend|suggest)|I could|for you)"
-    r"|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
-    re.IGNORECASE,
-)
-# With an offer and no more than another sentence, nothing was done yet.
-_OFFER_ALONE = 2
-# One question may lead to what follows; who was asked for help and asks several does not help.
-_SEVERAL = 2
-#: Words in quotation marks, within a line.
-QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
-# Who asks for words to somebody may get a question or an offer in them.
-_TO_SOMEBODY = (
-    r"questions?|ask(?:s|ing)?|quiz\w*|survey\w*|questionnaires?|polls?|dialog\w*|conversation\w*|chat\w*|e-?mails?"
-    r"|letters?|messages?|repl(?:y|ies)|respon[ds]\w*|invit\w*|stor(?:y|ies)|scenarios?|poems?|songs?|lyrics|raps?"
-    r"|rhymes?|jokes?|riddles?|adverts?|advertis\w*|commercials?|slogans?|tag ?lines?|headlines?|tweets?|captions?"
-    r"|speech(?:es)?|scripts?|scenes?|monologues?|pretend|act as|role-?play\w*|rewrite|rephrase|reword\w*"
-    r"|paraphrase|translat\w*|come ?backs?|retorts?|prompts?|transcri\w*"
-)
-_TO_SOMEBODY_ZH = (
-    r"问|采访|调查|对话|邮件|信|短信|消息|回复|邀请|故事|诗|歌|笑话|谜|广告|口号|标题|文案|演讲|剧本"
-    r"|扮演|改写|润色|翻译|写"
-)
-_MAY_ASK = re.compile(rf"\b(?:{_TO_SOMEBODY})\b|{_TO_SOMEBODY_ZH}", re.IGNORECASE)
-# What else may, where the instruction is an order and not somebody's request for help.
-_MAY_ASK_TOO = re.compile(
-    r"\b(?:write|compose|posts?|blogs?|titles?|sentences?|quotes?|says?|tell|introduc\w*|greet\w*|hook|pitch\w*"
-    r"|announce\w*|copy|paragraphs?|summar\w*|essays?|articles?|customers?|small talk|edit|correct\w*|revise"
-    r"|transform|convert|change|turn|forms?|meetings?|guess|reverse|experiments?|tasks?|opening|ads?|act|start\w*)\b|句",
-    re.IGNORECASE,
-)
-_REQUEST = re.compile(
-    r"\b(?:(?:can|could|would|will) you|help me|how (?:can|do|should|could|would) I|what (?:can|should|do) I"
-    r"|I(?:['’]m|['’]d|['’]ve| am| need| want| would| have))\b|[你您]能|请帮我|我(?:想|要|正|是|该)",
-    re.IGNORECASE,
-)
-
-
-def asks_back(task: Task) -> str | None:
-    """Tells of an output that asks who gave the task a question, or offers to do it, in place of doing it."""
-    wanted = Asking(task.instruction)
-    for instance in task.instances:
-        asks = "?" in instance.output or "？" in instance.output
-        # A search at every character takes long, and few outputs have a word that could be an offer's.
-        offers = _OFFER.search(instance.output) if _could_offer(instance.output) else None
-        if not asks and not offers:
-            continue
-        requested = wanted.for_any(_REQUEST)
-        may_ask = wanted.for_any(_MAY_ASK) or (not requested and wanted.for_any(_MAY_ASK_TOO))
-        sentences = _SENTENCE_END.split(instance.output.strip())
-        # Who is asked for help with a story and begins with an offer writes none, whatever stories may ask.
-        if requested and offers and not offers.start() and any(map(_is_question_back, sentences)):
-            return f"an output offers and asks: {_shown(offers[0])}"
-        if may_ask:
-            return None
-        if offers and (len(sentences) <= _OFFER_ALONE or _OFFER.search(sentences[-1])):
-            return f"an output only offers: {_shown(offers[0])}"
-        if offers and sentences[-1].endswith(("?", "？")):
-            return f"an output offers and asks: {_shown(sentences[-1])}"
-        question = next(filter(_is_question_back, sentences if requested or offers else sentences[-1:]), None)
-        if not question and requested and len(questions := _questions(instance.output)) >= _SEVERAL:
-            question = questions[0]
-        if question:
-            return f"an output asks back: {_shown(question)}"
-    return None
-
-
-def _questions(output: str) -> list[str]:
-    """The sentences that ask, outside of what is quoted."""
-    return [each for each in _SENTENCE_END.split(QUOTED.sub("", output)) if each.rstrip().endswith(("?", "？"))]
-
-
-def _could_offer(output: str) -> bool:
-    lowered = output.lower()
-    return any(word in lowered for word in OFFERING) or not output.isascii()
-
-
-def _is_question_back(sentence: str) -> bool:
-    """Whether a sentence asks, and says you outside of what it quotes."""
-    asked = sentence.rstrip()
-    if not asked.endswith(("?", "？")):
-        return False
-    if asked.endswith("?") and _YOU.search(asked, max(0, asked.rfind('"'), asked.rfind("”"))):
-        return True
-    return _YOU_ZH.search(asked, max(0, asked.rfind("”"), asked.rfind("」"))) is not None
 
 
 def _shown(text: str) -> str:

@@ -31,6 +31,11 @@ def task(instruction: str, output: str) -> Task:
         "5 - 8 = 3",
         "First 1+1=2, then 2+2=5.",
         "答案：12-5=8。",
+        "108/6=18.5",
+        "1 / 4 = 68",
+        "1/3 = 0.5",
+        "Step 3: 2 + 2 = 5",
+        "2 + 2 = 5\n3 + 3 = 6",
     ],
 )
 def test_wrong_sums_are_seen(output: str) -> None:
@@ -63,6 +68,37 @@ def test_wrong_sums_are_seen(output: str) -> None:
         "1990-1995 = five years",
         "3 + 4 = 1,0000",
         "a = 3",
+        # notation: tempo, metre, scores, ratings, idioms
+        "Q:3/8=112",
+        "Tempo 1/4 = 96",
+        "4/4=120",
+        "24/7=365",
+        "8/10=4 stars",
+        "9/10 = 4.5",
+        "10/10=5",
+        "16:9=2",
+        # dates, times, ranges, paths, phone numbers, versions
+        "12/25=359",
+        "12/25/2021=4",
+        "2021-10-15=288",
+        "05-10=3",
+        "10:30 + 2 = 12:30",
+        "at 10:30 + 2 = 13",
+        "Ages 5-10 = 3 cups, 11-18=4",
+        "/srv/4/2=3",
+        "555-123-4567=2",
+        "v2.1-3=5",
+        "0101 + 0011 = 1000",
+        # part of more
+        "15% of 20 + 5 = 8",
+        "5 1/2 + 3 = 8.5",
+        "3 + 5 1/2 = 8.5",
+        "√9 + 1 = 4",
+        "log 100 + 1 = 3",
+        # what follows is another line
+        "5 x 9 =\n2. 9 x 5 =",
+        "Won 3\n- 2 = lost, drawn 1\n- 1 = 4",
+        "9" * 5000 + "/2=3",
     ],
 )
 def test_right_sums_and_what_is_none_are_left_alone(output: str) -> None:
@@ -87,11 +123,12 @@ def test_chains_against_exact_fractions(seed: int) -> None:
     currency = stream.choice(["", "", "$", "€"])
     places = stream.choice([0, 0, 1, 2])
     tight = stream.choice(["", " "])
+    signs = "+-*/×÷x" if tight else "+*×÷x"  # without spaces, "-" and "/" may also write a range or a date
     terms, text, exact = [], "", ""
     for number in range(stream.randrange(2, 6)):
         value = Fraction(stream.randrange(1, 10 ** stream.randrange(1, 6)), 10**places)
         if number:
-            sign = stream.choice("+-*/×÷x")
+            sign = stream.choice(signs)
             text += " x " if sign == "x" else f"{tight}{sign}{tight}"
             exact += {"×": "*", "x": "*", "÷": "/"}.get(sign, sign)
         terms.append(value)
@@ -109,8 +146,8 @@ def test_chains_against_exact_fractions(seed: int) -> None:
 # The same in one pattern: plain, and of quadratic time.
 PLAIN_EQUATION = re.compile(
     rf"(?<![\w.,])[$€£]?({arithmetic._NUMBER}(?:{arithmetic._SIGN}[$€£]?{arithmetic._NUMBER})+)"
-    rf"\s*=\s*[$€£]?(-?{arithmetic._NUMBER})"
-    r"(?!\d|[.,]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…))",
+    rf"{arithmetic._SPACE}*={arithmetic._SPACE}*[$€£]?(-?{arithmetic._NUMBER})"
+    r"(?!\d|[.,:]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…))",
     re.IGNORECASE,
 )
 sums = st.text(alphabet="0123,.+-*/×÷x =^$r\n", max_size=30)

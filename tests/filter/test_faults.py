@@ -40,23 +40,6 @@ def test_a_refusal_that_is_asked_for_is_an_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("instruction", "task_input", "output", "rule"),
-    [
-        ("Thank a neighbour for the cake", "", "Dear [Name], thank you!", "placeholder"),
-        ("Thank a neighbour for the cake", "", "Yours, [Your Name]", "placeholder"),
-        ("Thank a neighbour for the cake", "", "Thank you, <insert name>!", "placeholder"),
-        ("Say what the painting shows", "[Image of a painting]", "A barn.", "placeholder"),
-        ("Say what the painting shows", "<noinput>", "A barn.", ""),
-        ("Write a template for a letter of thanks", "", "Dear [Name], thank you!", ""),
-        ("Make this letter warmer", "Dear [Name], thanks.", "Dear [Name], thank you so much!", ""),
-        ("Sort the numbers from low to high", "[3, 1]", "[1, 3]", ""),
-    ],
-)
-def test_placeholder(instruction: str, task_input: str, output: str, rule: str) -> None:
-    assert rule_of(instruction, task_input, output) == rule
-
-
-@pytest.mark.parametrize(
     ("instruction", "rule"),
     [
         ("Shorten the following sentence", "missing_input"),

@@ -59,6 +59,20 @@ PIECES = (
         "a b = ",
         "%(",
     ),
+    *(
+        "[Insert name] ",
+        "[reason] [name] ",
+        "Dear a, ",
+        "\nBest  ",
+        "5- you? ",
+        "1. you? ",
+        "Tell me. ",
+        "How about ",
+        " 'you",
+        " '",
+        "「",
+        "1/2=3 ",
+    ),
     '"one word after the other and on it goes to make some fifteen of them or more" ',
 )
 ENGLISH = ("Rephrase my line to be more concise: it is long.", "How can I list several tips for my boss?")

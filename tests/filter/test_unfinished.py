@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfinstruct_local.filter import unfinished
+from selfinstruct_local.filter import asking_back
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
-from selfinstruct_local.filter.unfinished import READ_AS_PYTHON, asks_back, copied, cut_off
+from selfinstruct_local.filter.asking_back import asks_back
+from selfinstruct_local.filter.unfinished import READ_AS_PYTHON, copied, cut_off
 from selfinstruct_local.tasks import Instance, Task
 
 CHECKS = (cut_off, copied, asks_back, wrong_arithmetic)
@@ -139,6 +140,12 @@ def test_what_is_not_or_may_be_copied_is_left_alone(instruction: str, output: st
         ("Can you help me write a story?", "I'd be happy to help. What is your hero's name? Tell me more."),
         ("计划去罗马一天的行程", "好的。您打算几月去？"),
         ("计划去罗马一天的行程", "很高兴为您计划行程。"),
+        ("Plan a day in Rome", "To plan it I need to know a few things about you. How long will you stay?"),
+        ("Recommend a laptop", "That sounds great! What will you mainly use the laptop for?"),
+        ("Can you help me pick a bike?", "Of course! What terrain is it for? What is the budget? And the colour?"),
+        ("Can you help me pick a bike?", "To help you, I need to know:\n1. What is your budget?\n2. Do you race?"),
+        ("Help me plan a trip", "I'd be glad to help! Could you tell me:\n- Where do you go?\n- When do you leave?"),
+        ("Can you help me edit my essay?", "Sure! What is your essay about?"),
     ],
 )
 def test_what_asks_back_is_seen(instruction: str, output: str) -> None:
@@ -162,10 +169,37 @@ def test_what_asks_back_is_seen(instruction: str, output: str) -> None:
         ("计划去罗马一天的行程", "先去广场，再去吃饭，你会喜欢的。"),
         ("计划去罗马一天的行程", "向导说：“你累吗？”然后继续走，好吗？".replace("你", "他")),
         ("Plan a day in Rome", "The here and now."),
+        # questions that belong to what was asked for
+        ("Prepare an exercise on calm", "Sit down.\n1. How do you feel?\n2- Do you feel better now?"),
+        ("Can you suggest an icebreaker?", "Each one answers: 1. What is your hobby? 2. Where are you from?"),
+        ("How can I find my way in life?", "Write it down.\n- What do you enjoy?\n- What are you good at?"),
+        ("Can you make up a sketch?", "Ann: Are you well?\nTom: Are you?"),
+        ("How do I greet a guest?", "Say “How was your trip?” or “May I help you?” and smile."),
+        ("How do I greet my boss?", "Say: 'How are you? Did you sleep well?'"),
+        ("How do I greet my boss?", "> How are you?\n> What's new?"),
+        ("我想练习口语", "一、您叫什么名字？\n二、您住在哪里？"),
+        ("Give an icebreaker", "If you could travel anywhere, where would you go?"),
+        ("Can you think of a trip for us?", "How about a picnic by the lake, where you can swim?"),
+        # a text to work on that asks
+        ("Make this more direct: could you help me", "Will you help me?"),
+        ('Edit this to be direct: "I wonder if you could help me."', "Can you help me?"),
+        # the work is done, and a question or an offer follows
+        ("What should I look at in a shoe?", "Try the size on. Look at the sole. Does it last as long as you need?"),
+        ("Describe the flu", "Fever, cough and aches that last for a week. Would you like to know more?"),
+        (
+            "How will you treat a customer?",
+            "I hear them out, find what went wrong and thank them. If needed, I am happy to help.",
+        ),
     ],
 )
 def test_what_does_not_ask_back_is_left_alone(instruction: str, output: str) -> None:
     assert asks_back(task(instruction, output)) is None
+
+
+def test_an_input_that_asks_may_be_answered_by_a_question() -> None:
+    given = "Do you have to smoke?"
+    assert asks_back(task("Make it polite", "Would you mind not smoking?", given)) is None
+    assert asks_back(task("Make it polite", "What would you like it to say?", "Stop smoking."))
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
@@ -200,7 +234,7 @@ addressed = st.lists(
 @settings(max_examples=1000)
 @given(st.one_of(addressed, texts))
 def test_questions_back_are_those_of_the_plain_pattern(text: str) -> None:
-    assert unfinished._is_question_back(text) == (PLAIN_QUESTION.search(text) is not None)
+    assert asking_back._is_question_back(text) == (PLAIN_QUESTION.search(text) is not None)
 
 
 LONG = 100_000
