@@ -33,10 +33,20 @@ def separates_examples(network: Any) -> bool:
         return False
     finally:
         network.train(trains)
+        _reshard(network)
     if after_one.shape[0] != EXAMPLE_TOKENS:  # it passes over which logits are asked for
         return False
     tolerance = _FLOAT32_TOLERANCE if after_one.dtype == torch.float32 else _HALF_TOLERANCE
     return bool((after_one - after_other).abs().max() <= tolerance * after_one.float().std())
+
+
+def _reshard(network: Any) -> None:
+    """Divide again what a forward pass has gathered of a sharded model, before an optimizer takes it for whole."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _second_logits(network: Any, row: Any) -> Any:
