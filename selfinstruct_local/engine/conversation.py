@@ -60,7 +60,11 @@ class PromptEncoder:
         if not hasattr(self._tokenizer, "split_special_tokens"):
             return list(self._tokenizer.encode(request.prompt))  # mistral-common's never reads control tokens from text
         ids = self._tokenizer.encode(request.prompt, split_special_tokens=True)
-        return list(ids[: len(ids) - count_appended_tokens(self._tokenizer)])
+        return list(ids[: len(ids) - self._appended])
+
+    @cached_property
+    def _appended(self) -> int:
+        return count_appended_tokens(self._tokenizer)
 
     def stop_tokens(self, request: Request) -> tuple[int, ...]:
         """Return the token that ends a turn by the chat template, for a conversation; else none.
