@@ -11,8 +11,7 @@ adds the update to the weights, where there is no input to drop from.
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.errors import WrongUseError
@@ -57,7 +56,9 @@ def add_lora(network: Any, *, targets: str | Sequence[str], rank: int, alpha: in
         task_type="CAUSAL_LM",
     )
     try:
-        with without_notices():
+        with warnings.catch_warnings():
+            for notice in _NOTICES:
+                warnings.filterwarnings("ignore", message=notice)
             return get_peft_model(network, lora)
     except (ValueError, re.error) as error:
         names = targets if isinstance(targets, str) else ", ".join(targets)
@@ -67,15 +68,6 @@ def add_lora(network: Any, *, targets: str | Sequence[str], rank: int, alpha: in
             f"take all-linear, or some of {', '.join(layers)}"
         )
         raise WrongUseError(message) from error
-
-
-@contextmanager
-def without_notices() -> Iterator[None]:
-    """Keeps notices of PEFT that ask for nothing off the terminal, inside the block."""
-    with warnings.catch_warnings():
-        for notice in _NOTICES:
-            warnings.filterwarnings("ignore", message=notice)
-        yield
 
 
 def adapted_layers(tuned: Any) -> tuple[str, ...]:
