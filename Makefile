@@ -58,14 +58,14 @@ format: setup ## put the code into ruff's form
 soak: setup ## the long counts: the same tests with full numbers
 	SELFINSTRUCT_SOAK=1 $(BIN)/python -m pytest
 
+# Of finished runs, which take hours, only counts are made: RUNS='runs/a runs/b', see benchmarks/bench_yield.py.
 bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=FILE measures on a file of tasks too)
 	$(BIN)/python benchmarks/bench_filter.py $(CORPUS)
 	$(BIN)/python benchmarks/bench_growth.py
 	$(BIN)/python benchmarks/bench_generate.py decisions --write
 	$(BIN)/python benchmarks/bench_generate.py engine --write
 	$(BIN)/python benchmarks/bench_ledger.py --write
-	@# spaCy, which counts its verbs, is in the lock already.
-	$(BIN)/python benchmarks/bench_yield.py --write
+	$(if $(RUNS),$(BIN)/python benchmarks/bench_yield.py $(RUNS) --write)
 	$(BIN)/python benchmarks/bench_train.py $(if $(CORPUS),--data $(CORPUS)) --write
 	$(BIN)/python benchmarks/bench_report.py $(CORPUS) --write
 	$(BIN)/python benchmarks/bench_cluster.py --write

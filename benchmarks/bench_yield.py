@@ -1,85 +1,129 @@
-"""What a profile makes of a thousand generated tokens, beside the published programs, on the embedded model.
+r"""What models and profiles make of their generated tokens: one row per finished run, into RESULTS.md.
 
-    python benchmarks/bench_yield.py [--write] [--baseline-accepted 15] [--accepted 200] [--tokens 15000]
-        [--cap 120000] [--only NAME ...] [--folder runs/bench-yield] [--verdicts FILE]
+    python benchmarks/bench_yield.py RUN [RUN ...] [--write]
 
-Each arm is a run of its own under --folder and goes on where it was broken off; arms that are done cost no token, so a
-second call only writes the report again. One engine serves all arms. A job that was asked is always finished, decided
-and counted with all its tokens: no arm gains by what would have been cut off at its end.
+Make the runs one after the other, with a token budget in place of a number of tasks:
 
-Leans on `yield_arms.py`, which runs an arm, and on `yield_report.py`, which counts it and writes the section.
+    for profile in self-instruct alpaca magpie self-instruct-2022 alpaca-2023; do
+        selfinstruct generate --run runs/yield-$profile --model MODEL --profile $profile \
+            --num 100000 --patience 100000 --token-budget 20000 --window 16
+    done
+
+The small window lets a run of a few dozen jobs show its own tasks in its prompts; the default is for long runs. Add
+`--lang zh` for Chinese. The same command resumes an interrupted run. To read and label a sample, use
+`selfinstruct review make`.
 """
 
 import argparse
-import json
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 
-from results import write_section
+from finished_runs import FinishedRun, percent, read_runs, with_input
+from rates import Interval, dispersion, median, poisson_rate
+from results import table, write_section
 from tokenizers import Tokenizer
-from yield_arms import BASELINE, OURS, Arm, KeptEngine, make_arms, run_arm
-from yield_report import make_report, measure
 
-from selfinstruct_local.generate.launch import ChosenModel
-from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
-from selfinstruct_local.models import prepare_embedded
-from selfinstruct_local.offline import go_offline
+from selfinstruct_local.errors import UserFacingError
 
-TITLE = "Yield on the embedded model"
+TITLE = "Yield"
+TOP = 5  # rules that are named
+HEAD = (
+    "run",
+    "model",
+    "profile",
+    "language",
+    "jobs",
+    "generated tokens",
+    "of unfinished jobs",
+    "accepted",
+    "accepted per 1,000 tokens",
+    "tokens inside accepted tasks",
+    "instruction",
+    "output",
+    "with input",
+    "classification",
+    f"rejected, top {TOP} rules",
+)
+ABOUT = (
+    "One row per finished run of `selfinstruct generate`. Generated tokens: all steps of the decided jobs, rejected "
+    "tasks included. Jobs are decided in order; what later jobs had generated when the budget was spent is in the next "
+    "column and counts nowhere else. Accepted: passes the rules, is novel, and has a worked case. Intervals: 95 %, "
+    "Garwood's for a Poisson rate; if the accepted tasks per job have a variance above their mean, tasks and tokens "
+    "are divided by that ratio for the bounds. Inside accepted tasks: instructions, inputs and outputs by the model's "
+    "tokenizer, as a share of the generated tokens. Instruction and output: median words (Chinese: characters). Shares "
+    "are of the accepted tasks. `self-instruct-2022` also asks for the cases of near copies, which its published "
+    "program does not."
+)
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--baseline-accepted", type=int, default=15, help=f"least accepted tasks of {BASELINE}")
-    parser.add_argument("--accepted", type=int, default=200, help=f"least accepted tasks of {OURS}")
-    parser.add_argument("--tokens", type=int, default=15_000, help="least tokens of the published arms")
-    parser.add_argument("--cap", type=int, default=120_000, help="tokens after which an arm gives up on its tasks")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these arms alone")
-    parser.add_argument("--folder", type=Path, default=Path("runs/bench-yield"), help="of the runs, which are kept")
-    parser.add_argument("--verdicts", type=Path, help="JSON object: number of a shown task to a reader's verdict")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs")
     parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
     options = parser.parse_args()
-    arms = make_arms(options.tokens, options.accepted, options.baseline_accepted, options.cap)
-    names = [arm.name for arm in arms]
-    if unknown := set(options.only or ()) - set(names):
-        parser.error(f"--only {' '.join(sorted(unknown))}: no such arm; there are {', '.join(names)}")
-    if options.only and options.write:
-        parser.error("--write: the section has all arms; leave --only out")
-    verdicts = json.loads(options.verdicts.read_text(encoding="utf-8")) if options.verdicts else None
-    go_offline()
-    report = bench(
-        [arm for arm in arms if not options.only or arm.name in options.only], options.folder, verdicts=verdicts
-    )
+    try:
+        report = make_report(read_runs(options.runs, may_be_running=not options.write))
+    except UserFacingError as error:
+        parser.error(str(error))
     if options.write:
         write_section(TITLE, report)
     else:
         print(f"## {TITLE}\n\n{report}")
 
 
-def bench(arms: Sequence[Arm], folder: Path, *, verdicts: Mapping[str, str] | None = None) -> str:
-    """Runs what is not done yet and gives the report; exits when a signal comes."""
-    embedded = prepare_embedded()
-    model = ChosenModel(embedded)
-    settings = {arm.name: arm.settings(model) for arm in arms}
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        interruptible() as interrupt,
-        closing(KeptEngine(model, settings[arms[0].name], folder / "engine.log", interrupt)) as engine,
-    ):
-        for arm in arms:
-            done = run_arm(arm, folder / arm.name, settings[arm.name], model.facts(), engine, interrupt)
-            if not done and interrupt.signum is not None:
-                sys.exit(SIGNAL_EXIT + interrupt.signum)
-    tokenizer = Tokenizer.from_file(str(embedded.path / "tokenizer.json"))
+def make_report(runs: Sequence[FinishedRun]) -> str:
+    """Return the section of RESULTS.md."""
+    return f"{ABOUT}\n\n{table(HEAD, [row(run) for run in runs])}"
 
-    def count_tokens(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    measured = [measure(arm, folder / arm.name, settings[arm.name], count_tokens) for arm in arms]
-    return make_report(measured, f"`{embedded.path.name}`", verdicts)
+def row(run: FinishedRun) -> list[object]:
+    """Return the cells of a run's row."""
+    accepted = run.accepted
+    measure = len if run.lang == "zh" else _words
+    rejected = list(run.totals.rejected.items())[:TOP]
+    return [
+        run.name,
+        Path(str(run.facts.get("model_path") or "-")).name,
+        f"`{run.facts.get('profile')}`",
+        run.lang,
+        f"{len(run.jobs):,}",
+        f"{run.tokens:,}",
+        f"{run.totals.completion_tokens - run.tokens:,}",
+        f"{len(accepted):,}",
+        rate(run),
+        _inside(run),
+        f"{median([measure(task.instruction) for task in accepted]):.3g}",
+        f"{median([measure(task.output) for task in accepted]):.3g}",
+        percent(with_input(accepted), len(accepted)),
+        percent(sum(bool(task.is_classification) for task in accepted), len(accepted)),
+        ", ".join(f"`{rule}` {count:,}" for rule, count in rejected) or "-",
+    ]
+
+
+def rate(run: FinishedRun) -> Interval:
+    """Return accepted tasks per 1,000 generated tokens of the decided jobs."""
+    counts = [job.accepted for job in run.jobs]
+    # Tasks of one job share their fate: with a variance of c times the mean, n of them tell as much as n / c.
+    scale = max(1.0, dispersion(counts))
+    exposure = run.tokens / 1000
+    return poisson_rate(sum(counts), exposure, scale)
+
+
+def _inside(run: FinishedRun) -> str:
+    """Return the share of the generated tokens that accepted tasks hold; `-` where the tokenizer is not here."""
+    file = Path(str(run.facts.get("model_path"))) / "tokenizer.json"
+    if not file.is_file():
+        return "-"
+    tokenizer = Tokenizer.from_file(str(file))
+    texts = [task.instruction for task in run.accepted]
+    texts += [text for task in run.accepted for case in task.instances for text in case]
+    inside = sum(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
+    return percent(inside, run.tokens)
+
+
+def _words(text: str) -> int:
+    return len(text.split())
 
 
 if __name__ == "__main__":

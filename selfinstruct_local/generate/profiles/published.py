@@ -70,7 +70,6 @@ class Alpaca2023Profile:
     needs_model_files = True  # the number of the end token, which is never drawn
     unused = UNPUBLISHED | {"instances_per_task"}
     shows_whole_tasks = True
-    after_acceptance: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ("alpaca_2023",)
 
     def __init__(self, settings: DecidingSettings) -> None:
@@ -110,8 +109,7 @@ class SelfInstruct2022Profile:
 
     The published steps are programs that run one after the other over files, so only accepted instructions were asked
     for their kind and their cases. Here a job asks before its turn to be decided, once the rules have passed, so the
-    requests for what turns out a near copy are made in vain. Those of the stages in `after_acceptance` have the
-    position of the candidate for their branch, which tells what they were for.
+    requests for what turns out a near copy are made in vain.
 
     A published request held five tasks and asked for 300 tokens of cases if one of them was classification, else 350;
     ours hold one task, and its kind decides.
@@ -135,7 +133,6 @@ class SelfInstruct2022Profile:
     needs_model_files = False
     unused = UNPUBLISHED
     shows_whole_tasks = False
-    after_acceptance: tuple[str, ...] = ("classification", "instance")
     prompts: tuple[str, ...] = tuple(
         f"self_instruct_2022_{step}" for step in ("instructions", "classification", "input_first", "output_first")
     )
