@@ -66,6 +66,7 @@ bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=F
 	$(BIN)/python benchmarks/bench_generate.py engine --write
 	$(BIN)/python benchmarks/bench_ledger.py --write
 	$(if $(RUNS),$(BIN)/python benchmarks/bench_yield.py $(RUNS) --write)
+	$(if $(and $(RUNS),$(CORPUS)),$(BIN)/python benchmarks/bench_spread.py $(RUNS) --alpaca $(CORPUS) --write)
 	$(BIN)/python benchmarks/bench_train.py $(if $(CORPUS),--data $(CORPUS)) --write
 	$(BIN)/python benchmarks/bench_report.py $(CORPUS) --write
 	$(BIN)/python benchmarks/bench_cluster.py --write

@@ -1,0 +1,161 @@
+"""How varied the accepted tasks of runs are, next to as many Alpaca records, and whether the yield falls.
+
+    python benchmarks/bench_spread.py RUN [RUN ...] --alpaca FILE [--write]
+
+RUN is the folder of a finished run of `selfinstruct generate`; FILE has the published Alpaca records in their order and
+may be gzipped. Each is measured on its first 50, 100, 200 and 400 tasks, as far as it reaches.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from bench_rules import read_file
+from finished_runs import FinishedRun, JobYield, percent, read_runs, with_input
+from results import table, write_section
+
+from selfinstruct_local.errors import UserFacingError
+from selfinstruct_local.language import TOKENIZERS
+from selfinstruct_local.report.make import check_report_extra
+from selfinstruct_local.report.novelty import measure_nearness
+from selfinstruct_local.report.verbs import MAX_CHARACTERS, root_verbs
+from selfinstruct_local.tasks import Task
+
+TITLE = "Spread"
+SIZES = (50, 100, 200, 400)
+HUNDRED = 100
+THRESHOLD = 0.7  # only the number of near copies depends on it, which is not shown
+HEAD = (
+    "tasks",
+    "of",
+    "root verbs",
+    "per 100 tasks",
+    "nearest ROUGE-L, seeds before",
+    "without seeds",
+    "with input",
+    "classification",
+)
+ABOUT = (
+    "The first tasks of each source: accepted tasks with a worked case in the order in which they joined the pool, and "
+    "the published Alpaca records in their order. Root verbs: distinct ones, by `selfinstruct report`'s parser "
+    "(English only). Nearest ROUGE-L: mean over the tasks of the highest F of the instruction with one before it, once "
+    "with the seeds of the run before the first, as the run decides, and once among the tasks alone, as for Alpaca. "
+    "A dash: the source does not say, or has no seeds."
+)
+ABOUT_YIELD = (
+    "Accepted tasks per 1,000 generated tokens, for each full hundred of accepted tasks. A hundred begins where the "
+    "one before it ends; the tokens of a job that gave several tasks are spread over them, those of jobs that gave "
+    "none belong to the next accepted task."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Tasks in their order.
+
+    Attributes:
+        name: for the table.
+        lang: language of the tasks.
+        earlier: instructions before the first, such as seeds.
+        tasks: what is measured.
+        kinds_known: whether the source says which tasks are classification.
+    """
+
+    name: str
+    lang: str
+    earlier: Sequence[str]
+    tasks: Sequence[Task]
+    kinds_known: bool
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs")
+    parser.add_argument("--alpaca", type=Path, required=True, metavar="FILE", help="the published Alpaca records")
+    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    options = parser.parse_args()
+    try:
+        check_report_extra()  # the root verbs' parser
+        runs = read_runs(options.runs, may_be_running=not options.write)
+        alpaca = read_file(options.alpaca)[: SIZES[-1]]
+    except (UserFacingError, OSError) as error:
+        parser.error(str(error))
+    report = make_report(runs, Source("Alpaca", "en", (), alpaca, kinds_known=False))
+    if options.write:
+        write_section(TITLE, report)
+    else:
+        print(f"## {TITLE}\n\n{report}")
+
+
+def make_report(runs: Sequence[FinishedRun], alpaca: Source) -> str:
+    """Return the section of RESULTS.md."""
+    sources = [Source(run.name, run.lang, run.earlier, run.accepted, kinds_known=True) for run in runs]
+    columns = [spread_rows(source) for source in [*sources, alpaca]]
+    rows = [rows[size] for size in SIZES for rows in columns if size in rows]
+    few = [f"{run.name} has {len(run.accepted)} accepted tasks" for run in runs if len(run.accepted) < SIZES[0]]
+    parts = [ABOUT, table(HEAD, rows), *([f"Too few to measure: {', '.join(few)}."] if few else [])]
+    if long := [run for run in runs if len(run.accepted) >= HUNDRED]:
+        head = ("run", "first hundred", "last full hundred", "last over first", "each hundred")
+        parts += [ABOUT_YIELD, table(head, [yield_row(run) for run in long])]
+    return "\n\n".join(parts)
+
+
+def spread_rows(source: Source) -> dict[int, list[object]]:
+    """Return the row of each size that the source reaches."""
+    tasks = source.tasks[: SIZES[-1]]
+    instructions = [task.instruction for task in tasks]
+    before, alone = (_nearest(earlier, instructions, source.lang) for earlier in (source.earlier, ()))
+    verbs = []
+    if source.lang == "en":
+        verbs = [found.verb for found in root_verbs(text[:MAX_CHARACTERS] for text in instructions)]
+    rows: dict[int, list[object]] = {}
+    for size in SIZES:
+        if size > len(tasks):
+            break
+        distinct = len(set(verbs[:size]) - {""})
+        first = tasks[:size]
+        rows[size] = [
+            size,
+            source.name,
+            distinct if verbs else "-",
+            f"{100 * distinct / size:.0f}" if verbs else "-",
+            f"{np.nanmean(before[:size]):.3f}" if source.earlier else "-",
+            f"{np.nanmean(alone[:size]):.3f}",
+            percent(with_input(first), size),
+            percent(sum(bool(task.is_classification) for task in first), size) if source.kinds_known else "-",
+        ]
+    return rows
+
+
+def _nearest(earlier: Sequence[str], instructions: Sequence[str], lang: str) -> np.ndarray:
+    """Return float64[instructions]: the highest ROUGE-L F with an earlier one; NaN where there is none."""
+    tokenizer = TOKENIZERS["zh" if lang == "zh" else "en"]
+    return measure_nearness(earlier, instructions, tokenizer, THRESHOLD, seeds_stand_before=bool(earlier)).to_earlier
+
+
+def yield_row(run: FinishedRun) -> list[object]:
+    """Return the cells of a run's row in the table of yields."""
+    rates = yields(run.jobs)
+    ratio = f"{100 * rates[-1] / rates[0]:.0f} %" if len(rates) > 1 else "-"
+    return [run.name, f"{rates[0]:.3g}", f"{rates[-1]:.3g}", ratio, ", ".join(f"{rate:.3g}" for rate in rates)]
+
+
+def yields(jobs: Sequence[JobYield]) -> list[float]:
+    """Return accepted tasks per 1,000 tokens of each full hundred of accepted tasks."""
+    accepted, tokens = [0], [0]
+    spent = 0
+    for job in jobs:
+        spent += job.tokens
+        if job.accepted:
+            accepted.append(accepted[-1] + job.accepted)
+            tokens.append(spent)
+    ends = np.interp(np.arange(0, accepted[-1] + 1, HUNDRED), accepted, tokens)
+    return [1000 * HUNDRED / (after - before) for before, after in pairwise(ends.tolist())]
+
+
+if __name__ == "__main__":
+    main()
