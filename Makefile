@@ -59,6 +59,7 @@ soak: setup ## the long counts: the same tests with full numbers
 	SELFINSTRUCT_SOAK=1 $(BIN)/python -m pytest
 
 # Of finished runs, which take hours, only counts are made: RUNS='runs/a runs/b', see benchmarks/bench_yield.py.
+# Alpaca's 52,002 records as CORPUS add the spread; ARMS='new=runs/a old=runs/b' and EXPERT=FILE add trainings (hours).
 bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=FILE measures on a file of tasks too)
 	$(BIN)/python benchmarks/bench_filter.py $(CORPUS)
 	$(BIN)/python benchmarks/bench_growth.py
@@ -70,8 +71,7 @@ bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=F
 	$(BIN)/python benchmarks/bench_train.py $(if $(CORPUS),--data $(CORPUS)) --write
 	$(BIN)/python benchmarks/bench_report.py $(CORPUS) --write
 	$(BIN)/python benchmarks/bench_cluster.py --write
-	@# On the tasks that the yield benchmark's own arm accepted.
-	$(BIN)/python benchmarks/bench_tuning.py --run runs/bench-yield/ours $(if $(CORPUS),--other $(CORPUS)) --write
+	$(if $(and $(ARMS),$(EXPERT)),$(BIN)/python benchmarks/bench_data_value.py $(addprefix --arm ,$(ARMS)) --expert $(EXPERT) --write)
 	$(BIN)/python benchmarks/simulate_gpu.py
 
 # GPU=1 takes the wheels of requirements/gpu.txt; OUT=DIR puts the folder elsewhere; DRY=1 says what it would hold.

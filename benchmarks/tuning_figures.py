@@ -1,0 +1,167 @@
+"""What the evaluations of `bench_data_value.py` found: figures of each arm with intervals, and their table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from results import table
+from tuning_arms import SEEDS
+
+from selfinstruct_local.errors import WrongUseError
+
+RESAMPLES = 2_000
+UNTUNED = {"alpaca": "untuned, Alpaca's prompt", "chat": "untuned, its chat template"}  # by template
+HEAD = (
+    "model",
+    "examples",
+    "trainable tokens",
+    "loss",
+    "less untuned",
+    f"less {SEEDS}",
+    "stop rate",
+    "ROUGE-L",
+    "loss by training seed",
+)
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the expert tasks cost models that differ by their training seed: float64[seeds, tasks] each.
+
+    Attributes:
+        nats: negative log-likelihood of the reference.
+        tokens: supervised tokens of the reference.
+        stopped: 1 where the answer ended by itself.
+        rouge_l: F of the answer with the reference.
+        cases: fingerprint of the tasks, and the length limit of the answers.
+    """
+
+    nats: Matrix
+    tokens: Matrix
+    stopped: Matrix
+    rouge_l: Matrix
+    cases: tuple[str, int]
+
+
+class Measure(NamedTuple):
+    """One figure of an arm.
+
+    Attributes:
+        value: mean over the training seeds.
+        drawn: float64[RESAMPLES], the same of resampled tasks and training seeds.
+        by_seed: the figure of each training seed.
+    """
+
+    value: float
+    drawn: NDArray[np.float64]
+    by_seed: Sequence[float] = ()
+
+    def __str__(self) -> str:
+        low, high = np.percentile(self.drawn, (2.5, 97.5))
+        return f"{self.value:.3f} [{low:.3f}, {high:.3f}]"
+
+    def less(self, other: "Measure") -> "Measure":
+        """Return the difference from another arm, whose tasks were drawn alike."""
+        return Measure(self.value - other.value, self.drawn - other.drawn)
+
+
+def read_asked(outs: Sequence[Path]) -> Asked:
+    """Return what `selfinstruct eval` wrote for the models of one arm.
+
+    Raises:
+        WrongUseError: they were asked different tasks.
+    """
+    records = [orjson.loads((out / "eval.json").read_bytes()) for out in outs]
+    cases = [(record["cases_sha256"], record["settings"]["max_tokens"]) for record in records]
+    check_same(cases, [str(out) for out in outs])
+    lines = [(out / "answers.jsonl").read_bytes().splitlines() for out in outs]
+    answers = [[orjson.loads(line)["answers"][0] for line in each] for each in lines]
+
+    def matrix(value: Callable[[dict[str, Any]], float]) -> Matrix:
+        return np.array([[value(answer) for answer in each] for each in answers], dtype=np.float64)
+
+    return Asked(
+        nats=matrix(lambda answer: answer["nats"]),
+        tokens=matrix(lambda answer: answer["supervised_tokens"]),
+        stopped=matrix(lambda answer: answer["finish_reason"] == "stop"),
+        rouge_l=matrix(lambda answer: answer["rouge_l"]),
+        cases=cases[0],
+    )
+
+
+def check_same(cases: Sequence[object], names: Sequence[str]) -> None:
+    """Refuse evaluations that cannot be compared.
+
+    Raises:
+        WrongUseError: they are of different tasks or limits.
+    """
+    for name, each in zip(names, cases, strict=True):
+        if each != cases[0]:
+            message = f"{name} and {names[0]}: were asked other tasks, or with another --max-tokens; use a new --folder"
+            raise WrongUseError(message)
+
+
+def measure(asked: Asked, place: int) -> dict[str, Measure]:
+    """Return loss, stop rate and ROUGE-L of an arm.
+
+    Args:
+        asked: results of its models.
+        place: number of the arm. Each arm draws training seeds of its own; the draws of tasks are the same for all.
+    """
+    seeds, tasks = asked.nats.shape
+    of_tasks, of_seeds = np.random.default_rng(0), np.random.default_rng([1, place])
+    times = np.array([np.bincount(of_tasks.integers(0, tasks, tasks), minlength=tasks) for _ in range(RESAMPLES)])
+    chosen = of_seeds.integers(0, seeds, (RESAMPLES, seeds))
+
+    def share(part: Matrix, whole: Matrix) -> Measure:
+        by_seed = (times @ part.T) / (times @ whole.T)  # (RESAMPLES, seeds)
+        drawn = np.take_along_axis(by_seed, chosen, axis=1).mean(axis=1)
+        each = part.sum(axis=1) / whole.sum(axis=1)
+        return Measure(float(each.mean()), drawn, each.tolist())
+
+    ones = np.ones_like(asked.nats)
+    return {
+        "loss": share(asked.nats, asked.tokens),
+        "stop rate": share(asked.stopped, ones),
+        "ROUGE-L": share(asked.rouge_l, ones),
+    }
+
+
+def make_table(asked: Mapping[str, Asked], sizes: Mapping[str, tuple[int, int]]) -> str:
+    """Return the table of all models.
+
+    Args:
+        asked: results by name, the untuned model's first.
+        sizes: examples and trainable tokens of each arm.
+
+    Raises:
+        WrongUseError: the arms were asked different tasks.
+    """
+    names = list(asked)
+    check_same([each.cases for each in asked.values()], names)
+    measured = {name: measure(each, place) for place, (name, each) in enumerate(asked.items())}
+    untuned, seeds = measured[names[0]], measured[SEEDS]
+    rows = []
+    for name, figures in measured.items():
+        tuned = name in sizes
+        examples, tokens = sizes.get(name, ("-", "-"))
+        loss = figures["loss"]
+        rows.append(
+            [
+                name,
+                examples,
+                tokens,
+                loss,
+                loss.less(untuned["loss"]) if tuned else "-",
+                loss.less(seeds["loss"]) if tuned and name != SEEDS else "-",
+                figures["stop rate"],
+                figures["ROUGE-L"],
+                ", ".join(f"{value:.3f}" for value in loss.by_seed) if tuned else "-",
+            ]
+        )
+    return table(HEAD, rows)
