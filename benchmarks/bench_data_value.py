@@ -86,14 +86,16 @@ def bench(options: argparse.Namespace) -> str:
 def describe(options: argparse.Namespace, asked: int, sizes: dict[str, tuple[int, int]]) -> str:
     """Return how the figures were made."""
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in SETTINGS.items())
+    seeds = ", ".join(map(str, range(options.seeds)))
     told = (
         f"{machine()}. SmolLM2-135M-Instruct, tuned by `selfinstruct train` ({settings}) on each arm with training "
-        f"seeds 0 to {options.seeds - 1}, and asked {asked} expert-written tasks by `selfinstruct eval`. Loss: nats "
-        "per supervised token of the references. Stop rate: share of the answers that end by themselves within "
-        f"{options.max_tokens} tokens. Figures are means over the training seeds. Intervals: 95 %, percentiles of "
-        f"{RESAMPLES:,} resamples, for which tasks and training seeds are drawn with replacement, each by itself (Owen "
-        "2007, the pigeonhole bootstrap). Differences use the same tasks on both sides. Tuned models are asked by "
-        "Alpaca's prompt, with which they were tuned, and compared with the untuned one asked by it."
+        f"seed {seeds}, and asked {asked} expert-written tasks by `selfinstruct eval`. Loss: nats per supervised token "
+        f"of the references. Stop rate: share of answers that end by themselves within {options.max_tokens} tokens. "
+        "ROUGE-L: mean F of the answers with the references. Figures are means over the training seeds. Intervals: "
+        f"95 %, percentiles of {RESAMPLES:,} resamples, for which tasks and training seeds are drawn with replacement, "
+        "independently (Owen 2007, the pigeonhole bootstrap), and n - 1 of n seeds (Rao and Wu 1988). Differences use "
+        "the same tasks on both sides. Tuned models are asked by Alpaca's prompt, with which they were tuned, and "
+        "compared with the untuned one asked by it."
     )
     wanted, found = next(iter(sizes.values()))[1], sizes[SEEDS][1]
     if found < 0.97 * wanted:

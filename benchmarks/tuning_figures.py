@@ -116,7 +116,9 @@ def measure(asked: Asked, place: int) -> dict[str, Measure]:
     seeds, tasks = asked.nats.shape
     of_tasks, of_seeds = np.random.default_rng(0), np.random.default_rng([1, place])
     times = np.array([np.bincount(of_tasks.integers(0, tasks, tasks), minlength=tasks) for _ in range(RESAMPLES)])
-    chosen = of_seeds.integers(0, seeds, (RESAMPLES, seeds))
+    # One fewer than there are: the variance of the resampled means is then that of the mean, however few they are
+    # (Rao and Wu 1988, "Resampling inference with complex survey data").
+    chosen = of_seeds.integers(0, seeds, (RESAMPLES, max(1, seeds - 1)))
 
     def share(part: Matrix, whole: Matrix) -> Measure:
         by_seed = (times @ part.T) / (times @ whole.T)  # (RESAMPLES, seeds)

@@ -89,8 +89,8 @@ def test_seeds_that_differ_widen_the_interval_and_tasks_that_differ_cancel_in_a_
     assert alike.value == pytest.approx(-0.5)
     apart = measure(asked([tasks - 0.8, tasks - 0.5, tasks - 0.2]), 1)["loss"].less(untuned)
     assert apart.value == pytest.approx(-0.5)
-    # The mean of three drawn with replacement has the variance of one over 3.
-    assert apart.drawn.std() == pytest.approx(np.std([-0.8, -0.5, -0.2]) / np.sqrt(3), rel=0.1)
+    # The standard error of a mean of three, from their sample variance.
+    assert apart.drawn.std() == pytest.approx(np.std([-0.8, -0.5, -0.2], ddof=1) / np.sqrt(3), rel=0.1)
 
 
 def test_stop_rate_and_loss_are_those_of_the_answers() -> None:
