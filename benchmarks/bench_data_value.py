@@ -71,14 +71,14 @@ def bench(options: argparse.Namespace) -> str:
         out = folder / "asked" / f"untuned-{template}"
         if not is_asked(out):
             selfinstruct("eval", *asking, "--model", model.path, "--template", template, "--out", out)
-        asked[name] = read_asked([out])
+        asked[name] = read_asked([out], options.max_tokens)
     for name in arms:
         outs = [folder / "asked" / f"{name}-{seed}" for seed in range(options.seeds)]
         for seed, out in enumerate(outs):
             if not is_asked(out):
                 tuned = tune(folder, name, seed, model)
                 selfinstruct("eval", *asking, "--model", tuned, "--out", out)
-        asked[name] = read_asked(outs)
+        asked[name] = read_asked(outs, options.max_tokens)
     sizes = {name: (len(rows), sum(trainable(rows, model))) for name, rows in arms.items()}
     return f"{describe(options, len(expert), sizes)}\n\n{make_table(asked, sizes)}"
 

@@ -38,14 +38,14 @@ class Asked:
         tokens: supervised tokens of the reference.
         stopped: 1 where the answer ended by itself.
         rouge_l: F of the answer with the reference.
-        cases: fingerprint of the tasks, and the length limit of the answers.
+        cases: fingerprint of the tasks.
     """
 
     nats: Matrix
     tokens: Matrix
     stopped: Matrix
     rouge_l: Matrix
-    cases: tuple[str, int]
+    cases: str
 
 
 class Measure(NamedTuple):
@@ -70,14 +70,18 @@ class Measure(NamedTuple):
         return Measure(self.value - other.value, self.drawn - other.drawn)
 
 
-def read_asked(outs: Sequence[Path]) -> Asked:
+def read_asked(outs: Sequence[Path], max_tokens: int) -> Asked:
     """Return what `selfinstruct eval` wrote for the models of one arm.
 
     Raises:
-        WrongUseError: they were asked different tasks.
+        WrongUseError: they were asked different tasks, or with another `max_tokens`.
     """
     records = [orjson.loads((out / "eval.json").read_bytes()) for out in outs]
-    cases = [(record["cases_sha256"], record["settings"]["max_tokens"]) for record in records]
+    for out, record in zip(outs, records, strict=True):
+        if (found := record["settings"]["max_tokens"]) != max_tokens:
+            message = f"--max-tokens {max_tokens}: {out} holds answers of at most {found}; use a new --folder"
+            raise WrongUseError(message)
+    cases = [record["cases_sha256"] for record in records]
     check_same(cases, [str(out) for out in outs])
     lines = [(out / "answers.jsonl").read_bytes().splitlines() for out in outs]
     answers = [[orjson.loads(line)["answers"][0] for line in each] for each in lines]
@@ -94,15 +98,15 @@ def read_asked(outs: Sequence[Path]) -> Asked:
     )
 
 
-def check_same(cases: Sequence[object], names: Sequence[str]) -> None:
+def check_same(cases: Sequence[str], names: Sequence[str]) -> None:
     """Refuse evaluations that cannot be compared.
 
     Raises:
-        WrongUseError: they are of different tasks or limits.
+        WrongUseError: they are of different tasks.
     """
     for name, each in zip(names, cases, strict=True):
         if each != cases[0]:
-            message = f"{name} and {names[0]}: were asked other tasks, or with another --max-tokens; use a new --folder"
+            message = f"{name} and {names[0]}: were asked different tasks; use a new --folder"
             raise WrongUseError(message)
 
 

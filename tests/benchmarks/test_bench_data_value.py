@@ -17,7 +17,6 @@ from tests.scripted_engine import ScriptedEngine
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import bench_data_value
-import tuning_figures
 from tuning_arms import SEEDS, SETTINGS, make_arms, nearest_cut, parse_arms, store_rows, trainable
 from tuning_figures import Asked, measure, read_asked
 
@@ -25,7 +24,7 @@ from tuning_figures import Asked, measure, read_asked
 def asked(nats: Any) -> Asked:
     """Results with that loss of each task, all of one token, stopped by themselves where the loss is below 1."""
     values = np.array(nats, dtype=np.float64)
-    return Asked(values, np.ones_like(values), (values < 1).astype(np.float64), values, ("", 0))
+    return Asked(values, np.ones_like(values), (values < 1).astype(np.float64), values, "")
 
 
 @pytest.mark.parametrize(("wanted", "rows"), [(0, 1), (10, 1), (14, 1), (16, 2), (29, 3), (9999, 4)])
@@ -143,13 +142,11 @@ def test_what_has_a_result_is_not_done_again(
     bench_data_value.main()
     assert [words[0] for words in called] == ["eval"]
     assert capsys.readouterr().out == first
-    # Answers of another length limit are not mixed with these.
-    monkeypatch.setattr(
-        sys, "argv", ["bench", *arguments, "--seeds", "3", "--max-tokens", "9", "--folder", str(tmp_path / "out")]
-    )
+    # Nor are answers of one length limit reported as those of another.
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments, "--max-tokens", "9", "--folder", str(tmp_path / "out")])
     with pytest.raises(SystemExit):
         bench_data_value.main()
-    assert "with another --max-tokens; use a new --folder" in capsys.readouterr().err
+    assert "holds answers of at most 256; use a new --folder" in capsys.readouterr().err
 
 
 def test_answers_are_read_as_eval_writes_them(tmp_path: Path) -> None:
@@ -163,8 +160,11 @@ def test_answers_are_read_as_eval_writes_them(tmp_path: Path) -> None:
             for reason in reasons
         ]
         (out / "answers.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-    found = read_asked([tmp_path / "0", tmp_path / "1"])
+    found = read_asked([tmp_path / "0", tmp_path / "1"], 8)
     assert found.stopped.tolist() == [[1.0, 0.0], [1.0, 1.0]]
     assert found.nats.tolist() == [[1.0, 1.0], [2.0, 2.0]]
-    assert found.cases == ("0", 8)
-    assert tuning_figures.measure(found, 0)["loss"].by_seed == [0.5, 1.0]
+    assert found.cases == "0"
+    assert measure(found, 0)["loss"].by_seed == [0.5, 1.0]
+    (tmp_path / "1" / "eval.json").write_bytes(orjson.dumps({**record, "cases_sha256": "1"}))
+    with pytest.raises(WrongUseError, match="were asked different tasks"):
+        read_asked([tmp_path / "0", tmp_path / "1"], 8)
