@@ -46,7 +46,6 @@ MEASURED_SETTINGS = (
     "rules",
     "min_confidence",
     "min_output_confidence",
-    "max_numbers",
     "window",
 )
 

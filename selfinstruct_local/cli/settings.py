@@ -32,8 +32,6 @@ REWRITE = ENGINE | {
     "prompt_format",
     "max_repetition",
     "max_recurrence",
-    "min_new_words",
-    "max_numbers",
     "max_foreign",
     "refuse_refusals",
     "max_model_len",
@@ -53,8 +51,6 @@ FILTER = MEASURED | {
     "lang",
     "max_repetition",
     "max_recurrence",
-    "min_new_words",
-    "max_numbers",
     "max_foreign",
     "refuse_refusals",
 }

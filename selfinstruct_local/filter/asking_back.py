@@ -48,8 +48,8 @@ _OFFER = re.compile(
 )
 # One question may lead to what follows; who was asked for help and asks several does not help.
 _SEVERAL = 2
-#: Words in quotation marks, within a line.
-QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
+# Words in quotation marks, within a line.
+_QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
 # The same in single and Chinese marks; an apostrophe ends none.
 _QUOTED_OTHERWISE = re.compile(r"(?<!\w)['‘](?:[^'’\n]|['’](?=\w)){1,200}['’](?!\w)|[「『][^「」『』\n]*[」』]")
 # Who asks for words to somebody may get a question or an offer in them.
@@ -116,7 +116,7 @@ def _own_words(instruction: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    return _QUOTED_OTHERWISE.sub(" ", QUOTED.sub(" ", text))
+    return _QUOTED_OTHERWISE.sub(" ", _QUOTED.sub(" ", text))
 
 
 def _asked(output: str, *, every: bool) -> list[str]:
