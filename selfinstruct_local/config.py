@@ -70,7 +70,6 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
 SHORT_ANSWER_DEFAULTS: dict[str, Any] = {
     "min_confidence": -1.5,
     "min_output_confidence": -0.7,
-    "max_recurrence": 0.15,
     "max_tokens": 256,
 }
 
@@ -113,9 +112,6 @@ class DecidingSettings(BaseModel):
     rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")
     max_repetition: float = Field(
         DEFAULT_LIMITS.max_repetition, ge=0, le=1, description="share of a text that may repeat what stood in it"
-    )
-    max_recurrence: float | None = Field(
-        DEFAULT_LIMITS.max_recurrence, ge=0, le=1, description="share of an output's trigrams that stood in it before"
     )
     max_echo: float = Field(
         DEFAULT_LIMITS.max_echo,

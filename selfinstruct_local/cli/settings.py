@@ -31,7 +31,6 @@ REWRITE = ENGINE | {
     "rules",
     "prompt_format",
     "max_repetition",
-    "max_recurrence",
     "max_foreign",
     "refuse_refusals",
     "max_model_len",
@@ -50,7 +49,6 @@ FILTER = MEASURED | {
     "threshold",
     "lang",
     "max_repetition",
-    "max_recurrence",
     "max_foreign",
     "refuse_refusals",
 }

@@ -7,7 +7,6 @@ from selfinstruct_local.filter.asking_back import asks_back
 from selfinstruct_local.filter.faults import missing_input, missing_input_zh, refusal
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
-from selfinstruct_local.filter.phrases import RecurringPhrases
 from selfinstruct_local.filter.placeholders import placeholder
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filter.rewording import not_reworded
@@ -78,11 +77,6 @@ def _rules_of_instances(lang: Language, limits: Limits) -> tuple[Rule, ...]:
         *UNFINISHED_RULES,
         Rule("foreign_script", ForeignScript(lang, limits.max_foreign)),
         Rule("degenerate_repetition", english if lang == "en" else chinese_repetition(limits.max_repetition)),
-        *(
-            [Rule("recurring_phrases", RecurringPhrases(limits.max_recurrence))]
-            if limits.max_recurrence is not None
-            else []
-        ),
         *([Rule("unsure", Unsure(limits.min_confidence, limits.min_output_confidence))] if asks_for_confidence else []),
         Rule("judged_low", JudgedLow(limits.min_judge)),
     )
