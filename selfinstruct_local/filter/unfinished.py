@@ -141,17 +141,21 @@ _CALLS_FOR_A_COPY = re.compile(
     r"|mistakes?|grammar\w*|proofread\w*|punctuat\w*|edit\w*|fix\w*|remov\w*|delet\w*|omit\w*|trim|shorten|condens\w*|cut"
     r"|summar\w*|short\w*|answer\w*|classif\w*|categor\w*|detect\w*|determine\w*|decid\w*|sort\w*|order\w*|arrang\w*"
     r"|if|best|most|example|title|sentence that|check|verify|output|lower|upper|capital\w*|format\w*|decod\w*"
-    r"|decrypt\w*|transcri\w*|list|name|rank|label|match\w*|filter|print|parse|convert|unscramble)\b"
+    r"|decrypt\w*|transcri\w*|list|name|rank|label|match\w*|filter|print|parse|convert|unscramble"
+    r"|insert\w*|divid\w*|split\w*|separat\w*|align\w*|indent\w*|re-?arrang\w*|re-?order\w*|read)\b"
     r"|复述|抄|引用|摘|找|选|哪|什么|谁|标出|指出|改正|纠正|病句|错|删|缩|概括|判断|分类|排|按|提取|列",
     re.IGNORECASE,
 )
-
+_GIVEN = re.compile(r"[\"“][^\"“”\n]*[\"”]|[:：\n](?s:.*)")
 _BEFORE_SENTENCE = re.compile(r"(?:^|[\"“'‘`:.!?)\-]\s?)$")
 _AFTER_SENTENCE = re.compile(r"[.!?,]*(?:[\"”'’`]|\s|$)")
 
 
 def copied(task: Task) -> str | None:
-    """Tells of an output that is a whole sentence of the instruction, or of an input of which nobody wants one."""
+    """Return which output is a whole sentence of the instruction or the input where nobody wants one of it, or None.
+
+    A text that the instruction itself gives, behind a colon, in quotation marks or on another line, counts as an input.
+    """
     asks = Asking(task.instruction)
     instruction: str | None = None
     for instance in task.instances:
@@ -161,11 +165,21 @@ def copied(task: Task) -> str | None:
             continue
         if instruction is None:
             instruction = " ".join(task.instruction.split())
-        if _is_sentence_of(instruction, output) and not asks.for_any(_CALLS_FOR_ONE):
+        if (
+            _is_sentence_of(instruction, output)
+            and not asks.for_any(_CALLS_FOR_ONE)
+            and not _may_copy_given(task.instruction, output)
+        ):
             return "an output stands word for word in the instruction"
         if _is_sentence_of(" ".join(instance.input.split()), output) and not asks.for_any(_CALLS_FOR_A_COPY):
             return "an output stands word for word in its input"
     return None
+
+
+def _may_copy_given(instruction: str, sentence: str) -> bool:
+    """Return whether a sentence is of the text that an instruction gives, and its own words may want one of it."""
+    own = " ".join(_GIVEN.sub(" ", instruction.strip()).split())
+    return _CALLS_FOR_A_COPY.search(own) is not None and not _is_sentence_of(own, sentence)
 
 
 def _is_sentence_of(text: str, sentence: str) -> bool:

@@ -237,7 +237,7 @@ def test_no_unsuitable_word_is_sure(phrase: str, around: str) -> None:
         GOOD._replace(instances=(Instance("", "I would be glad to help!"),)),
         GOOD._replace(instances=(Instance("", "The Nile, since 2 + 2 = 5."),)),
         Task.single("Make the sentence more concise.", REWORDED, f'Gladly: "{REWORDED}"'),
-        Task.single("Make it short: the Nile is a very long river.", "", '" the Nile is a very long river "'),
+        Task.single("Make it rhyme: the Nile is a very long river.", "", '" the Nile is a very long river "'),
     ],
 )
 def test_what_a_rule_might_refuse_is_not_sure(task: Task) -> None:

@@ -104,6 +104,8 @@ STORY = "The old dog slept by the warm fire. Rain fell outside, and the wind gre
     [
         ("Say this in French: the cat sat on the mat.", "The cat sat on the mat.".replace("The", "the"), ""),
         ("Continue: 'She had never seen so much snow.'", "She had never seen so much snow", ""),
+        ("Write on from this: he had no time to read it.", "he had no time to read it", ""),
+        ("I want to list all of the old kings. How do I begin?", "I want to list all of the old kings", ""),
         ("Make the tone of the text cheerful", "The old dog slept by the warm fire.", STORY),
         ("Make the tone of the text cheerful", '"The old dog slept by the warm fire."', STORY),
         ("Make the tone of the text cheerful", '" The old dog slept by the warm fire "', STORY),
@@ -126,6 +128,12 @@ def test_a_copied_sentence_is_seen(instruction: str, output: str, given_input: s
         ("Which sentence is about an animal?", "The old dog slept by the warm fire.", STORY),
         ("找出写狗的句子", "The old dog slept by the warm fire.", STORY),
         ("Choose one: the dog sleeps by the fire, or: the cat sits on the mat.", "the cat sits on the mat", ""),
+        ("Correct the sentence: We had to go home by train.", "We had to go home by train.", ""),
+        ("Rank these towns by size\n\nRome, Bonn, Ulm, Trier, Pisa, Tours", "Rome, Bonn, Ulm, Trier, Pisa, Tours", ""),
+        ("Find the verb of “They ran all the way to us” and its tense", "They ran all the way to us", ""),
+        ("“We had to go home by train.” Correct this, please.", "We had to go home by train.", ""),
+        ("Insert a line break", "Rain fell outside,\nand the wind grew loud.", STORY),
+        ("Read it aloud", "The old dog slept by the warm fire.", STORY),
         ("把这句话改得活泼一些", "那只老狗睡在火边。", "那只老狗睡在火边。"),  # no six words between spaces
     ],
 )
