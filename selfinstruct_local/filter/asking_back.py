@@ -41,8 +41,9 @@ _YOU_ZH = re.compile(r"[你您]")
 OFFERING = ("happy", "glad", "love", "delighted", "thrilled", "here")
 _OFFER = re.compile(
     r"(?<![\w\"“'])I(?:['’]d| would| will|['’]ll|['’]m| am)? (?:always |be |so |very |more than )*"
-    r"(?:happy|glad|love|delighted|thrilled|here)\b "
-    r"(?:to (?:help|assist|collaborate|guide|recommend|suggest)|I could|for you)"
+    r"(?:(?:happy|glad|delighted|thrilled) to (?!(?:be|have|hear|know|learn|meet|note|say|see)\b)\w"
+    r"|(?:love|here) to (?:help|assist|guide|recommend|suggest)"
+    r"|(?:happy|glad|love|delighted|thrilled|here) (?:I could|for you))"
     r"|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
     re.IGNORECASE,
 )

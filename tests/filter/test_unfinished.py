@@ -152,6 +152,7 @@ def test_what_is_not_or_may_be_copied_is_left_alone(instruction: str, output: st
         ("Can you help me plan a day in Rome?", "What are your interests? Then I can plan it."),
         ("Plan a day in Rome", "I'd be happy to help you with that!"),
         ("Plan a day in Rome", "I am here to assist."),
+        ("Plan a day in Rome", "I'd be delighted to plan it."),
         ("Plan a day in Rome", "I’m always very glad to help. What do you like?"),
         ("Can you help me write a story?", "I'd be happy to help. What is your hero's name? Tell me more."),
         ("计划去罗马一天的行程", "好的。您打算几月去？"),
@@ -185,6 +186,7 @@ def test_what_asks_back_is_seen(instruction: str, output: str) -> None:
         ("计划去罗马一天的行程", "先去广场，再去吃饭，你会喜欢的。"),
         ("计划去罗马一天的行程", "向导说：“你累吗？”然后继续走，好吗？".replace("你", "他")),
         ("Plan a day in Rome", "The here and now."),
+        ("I passed my exam today", "I am very glad to hear it!"),
         # questions that belong to what was asked for
         ("Prepare an exercise on calm", "Sit down.\n1. How do you feel?\n2- Do you feel better now?"),
         ("Can you suggest an icebreaker?", "Each one answers: 1. What is your hobby? 2. Where are you from?"),
