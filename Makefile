@@ -63,6 +63,8 @@ soak: setup ## the long counts: the same tests with full numbers
 bench: setup ## every benchmark, into benchmarks/RESULTS.md (two hours; CORPUS=FILE measures on a file of tasks too)
 	$(BIN)/python benchmarks/bench_filter.py $(CORPUS)
 	$(BIN)/python benchmarks/bench_growth.py
+	@# Printed only: the table in docs/concepts/rules.md has the expert tasks and Alpaca's records too (--write).
+	$(BIN)/python benchmarks/bench_rules.py $(CORPUS)
 	$(BIN)/python benchmarks/bench_generate.py decisions --write
 	$(BIN)/python benchmarks/bench_generate.py engine --write
 	$(BIN)/python benchmarks/bench_ledger.py --write

@@ -36,10 +36,8 @@ from selfinstruct_local.tasks import Task
 DOCS = Path(__file__).parents[1] / "docs" / "concepts" / "rules.md"
 BEGIN, END = "<!-- bench_rules: begin -->", "<!-- bench_rules: end -->"
 SAMPLE = 2_000
-# For the rules that are off by default: those of magpie's short answers, and what `little_new` was made with.
-LIMITS = DEFAULT_LIMITS._replace(
-    max_recurrence=0.15, max_numbers=0, min_new_words=16, min_confidence=-1.5, min_output_confidence=-0.7
-)
+# For the rule that is off by default: the floors of magpie's short answers.
+LIMITS = DEFAULT_LIMITS._replace(min_confidence=-1.5, min_output_confidence=-0.7)
 NAMES = frozenset(rule.name for name in PUBLISHED for rule in rule_set(name))
 SETS = ("alpaca", "self-instruct")  # they differ in the words of `unsuitable_word`
 OWN, ALL = "own rules together", "all rules together"

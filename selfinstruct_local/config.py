@@ -70,8 +70,6 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
 SHORT_ANSWER_DEFAULTS: dict[str, Any] = {
     "min_confidence": -1.5,
     "min_output_confidence": -0.7,
-    "max_recurrence": 0.15,
-    "max_numbers": 0,
     "max_tokens": 256,
 }
 
@@ -114,18 +112,6 @@ class DecidingSettings(BaseModel):
     rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")
     max_repetition: float = Field(
         DEFAULT_LIMITS.max_repetition, ge=0, le=1, description="share of a text that may repeat what stood in it"
-    )
-    max_recurrence: float | None = Field(
-        DEFAULT_LIMITS.max_recurrence, ge=0, le=1, description="share of an output's trigrams that stood in it before"
-    )
-    min_new_words: int | None = Field(
-        DEFAULT_LIMITS.min_new_words,
-        ge=0,
-        le=LARGEST,
-        description="different words of an output, of four letters or more, that its instruction and input lack",
-    )
-    max_numbers: int | None = Field(
-        DEFAULT_LIMITS.max_numbers, ge=0, le=LARGEST, description="numbers in an instruction, years apart"
     )
     max_echo: float = Field(
         DEFAULT_LIMITS.max_echo,

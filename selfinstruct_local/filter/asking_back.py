@@ -41,15 +41,16 @@ _YOU_ZH = re.compile(r"[你您]")
 OFFERING = ("happy", "glad", "love", "delighted", "thrilled", "here")
 _OFFER = re.compile(
     r"(?<![\w\"“'])I(?:['’]d| would| will|['’]ll|['’]m| am)? (?:always |be |so |very |more than )*"
-    r"(?:happy|glad|love|delighted|thrilled|here)\b "
-    r"(?:to (?:help|assist|collaborate|guide|recommend|suggest)|I could|for you)"
+    r"(?:(?:happy|glad|delighted|thrilled) to (?!(?:be|have|hear|know|learn|meet|note|say|see)\b)\w"
+    r"|(?:love|here) to (?:help|assist|guide|recommend|suggest)"
+    r"|(?:happy|glad|love|delighted|thrilled|here) (?:I could|for you))"
     r"|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
     re.IGNORECASE,
 )
 # One question may lead to what follows; who was asked for help and asks several does not help.
 _SEVERAL = 2
-#: Words in quotation marks, within a line.
-QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
+# Words in quotation marks, within a line.
+_QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
 # The same in single and Chinese marks; an apostrophe ends none.
 _QUOTED_OTHERWISE = re.compile(r"(?<!\w)['‘](?:[^'’\n]|['’](?=\w)){1,200}['’](?!\w)|[「『][^「」『』\n]*[」』]")
 # Who asks for words to somebody may get a question or an offer in them.
@@ -116,7 +117,7 @@ def _own_words(instruction: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    return _QUOTED_OTHERWISE.sub(" ", QUOTED.sub(" ", text))
+    return _QUOTED_OTHERWISE.sub(" ", _QUOTED.sub(" ", text))
 
 
 def _asked(output: str, *, every: bool) -> list[str]:

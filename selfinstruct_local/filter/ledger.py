@@ -30,7 +30,7 @@ from selfinstruct_local.tasks import Task
 # Jobs decided at a time; a handful of candidates each.
 JOBS = 512
 # Without a limit its rule is left out.
-ALL_LIMITS = DEFAULT_LIMITS._replace(min_confidence=0.0, max_recurrence=1.0, min_new_words=0, max_numbers=0)
+ALL_LIMITS = DEFAULT_LIMITS._replace(min_confidence=0.0)
 DECIDED_HERE = frozenset(
     {"", NOT_NOVEL, CONTAMINATED}
     | {

@@ -10,11 +10,6 @@ class Limits(NamedTuple):
     Attributes:
         max_repetition: share of a text, in [0, 1], that one phrase may fill by following itself, and that the items
             and sentences of an output may fill that stood in it before.
-        max_recurrence: share of an output's trigrams, in [0, 1], that may have stood in it before; None leaves that
-            alone.
-        min_new_words: different words of an output, of four letters or more, that its instruction and input lack, at
-            least; in Chinese, characters; None leaves that alone.
-        max_numbers: numbers of an instruction, years apart; None leaves that alone.
         max_echo: ROUGE-L F, in [0, 1], up to which an output may be like the instruction or a text of a demonstration.
         max_foreign: share of an output's words, in [0, 1], that may be of a script that neither the task nor its
             language calls for; a character of a script without spaces is a word.
@@ -26,9 +21,6 @@ class Limits(NamedTuple):
     """
 
     max_repetition: float = 0.5
-    max_recurrence: float | None = None
-    min_new_words: int | None = None
-    max_numbers: int | None = None
     max_echo: float = 0.8
     max_foreign: float = 0.3
     refuse_refusals: bool = True

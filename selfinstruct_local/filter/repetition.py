@@ -87,20 +87,30 @@ def could_loop(words: list[str], least: int = MIN_WORDS, longest: int = MAX_PHRA
 
 
 def repeated_share(words: list[str], least: int = MIN_WORDS, longest: int = MAX_PHRASE) -> float:
-    """The largest share of `words` that one phrase covers by following itself, in [0, 1].
+    """Return the largest share of `words` that one phrase covers by following itself, in [0, 1].
 
-    Phrases of 1 to `longest` words are tried; the first time a phrase stands does not count. Texts under `least`
-    words give 0. O(longest * n) for n words.
+    Phrases of 1 to `longest` words are tried; the first time a phrase stands does not count. The longest run of each
+    length counts, unless its phrase is of a table, a pattern or a sum. Texts under `least` words give 0.
+    O(longest * n) for n words.
     """
     total = len(words)
     if total < least:
         return 0.0
-    run = 0
+    longest_run = 0
     for period in range(1, longest + 1):
         # One byte a word: 1 where the word is the one a period before.
         repeats = bytes(map(operator.eq, words[period:], words))
-        run = max(run, *map(len, repeats.split(b"\0")))
-    return run / total
+        run = max(map(len, repeats.split(b"\0")))
+        if run > longest_run:
+            start = repeats.index(b"\1" * run)
+            longest_run = longest_run if _is_layout(words[start : start + period]) else run
+    return longest_run / total
+
+
+def _is_layout(phrase: list[str]) -> bool:
+    """Return whether a phrase is of an empty table, a pattern or a sum: marks, with or without numbers."""
+    text = "".join(phrase)
+    return not any(map(str.isalpha, text)) and not all(any(map(str.isalnum, word)) for word in phrase)
 
 
 def latin_letters(text: str) -> list[str]:

@@ -7,16 +7,12 @@ from selfinstruct_local.filter.asking_back import asks_back
 from selfinstruct_local.filter.faults import missing_input, missing_input_zh, refusal
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
-from selfinstruct_local.filter.persona import poses
-from selfinstruct_local.filter.phrases import RecurringPhrases
 from selfinstruct_local.filter.placeholders import placeholder
-from selfinstruct_local.filter.quantities import ManyNumbers
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filter.rewording import not_reworded
 from selfinstruct_local.filter.rules import INSTANCE_RULES, UNSUITABLE, Rule, published_rules
 from selfinstruct_local.filter.rules_zh import chinese_repetition, chinese_rules
 from selfinstruct_local.filter.scripts import ForeignScript
-from selfinstruct_local.filter.substance import LittleNew
 from selfinstruct_local.filter.unfinished import copied, cut_off
 from selfinstruct_local.language import LANGUAGES, Language
 
@@ -28,7 +24,6 @@ UNFINISHED_RULES = (
     Rule("cut_off", cut_off),
     Rule("copied", copied),
     Rule("asks_back", asks_back),
-    Rule("poses_as_person", poses),
     Rule("not_reworded", not_reworded),
     Rule("wrong_arithmetic", wrong_arithmetic),
 )
@@ -76,19 +71,12 @@ def _rules_of_instances(lang: Language, limits: Limits) -> tuple[Rule, ...]:
     )
     asks_for_confidence = limits.min_confidence is not None or limits.min_output_confidence is not None
     return (
-        *([Rule("many_numbers", ManyNumbers(limits.max_numbers))] if limits.max_numbers is not None else []),
         *INSTANCE_RULES,
         *([Rule("refusal", refusal)] if limits.refuse_refusals else []),
         Rule("placeholder", placeholder),
         *UNFINISHED_RULES,
         Rule("foreign_script", ForeignScript(lang, limits.max_foreign)),
         Rule("degenerate_repetition", english if lang == "en" else chinese_repetition(limits.max_repetition)),
-        *(
-            [Rule("recurring_phrases", RecurringPhrases(limits.max_recurrence))]
-            if limits.max_recurrence is not None
-            else []
-        ),
-        *([Rule("little_new", LittleNew(limits.min_new_words, lang))] if limits.min_new_words is not None else []),
         *([Rule("unsure", Unsure(limits.min_confidence, limits.min_output_confidence))] if asks_for_confidence else []),
         Rule("judged_low", JudgedLow(limits.min_judge)),
     )

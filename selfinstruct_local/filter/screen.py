@@ -20,8 +20,7 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
   backtick or a word that announces something; or there is white space at either end.
 - copied: the output has hardly more words than the instruction or the input, and enough to be a sentence of them.
 - asks_back: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an equals sign.
-- poses_as_person: the instruction has a word for who speaks, and so has the output. not_reworded: the instruction has a
-  word that asks for other words.
+- not_reworded: the instruction has a word that asks for other words.
 - foreign_script: an output has a letter beyond ASCII. unsure, judged_low: what was measured; both are asked at once.
 - degenerate_repetition: where a phrase of up to 8 words follows itself over more than a share of a text, more than that
   share of the words stand among the 8 before them too. Where pieces that stood before fill more than a share of an
@@ -55,7 +54,6 @@ from selfinstruct_local.filter.faults import (
     refusal,
 )
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
-from selfinstruct_local.filter.persona import ASKING, SPEAKING, poses
 from selfinstruct_local.filter.placeholders import placeholder
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filter.rewording import REWORDING, not_reworded
@@ -76,7 +74,7 @@ from selfinstruct_local.tasks import Task
 # another are asked one by one.
 COVERED = frozenset(
     {*(rule.refuses for rule in (*published.INSTRUCTION_RULES, *published.INSTANCE_RULES)), missing_input, refusal}
-    | {placeholder, cut_off, copied, asks_back, poses, not_reworded, wrong_arithmetic}
+    | {placeholder, cut_off, copied, asks_back, not_reworded, wrong_arithmetic}
 )
 FEW = 32  # for so few tasks the rules are as fast, and need no compiled kernel
 
@@ -210,7 +208,6 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
         # A sentence may have a word that its text has only a part of, at either end.
         (copied, (words_of_output >= COPIED_WORDS) & (words_of_output <= np.maximum(words, words_of_input) + 2)),
         (asks_back, _has_byte(data, bounds[2 * tasks :], b"?") | _has_any(letters, offsets, _hashes(OFFERING))),
-        (poses, _has_any(words_in, offsets_in, _hashes(ASKING)) & _has_any(letters, offsets, _hashes(SPEAKING))),
         (input_is_output, (words_of_input == words_of_output) & (words_of_input > 1)),
         (not_reworded, _has_any(words_in, offsets_in, _hashes(REWORDING))),
         (wrong_arithmetic, _has_byte(data, bounds[2 * tasks :], b"=")),

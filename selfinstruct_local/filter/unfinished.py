@@ -25,7 +25,8 @@ _INLINE_FIRST_ITEM = re.compile(
     re.IGNORECASE,
 )
 _SECOND_ITEM = re.compile(r"(?:^|\s)2[.)、](?=\D)")
-# "Here's a simple guide to help you pack." and nothing after it: one of these words begins the last sentence.
+# "Here's a simple guide to help you pack." and nothing after it: one of these words begins the last sentence. Where
+# that is less than half of the output, the thing may stand before it.
 ANNOUNCING = ("here", "below")
 _LAST_SENTENCE = 200
 _ANNOUNCES = re.compile(
@@ -46,6 +47,13 @@ _CALLS_FOR_OPEN_END = re.compile(
     r"|punctuat\w*|blanks?)\b|开头|标题|称呼|格式|模板|标点|语法|表格",
     re.IGNORECASE,
 )
+# These may announce what stands elsewhere.
+_CALLS_FOR_INVITATION = re.compile(r"\b(?:tweets?|posts?|captions?|headlines?|slogans?|adverts?|ads?)\b", re.IGNORECASE)
+# Where things are sorted, a group may stay empty: "Hardware: mouse, screen", and below it "Software:".
+_CALLS_FOR_GROUPS = re.compile(
+    r"\b(?:categor\w*|classif\w*|group\w*|sort\w*|divid\w*|organi[sz]\w*)\b|分类|归类|分组|分成", re.IGNORECASE
+)
+_GROUP = re.compile(r"[^:：\n]{1,60}[:：][^\S\n]*\S")
 # A line of code may end with a colon.
 _CALLS_FOR_A_LINE = re.compile(r"\b(?:code|syntax|errors?|bugs?|lines?)\b|代码|语法|错误", re.IGNORECASE)
 _LINE_WORDS = 7
@@ -59,22 +67,18 @@ _CALLS_FOR_ONE = re.compile(r"\b(?:select|choose|pick|which|determine|output \d)
 
 
 def cut_off(task: Task) -> str | None:
-    """Tells of an output that announces something and ends there, or of code that does not end or is no Python.
+    """Return which output announces something and ends there, or has code that does not end or is no Python, or None.
 
     Python is parsed in the first `READ_AS_PYTHON` characters of an output.
     """
     asks = Asking(task.instruction)
     for instance in task.instances:
         output = instance.output.strip()
-        if (
-            output.endswith((":", "："))
-            and not asks.for_any(_CALLS_FOR_OPEN_END)
-            and not (asks.for_any(_CALLS_FOR_A_LINE) and len(output.split()) <= _LINE_WORDS)
-        ):
+        if output.endswith((":", "：")) and not _may_end_with_colon(output, asks):
             return "an output ends with a colon"
         if _has_first_item(output, asks) and not _SECOND_ITEM.search(output) and not asks.for_any(_CALLS_FOR_ONE):
             return "an output is a list that ends after its first item"
-        if not output.endswith((":", "：")) and announces(output) and not asks.for_any(_CALLS_FOR_OPEN_END):
+        if _announces(output) and not (asks.for_any(_CALLS_FOR_OPEN_END) or asks.for_any(_CALLS_FOR_INVITATION)):
             return f"an output ends with what it announces: {_shown(output[-80:])}"
         if output.count(_FENCE) % 2:
             return "an output has a block of code that does not end"
@@ -90,13 +94,22 @@ def _has_first_item(output: str, asks: Asking) -> bool:
     return INLINE_ITEM in output and _INLINE_FIRST_ITEM.search(output) is not None
 
 
-def announces(output: str) -> bool:
-    """Whether a text says at its end that something follows, in its last sentence or by a colon."""
-    last = output[-_LAST_SENTENCE:].rstrip()
-    if last.endswith((":", "：")):
+def _may_end_with_colon(output: str, asks: Asking) -> bool:
+    """Return whether an open end is asked for, or the output is a line of code or groups of which the last is empty."""
+    if asks.for_any(_CALLS_FOR_OPEN_END):
         return True
+    if asks.for_any(_CALLS_FOR_A_LINE) and len(output.split()) <= _LINE_WORDS:
+        return True
+    *groups, _ = output.split("\n")
+    return bool(groups) and asks.for_any(_CALLS_FOR_GROUPS) and all(map(_GROUP.match, filter(None, groups)))
+
+
+def _announces(output: str) -> bool:
+    """Return whether the last sentence of a text, which is half of it or more, says that something follows."""
+    last = output[-_LAST_SENTENCE:]
     lowered = last.lower()
-    return any(word in lowered for word in ANNOUNCING) and _ANNOUNCES.search(last) is not None
+    match = _ANNOUNCES.search(last) if any(word in lowered for word in ANNOUNCING) else None
+    return match is not None and 2 * len(match[0].split()) >= len(output.split())
 
 
 def _python_fault(output: str) -> str | None:
@@ -128,17 +141,21 @@ _CALLS_FOR_A_COPY = re.compile(
     r"|mistakes?|grammar\w*|proofread\w*|punctuat\w*|edit\w*|fix\w*|remov\w*|delet\w*|omit\w*|trim|shorten|condens\w*|cut"
     r"|summar\w*|short\w*|answer\w*|classif\w*|categor\w*|detect\w*|determine\w*|decid\w*|sort\w*|order\w*|arrang\w*"
     r"|if|best|most|example|title|sentence that|check|verify|output|lower|upper|capital\w*|format\w*|decod\w*"
-    r"|decrypt\w*|transcri\w*|list|name|rank|label|match\w*|filter|print|parse|convert|unscramble)\b"
+    r"|decrypt\w*|transcri\w*|list|name|rank|label|match\w*|filter|print|parse|convert|unscramble"
+    r"|insert\w*|divid\w*|split\w*|separat\w*|align\w*|indent\w*|re-?arrang\w*|re-?order\w*|read)\b"
     r"|复述|抄|引用|摘|找|选|哪|什么|谁|标出|指出|改正|纠正|病句|错|删|缩|概括|判断|分类|排|按|提取|列",
     re.IGNORECASE,
 )
-
+_GIVEN = re.compile(r"[\"“][^\"“”\n]*[\"”]|[:：\n](?s:.*)")
 _BEFORE_SENTENCE = re.compile(r"(?:^|[\"“'‘`:.!?)\-]\s?)$")
 _AFTER_SENTENCE = re.compile(r"[.!?,]*(?:[\"”'’`]|\s|$)")
 
 
 def copied(task: Task) -> str | None:
-    """Tells of an output that is a whole sentence of the instruction, or of an input of which nobody wants one."""
+    """Return which output is a whole sentence of the instruction or the input where nobody wants one of it, or None.
+
+    A text that the instruction itself gives, behind a colon, in quotation marks or on another line, counts as an input.
+    """
     asks = Asking(task.instruction)
     instruction: str | None = None
     for instance in task.instances:
@@ -148,11 +165,21 @@ def copied(task: Task) -> str | None:
             continue
         if instruction is None:
             instruction = " ".join(task.instruction.split())
-        if _is_sentence_of(instruction, output) and not asks.for_any(_CALLS_FOR_ONE):
+        if (
+            _is_sentence_of(instruction, output)
+            and not asks.for_any(_CALLS_FOR_ONE)
+            and not _may_copy_given(task.instruction, output)
+        ):
             return "an output stands word for word in the instruction"
         if _is_sentence_of(" ".join(instance.input.split()), output) and not asks.for_any(_CALLS_FOR_A_COPY):
             return "an output stands word for word in its input"
     return None
+
+
+def _may_copy_given(instruction: str, sentence: str) -> bool:
+    """Return whether a sentence is of the text that an instruction gives, and its own words may want one of it."""
+    own = " ".join(_GIVEN.sub(" ", instruction.strip()).split())
+    return _CALLS_FOR_A_COPY.search(own) is not None and not _is_sentence_of(own, sentence)
 
 
 def _is_sentence_of(text: str, sentence: str) -> bool:

@@ -89,7 +89,8 @@ def differing_facts(known: Mapping[str, Any], facts: Mapping[str, Any], ignored:
     for name in sorted((set(facts) | set(known)) - set(ignored)):
         if known.get(name) == facts.get(name):
             continue
-        phrase = f"{name.replace('_', ' ')}: {_short(known.get(name))} in the run, {_short(facts.get(name))} now"
+        now = _short(facts.get(name, "no such setting"))
+        phrase = f"{name.replace('_', ' ')}: {_short(known.get(name))} in the run, {now} now"
         files = [each.get("model_files") for each in (known, facts)]
         if name == "model_fingerprint" and all(files):
             phrase += f" ({', '.join(differing_files(*files))} differ)"

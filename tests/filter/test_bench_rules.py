@@ -27,10 +27,10 @@ def test_each_rule_is_counted_by_itself() -> None:
         GOOD,
         Task.single("Name rivers", "", "2 + 2 = 5, and so on:"),  # a published rule and two of ours
         Task.single("Name rivers", "", "The Nile."),
-        Task.single("Name 3 rivers of Africa.", "", "The Nile, the Congo and the Niger."),  # off by default
+        GOOD._replace(measures={"confidence": -2.0}),  # off by default
     ]
     counts = bench_rules.measure(bench_rules.Source("own", "en", tasks))
-    expected = {"too_short": 2, "wrong_arithmetic": 1, "cut_off": 1, "many_numbers": 1}
+    expected = {"too_short": 2, "wrong_arithmetic": 1, "cut_off": 1, "unsure": 1}
     assert counts == {**expected, bench_rules.OWN: 1, bench_rules.ALL: 2}
 
 

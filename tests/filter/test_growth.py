@@ -144,9 +144,7 @@ def tasks_of(text: str, lang: str) -> Iterator[tuple[str, Task]]:
 
 def all_rules(lang: str) -> list[Rule]:
     """Each rule of each set once, those that are left out by default too."""
-    limits = DEFAULT_LIMITS._replace(
-        max_recurrence=0.25, min_new_words=16, max_numbers=1, min_confidence=0.0, min_output_confidence=0.0
-    )
+    limits = DEFAULT_LIMITS._replace(min_confidence=0.0, min_output_confidence=0.0)
     names = [name for name in RULE_SETS if lang == "en" or name not in PUBLISHED]
     rules = {rule.name: rule for name in names for rule in rule_set(name, lang, limits)}
     words = [

@@ -17,6 +17,12 @@ from selfinstruct_local.tasks import Task
         ("a b c d e f g h i j k l", 0.0),
         ("a " * 11, 0.0),
         ("x y z " + "a " * 9, 8 / 12),
+        ("0 " * 12, 11 / 12),
+        ("- go " * 6, 10 / 12),
+        ("| | " * 6, 0.0),  # an empty table
+        ("* * # " * 6, 0.0),  # a pattern
+        ("9 + " * 6 + "9 = 7 x 9", 0.0),
+        ("| | " * 2 + "a b " * 6, 10 / 16),
     ],
 )
 def test_repeated_share(words: str, share: float) -> None:

@@ -22,7 +22,7 @@ TEAM = "The new member, along with the rest of the team, had to train for a proj
         (f"Rephrase “{CAR}” for a child.", "", f"“{CAR}”"),
         ("Improve the grammar of it.", f'The sentence is: "{CAR}"', f'The sentence is: "{CAR}"'),
         ("Reword it.", CAR, "the car was too expensive"),
-        (f'Make this more impactful: "{TEAM}"', "", f'"{TEAM.replace("they had", "they’d")}" has the same in it.'),
+        (f'Make this more concise: "{TEAM}"', "", f'"{TEAM.replace("they had", "they’d")}" has the same in it.'),
     ],
 )
 def test_a_text_that_stayed_as_it_was_is_seen(instruction: str, given: str, output: str) -> None:
@@ -37,6 +37,8 @@ def test_a_text_that_stayed_as_it_was_is_seen(instruction: str, given: str, outp
         ("Improve the grammar.", "the car was too expensive", CAR),
         ("Improve it by adding a word.", TEAM, TEAM.replace("new", "newest")),
         ("Correct the sentence.", CAR, CAR),
+        ("Explain how the sentence could be improved.", CAR, f'"{CAR}" could name the price.'),
+        ("Suggest a simpler word.", CAR, f'"{CAR}" could say "dear" in place of "expensive".'),
         ("Shorten it.", "Stop it now!", "Stop it now!"),
         ("How can I improve my car?", "", "Wash it. The car will be as new."),
         ("Paraphrase it.", f"The sentence is: {CAR}", "It can be put so: Nobody could pay for that car."),

@@ -73,12 +73,7 @@ unfinished = of_parts(
     st.one_of(any_text, st.just("")),
     [":", ": ", " =4", "=", "?", " you?", "```", " = 3 ", "your?\n", "I will love to help", "", "."],
 )
-# What speaks as a person to one who asks, and what should have been reworded; and what only looks so.
-posing = of_parts(
-    ["As a coach, I say: ", "_I've worked. ", "\u201cI'm a chef\u201d ", "One of my_aims. ", "I\u2019m a guide. ", ""],
-    any_text,
-    ["", " I am only an AI", " my team", ' "I work in it"', "2I work in"],
-)
+# What should have been reworded, and what only looks so.
 REWORDED = "We had to go to the sea again, and so we had gone"
 reworded = st.builds(
     lambda opening, mark, end: f"{opening}{mark}{REWORDED}{mark}{end}",
@@ -91,11 +86,10 @@ SENTENCE = "Give the words that she had written"
 mark = st.sampled_from(['"', "'", ".", " ", "`", "\u201c", "\u201d"])
 marks = st.one_of(st.lists(mark, max_size=4).map("".join), st.lists(mark, max_size=9).map(" ".join))
 copying = of_parts(marks, [SENTENCE], ["", ".", " again", ", so"], marks)
-output = st.one_of(any_text, any_text, refusing, looping, unfinished, copying, posing, reworded)
+output = st.one_of(any_text, any_text, refusing, looping, unfinished, copying, reworded)
 copied_from = st.sampled_from(
     [SENTENCE, f"{SENTENCE}.", f"Say: {SENTENCE}. Go on.", f'Repeat "{SENTENCE}"', "Give three"]
 )
-helping = st.sampled_from(["Give three tips to my boss", "Plan it for ME now", "How do we_ go on, I ask?", "Help us!"])
 rewording = st.sampled_from(
     ["Make it more concise now", "Please IMPROVE the line", "Reword_ it if you can", "Shorten it!"]
 )
@@ -103,7 +97,6 @@ instruction = st.one_of(
     any_text,
     any_text,
     copied_from,
-    helping,
     rewording,
     rewording,
     st.just("Give three tips to somebody"),
@@ -127,7 +120,6 @@ UNFINISHED = (
     "cut_off",
     "copied",
     "asks_back",
-    "poses_as_person",
     "not_reworded",
     "wrong_arithmetic",
 )
@@ -244,9 +236,8 @@ def test_no_unsuitable_word_is_sure(phrase: str, around: str) -> None:
         GOOD._replace(instances=(Instance("", "The Nile. Is that what you want?"),)),
         GOOD._replace(instances=(Instance("", "I would be glad to help!"),)),
         GOOD._replace(instances=(Instance("", "The Nile, since 2 + 2 = 5."),)),
-        Task.single("Name my three long rivers.", "", "As a guide, I know the Nile best."),
         Task.single("Make the sentence more concise.", REWORDED, f'Gladly: "{REWORDED}"'),
-        Task.single("Make it short: the Nile is a very long river.", "", '" the Nile is a very long river "'),
+        Task.single("Make it rhyme: the Nile is a very long river.", "", '" the Nile is a very long river "'),
     ],
 )
 def test_what_a_rule_might_refuse_is_not_sure(task: Task) -> None:

@@ -129,6 +129,21 @@ def test_a_run_is_not_imported_over(regen: Path, tmp_path: Path, cli: RunCli) ->
     assert "holds a run already" in again.stderr
 
 
+def test_a_run_under_a_setting_that_is_gone_is_refused_in_one_line(tmp_path: Path) -> None:
+    run, old = tmp_path / "run", tmp_path / "old"
+    with RunStore(run) as store:
+        open_run(store, settings(), MODEL, [seed_file()])
+        known = store.facts()
+    with RunStore(old) as store:
+        store.create({**known, "max_numbers": 0, "min_new_words": None}, [])  # of one that was off, nothing is lost
+        with pytest.raises(WrongUseError) as refused:
+            open_run(store, settings(), MODEL, [seed_file()])
+    assert str(refused.value) == (
+        f"--run {old}: was made under other settings (max numbers: 0 in the run, no such setting now); use the same, "
+        "name another folder, or --fork NEWRUN to start from this pool under the new ones"
+    )
+
+
 def test_a_fork_starts_from_the_old_pool_under_new_settings(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     generate(old, settings(num=15), ScriptedEngine())
