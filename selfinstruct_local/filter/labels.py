@@ -20,6 +20,7 @@ MIN_LABELS = 2
 MAX_LABELS = 12
 MAX_LABEL_WORDS = 5
 MAX_LABEL_CHARACTERS = 12  # of a Chinese label
+_MAX_INSTRUCTION = 2_000  # characters; longer ones are not searched
 _MAX_LABEL_LENGTH = 60  # characters of an English one
 
 # --- English --------------------------------------------------------------------------------------------------------
@@ -135,10 +136,11 @@ _CASES = re.compile(
 )
 _SPLIT = re.compile(r",?\s(?:or|and)\s(?=[^,]*$)|,\s?(?:or\s|and\s)?|\s?[/|]\s?")
 _LEAD = re.compile(
-    r"^(?:(?:either|an?|the|as|being|one of|example of|belonging to|written in|in|is|are|of|into|with|only|just|simply"
-    r")\s)+",
+    r"^(?:(?:either|an?|the|as|being|one of|example of|belonging to|representative of|written in|in|is|are|of|into|with"
+    r"|only|just|simply)\s)+",
     re.IGNORECASE,
 )
+_OTHERWISE = re.compile(r"\b(?:none|neither|both|n/a)\b|都")
 _ARTICLE = re.compile(r"^(?:an?|the)\s")
 _PLURAL = re.compile(r"(?<=[a-z]{2}[a-rt-z])s$")
 _KIND_BEHIND = re.compile(rf"\s{_KIND}$", re.IGNORECASE)
@@ -146,7 +148,7 @@ _KIND_BEHIND = re.compile(rf"\s{_KIND}$", re.IGNORECASE)
 _NO_LABEL = re.compile(
     r"\b(?:about|among|answer|below|each|following|given|he|how|if|into|it|its|lines?|one of|paragraphs?|random"
     r"|sentences?|she|should|than|that|the|their|there|these|they|we|whether|which|who|why|words?|you|your)\b"
-    r"|^(?:fewer|less|more|not|so)$",
+    r"|\b(?:an?|of)$|^(?:fewer|less|more|not|so)$",
     re.IGNORECASE,
 )
 # How it wants its answer, where the forms above do not read it: what else the instruction lists may be no label.
@@ -228,6 +230,12 @@ def label_of(output: str, labels: Sequence[str]) -> str | None:
     return None
 
 
+def names_label(output: str, labels: Sequence[str]) -> bool:
+    """Return whether an output has one of the labels in it, is a part of one, or says that none or several hold."""
+    said = _bare(output)
+    return _OTHERWISE.search(said) is not None or any(_bare(each) in said or said in _bare(each) for each in labels)
+
+
 def _bare(text: str) -> str:
     text = text.strip().strip(_QUOTE).rstrip(".。").strip(_QUOTE).strip().casefold()
     text = _ARTICLE.sub("", text)
@@ -248,6 +256,8 @@ def _are_labels(labels: tuple[str, ...], lang: Language) -> bool:
 
 def _lists(instruction: str) -> Iterator[list[str]]:
     """Yield what may be the labels of an English instruction, the surest form first."""
+    if len(instruction) > _MAX_INSTRUCTION:
+        return
     if not _CHOOSES.search(instruction) or _WRITES.search(instruction) or _SEVERAL.search(instruction):
         return
     if match := _QUOTED.search(instruction):
@@ -271,6 +281,8 @@ def _label(item: str) -> str:
 
 def _lists_zh(instruction: str) -> Iterator[list[str]]:
     """Yield what may be the labels of a Chinese instruction, the surest form first."""
+    if len(instruction) > _MAX_INSTRUCTION:
+        return
     if not _CHOOSES_ZH.search(instruction) or _WRITES_ZH.search(instruction) or _SEVERAL_ZH.search(instruction):
         return
     yield _ANSWERS_ZH.findall(instruction)

@@ -1,7 +1,5 @@
 """The labels that an instruction names, and which of them an output is."""
 
-
-
 import json
 from pathlib import Path
 
