@@ -224,8 +224,8 @@ CHECKS: dict[str, Callable[[Task, Instance, Language], Outcome]] = {
     "language": _language,
     "labels": _labels,
 }
-# What an English instruction says of each check that its rule asks: without one of these words it states nothing that can
-# fail. Labels are named in too many ways, and Python may be in the output alone.
+# The rule asks a check of an English instruction only if it has one of these words: without them it states nothing that
+# can fail. Labels are named in too many ways, and Python may be in the output alone.
 _STATING: dict[str, tuple[str, ...]] = {
     "units": ("convert", "change", "express", "many"),
     "json": ("json",),
