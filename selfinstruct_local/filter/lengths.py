@@ -44,10 +44,12 @@ _OR_LESS = re.compile(
 )
 # Every limit has this, and few other instructions.
 _SIZED = re.compile(rf"{_N}(?: or (?:less|fewer|more)(?: than)?)?[\s-](?:word|sentence|line|bullet)", re.IGNORECASE)
+# Fewer are welcome: "Shorten this to 8 words."
+_SHORTENS = re.compile(r"\b(?:shorten|trim|cut|condense|reduce)\b", re.IGNORECASE)
 # What follows "three words" or "one sentence" where they are no measure of the answer.
 _OF_OTHERS = re.compile(
     r"(?:\s(?:list|lists|that|which|who|whose|from|of|above|below|given|provided|in (?:the|this|each)|starting|ending"
-    r"|beginning|containing|rhym\w+|phrases?|title)\b|:)",
+    r"|beginning|containing|rhym\w+|phrases?|title|nouns?|verbs?|adjectives?)\b|:)",
     re.IGNORECASE,
 )
 _PARTS = re.compile(
@@ -134,7 +136,7 @@ def _limits(instruction: str) -> Iterator[Limit]:
         unit = _unit(match["unit"])
         if _OF_OTHERS.match(instruction, match.end()) or (unit == "word" and match["write"]):
             continue
-        of_a_text = match["noun"] or (match["plain"] or "").lower() == "of"
+        of_a_text = match["noun"] or (match["plain"] or "").lower() in {"of", "with"}
         if of_a_text and not _WRITES.search(instruction[: match.start() + 1]):
             continue
         low, high = _number(match["low"]), _number(match["high"] or match["low"])
@@ -146,7 +148,7 @@ def _limits(instruction: str) -> Iterator[Limit]:
         elif match["about"] or (low >= _SMALL and not match["exact"]):
             yield Limit(unit, math.floor(low * (1 - _ROUGHLY)), math.ceil(high * (1 + _ROUGHLY)))
         else:
-            yield Limit(unit, low, high)
+            yield Limit(unit, 0 if _SHORTENS.search(instruction) else low, high)
 
 
 def _number(text: str) -> int:

@@ -44,6 +44,8 @@ def outcome(check: str, instruction: str, output: str, task_input: str = "", lan
         ("Describe each boat in one sentence.", "The first is red. The second is blue.", None),
         ("Name a boat and explain its name in one sentence.", "Gull. It flies. It is white.", None),
         ("Write a story with these three words: fog, bell, boat.", "The bell rang in the fog. A boat came.", None),
+        ("Shorten the note to five words.", "Boats sleep.", "passed"),
+        ("How many pages has a book with 300 words?", "Two.", None),
         ("Design a store for a dictionary of 5,000 words.", "Use a hash table.", None),
     ],
 )
