@@ -18,6 +18,7 @@ import pytest
 import typer
 
 from selfinstruct_local.cli import app
+from selfinstruct_local.filter.checks import CHECKS as ANSWER_CHECKS
 from selfinstruct_local.filter.contamination import CONTAMINATED
 from selfinstruct_local.filter.decide import NOT_NOVEL
 from selfinstruct_local.filter.echo import ECHO
@@ -229,6 +230,7 @@ def test_every_rule_is_explained() -> None:
     names = {rule.name for name in RULE_SETS for rule in rule_set(name, limits=limits)}
     names |= {ECHO, CONTAMINATED, NOT_NOVEL, CONTRADICTION, MALFORMED, REFUSED_PROMPT, UNFINISHED, NEEDS_LINES}
     names |= {TOO_MANY, NOT_TRANSLATED, ABOUT_LANGUAGE, LABEL_CHANGED, UNCHANGED, *(name for name, _ in CHECKS)}
+    names |= set(ANSWER_CHECKS)
     text = (DOCS / "concepts" / "rules.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     assert explained >= names

@@ -4,6 +4,7 @@
 
 import operator
 import re
+from collections.abc import Iterator
 
 from selfinstruct_local.filter.asking import Asking
 from selfinstruct_local.tasks import Task
@@ -55,19 +56,31 @@ def wrong_arithmetic(task: Task) -> str | None:
     for instance in task.instances:
         if "=" not in instance.output or asks.for_any(_CALLS_FOR_WRONG):
             continue
-        for match in _EQUATION.finditer(instance.output):
-            if match[2] is None or _PART_OF_MORE.search(
-                instance.output[max(0, match.start() - _BEFORE) : match.start()]
-            ):
-                continue
-            value = _evaluate(match[1].lower())
-            told = float(match[2].replace(",", ""))
-            decimals = len(match[2].partition(".")[2])
-            if value is None or _is_notation(match[1], value, told):
-                continue
-            if abs(value - told) > max(0.51 * 10**-decimals, _TOLERANCE * abs(value)):
-                return f"an output says {' '.join(match[0].split())[:_SHOWN]}"
+        for equation, holds in _equations(instance.output):
+            if not holds:
+                return f"an output says {' '.join(equation.split())[:_SHOWN]}"
     return None
+
+
+def equations_hold(instruction: str, output: str) -> bool | None:
+    """Return whether all equations of an output are right; None if it has none, or wrong ones may be wanted."""
+    if "=" not in output or _CALLS_FOR_WRONG.search(instruction):
+        return None
+    results = [holds for _, holds in _equations(output)]
+    return all(results) if results else None
+
+
+def _equations(output: str) -> Iterator[tuple[str, bool]]:
+    """Yield each equation of a text and whether it is right."""
+    for match in _EQUATION.finditer(output):
+        if match[2] is None or _PART_OF_MORE.search(output[max(0, match.start() - _BEFORE) : match.start()]):
+            continue
+        value = _evaluate(match[1].lower())
+        told = float(match[2].replace(",", ""))
+        decimals = len(match[2].partition(".")[2])
+        if value is None or _is_notation(match[1], value, told):
+            continue
+        yield match[0], abs(value - told) <= max(0.51 * 10**-decimals, _TOLERANCE * abs(value))
 
 
 def _is_notation(chain: str, value: float, told: float) -> bool:

@@ -4,6 +4,7 @@ import functools
 
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
 from selfinstruct_local.filter.asking_back import asks_back
+from selfinstruct_local.filter.checks import FailedCheck
 from selfinstruct_local.filter.faults import missing_input, missing_input_zh, refusal
 from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
@@ -75,6 +76,7 @@ def _rules_of_instances(lang: Language, limits: Limits) -> tuple[Rule, ...]:
         *([Rule("refusal", refusal)] if limits.refuse_refusals else []),
         Rule("placeholder", placeholder),
         *UNFINISHED_RULES,
+        Rule("failed_check", FailedCheck(lang)),
         Rule("foreign_script", ForeignScript(lang, limits.max_foreign)),
         Rule("degenerate_repetition", english if lang == "en" else chinese_repetition(limits.max_repetition)),
         *([Rule("unsure", Unsure(limits.min_confidence, limits.min_output_confidence))] if asks_for_confidence else []),

@@ -21,6 +21,8 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
 - copied: the output has hardly more words than the instruction or the input, and enough to be a sentence of them.
 - asks_back: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an equals sign.
 - not_reworded: the instruction has a word that asks for other words.
+- failed_check: the instruction has a word that states what is checked, such as `words` or `json`, the output has a
+  backtick or few words, or the task is marked as classification.
 - foreign_script: an output has a letter beyond ASCII. unsure, judged_low: what was measured; both are asked at once.
 - degenerate_repetition: where a phrase of up to 8 words follows itself over more than a share of a text, more than that
   share of the words stand among the 8 before them too. Where pieces that stood before fill more than a share of an
@@ -46,6 +48,7 @@ from numpy.typing import NDArray
 from selfinstruct_local.filter import rules as published
 from selfinstruct_local.filter.arithmetic import wrong_arithmetic
 from selfinstruct_local.filter.asking_back import OFFERING, asks_back
+from selfinstruct_local.filter.checks import STATES, FailedCheck
 from selfinstruct_local.filter.faults import (
     POINTERS,
     REFUSAL_OPENINGS,
@@ -53,6 +56,7 @@ from selfinstruct_local.filter.faults import (
     missing_input,
     refusal,
 )
+from selfinstruct_local.filter.labels import MAX_LABEL_WORDS
 from selfinstruct_local.filter.measured import JudgedLow, Unsure
 from selfinstruct_local.filter.placeholders import placeholder
 from selfinstruct_local.filter.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
@@ -113,12 +117,14 @@ class _Facts(NamedTuple):
         pointers: hashes of the words of which one stands where an instruction points at something, uint64[n].
         repetition: the check of that name.
         measured: the rules about what was measured, which are asked.
+        failed: the rule of that check, if it is asked.
     """
 
     first_words: NDArray[np.uint64]
     pointers: NDArray[np.uint64]
     repetition: Repetition
     measured: tuple[Rule, ...]
+    failed: FailedCheck | None
 
 
 def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
@@ -134,8 +140,9 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
     instructions: list[str] = []
     inputs: list[str] = []
     outputs: list[str] = []
+    classification: list[bool] = []
     for number, task in enumerate(tasks):
-        instruction, instances, _, _, _, measures = task
+        instruction, instances, marked, _, _, measures = task
         if len(instances) == 1:
             ((given, output),) = instances
             if (
@@ -150,9 +157,10 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
                 instructions.append(instruction)
                 inputs.append(given)
                 outputs.append(output)
+                classification.append(bool(marked))
     if not numbers:
         return sure
-    suspects, unclear = _suspects([*instructions, *inputs, *outputs], len(numbers), facts)
+    suspects, unclear = _suspects([*instructions, *inputs, *outputs], np.array(classification), facts)
     for number, suspect in zip(numbers, suspects.tolist(), strict=True):
         sure[number] = not suspect
     for refuses, rows in unclear:
@@ -163,11 +171,12 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
     return sure
 
 
-def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.bool_], _Unclear]:
+def _suspects(texts: list[str], classification: NDArray[np.bool_], facts: _Facts) -> tuple[NDArray[np.bool_], _Unclear]:
     """Whether one of the facts about words holds, bool[tasks]; and the checks that are asked alone where theirs holds.
 
-    `texts` are all instructions, inputs, then outputs.
+    `texts` are all instructions, inputs, then outputs; `classification`, bool[tasks], tells which tasks are marked so.
     """
+    tasks = classification.size
     data = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8)  # a byte a character
     bounds = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=bounds[1:])
@@ -199,7 +208,10 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
     slots[(np.searchsorted(bounds[tasks:], brackets, "right") - 1) % tasks] = True
     outputs = texts[2 * tasks :]
     breaks = np.fromiter(map(_may_break_off, outputs), np.bool_, tasks)
-    breaks |= _has_byte(data, bounds[2 * tasks :], b"`") | _has_any(letters, offsets, _hashes(ANNOUNCING))
+    quotes_code = _has_byte(data, bounds[2 * tasks :], b"`")
+    checked = _has_any(words_in, offsets_in, _hashes(STATES)) | quotes_code | classification
+    checked |= words_of_output <= MAX_LABEL_WORDS
+    breaks |= quotes_code | _has_any(letters, offsets, _hashes(ANNOUNCING))
     return suspect, (
         (missing_input, points),
         (refusal, declines),
@@ -212,6 +224,7 @@ def _suspects(texts: list[str], tasks: int, facts: _Facts) -> tuple[NDArray[np.b
         (not_reworded, _has_any(words_in, offsets_in, _hashes(REWORDING))),
         (wrong_arithmetic, _has_byte(data, bounds[2 * tasks :], b"=")),
         (facts.repetition.recurs, recurs),
+        *([(facts.failed, checked)] if facts.failed else []),
     )
 
 
@@ -280,6 +293,7 @@ def _facts(rules: tuple[Rule, ...]) -> _Facts | None:
     phrases: Iterable[str] = ()
     repetition = _NO_REPETITION
     measured = []
+    failed = None
     for rule in rules:
         match rule.refuses:
             case UnsuitableWord():
@@ -290,9 +304,11 @@ def _facts(rules: tuple[Rule, ...]) -> _Facts | None:
                 repetition = rule.refuses
             case ForeignScript(lang="en"):
                 pass
+            case FailedCheck(lang="en"):
+                failed = rule.refuses
             case Unsure() | JudgedLow():
                 measured.append(rule)
             case check if check not in COVERED:
                 return None
     first_words = tuple(phrase.split()[0] for phrase in phrases)
-    return _Facts(_hashes(first_words), _hashes(POINTERS), repetition, tuple(measured)) if rules else None
+    return _Facts(_hashes(first_words), _hashes(POINTERS), repetition, tuple(measured), failed) if rules else None

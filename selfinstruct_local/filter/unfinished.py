@@ -9,6 +9,7 @@ import ast
 import re
 import textwrap
 import warnings
+from collections.abc import Iterator
 
 from selfinstruct_local.filter.asking import Asking
 from selfinstruct_local.tasks import Task
@@ -82,8 +83,9 @@ def cut_off(task: Task) -> str | None:
             return f"an output ends with what it announces: {_shown(output[-80:])}"
         if output.count(_FENCE) % 2:
             return "an output has a block of code that does not end"
-        if fault := _python_fault(output):
-            return fault
+        for code in python_blocks(output):
+            if fault := python_fault(code):
+                return fault
     return None
 
 
@@ -112,19 +114,26 @@ def _announces(output: str) -> bool:
     return match is not None and 2 * len(match[0].split()) >= len(output.split())
 
 
-def _python_fault(output: str) -> str | None:
+def python_blocks(output: str) -> Iterator[str]:
+    """Yield the code of the Python blocks in the first `READ_AS_PYTHON` characters of an output.
+
+    Sessions of the interpreter, parts of a program and Python 2 are left out: that they cannot be parsed is no fault.
+    """
     for match in _PYTHON.finditer(output[:READ_AS_PYTHON]):
         code = textwrap.dedent(match[1])
-        # A session of the interpreter, a part of a program and the Python of old are no faults.
-        if ">>>" in code or "..." in code or _OLD_PRINT.search(code):
-            continue
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                ast.parse(code)
-        except (RecursionError, MemoryError):
-            continue  # how deep is too deep depends on who calls
-        except (SyntaxError, ValueError) as error:
-            return f"an output has Python that cannot be read ({str(error).split('(')[0].strip()[:60]})"
+        if not (">>>" in code or "..." in code or _OLD_PRINT.search(code)):
+            yield code
+
+
+def python_fault(code: str) -> str | None:
+    """Return why code cannot be parsed as Python, or None."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse(code)
+    except (RecursionError, MemoryError):
+        return None  # how deep is too deep depends on who calls
+    except (SyntaxError, ValueError) as error:
+        return f"an output has Python that cannot be read ({str(error).split('(')[0].strip()[:60]})"
     return None
 
 

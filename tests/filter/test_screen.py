@@ -93,12 +93,32 @@ copied_from = st.sampled_from(
 rewording = st.sampled_from(
     ["Make it more concise now", "Please IMPROVE the line", "Reword_ it if you can", "Shorten it!"]
 )
+# What states a limit, a format, a language or labels, and what only looks so.
+stating = st.sampled_from(
+    [
+        *(
+            "Say it in two WORDS",
+            "Go on in one sentence.",
+            "Write_words in 1 go",
+            "Give it as JSON",
+            "Write Python code",
+        ),
+        *(
+            "Answer now in Russian",
+            "Convert 2 km to m",
+            "Is it wet or dry?",
+            "Sort it: Go, to or image.",
+            "Say it in CSV",
+        ),
+    ]
+)
 instruction = st.one_of(
     any_text,
     any_text,
     copied_from,
     rewording,
     rewording,
+    stating,
     st.just("Give three tips to somebody"),
     st.just("Is it so or not?"),
 )
@@ -113,7 +133,8 @@ instances = st.one_of(
     st.lists(st.builds(Instance, given_input, output), max_size=2).map(tuple),
     st.builds(lambda given, written: (Instance(given, written),), given_input, output),
 )
-tasks = st.lists(st.builds(Task, instruction, instances, measures=measures), min_size=1, max_size=8)
+marked = st.sampled_from([None, None, True])
+tasks = st.lists(st.builds(Task, instruction, instances, marked, measures=measures), min_size=1, max_size=8)
 copies = st.builds(Task.single, copied_from, given_input, copying)
 UNFINISHED = (
     "input_is_output",
@@ -122,6 +143,7 @@ UNFINISHED = (
     "asks_back",
     "not_reworded",
     "wrong_arithmetic",
+    "failed_check",
 )
 limits = st.builds(
     Limits,
@@ -157,7 +179,7 @@ def test_a_batch_is_decided_as_one_by_one(name: str, batch: list[Task]) -> None:
 
 # With one of the rules alone none of the others can hide what it does.
 @pytest.mark.parametrize("name", UNFINISHED)
-@given(batch=st.lists(st.one_of(st.builds(Task, instruction, instances), copies), min_size=8, max_size=8))
+@given(batch=st.lists(st.one_of(st.builds(Task, instruction, instances, marked), copies), min_size=8, max_size=8))
 def test_what_is_sure_each_rule_alone_keeps(name: str, batch: list[Task]) -> None:
     (rule,) = (each for each in rule_set("alpaca") if each.name == name)
     for task, sure in zip(batch, screened((rule,), batch), strict=True):
@@ -236,6 +258,10 @@ def test_no_unsuitable_word_is_sure(phrase: str, around: str) -> None:
         GOOD._replace(instances=(Instance("", "The Nile. Is that what you want?"),)),
         GOOD._replace(instances=(Instance("", "I would be glad to help!"),)),
         GOOD._replace(instances=(Instance("", "The Nile, since 2 + 2 = 5."),)),
+        Task.single("Name the long river in one word.", "", "It is the Nile, the long river."),
+        Task.single("Is the river long or short?", "", "The Nile."),
+        Task("Is the river long or short?", (Instance("", "The Nile and the Congo and the Niger."),), True),
+        Task.single("Give the long river as JSON.", "", '{"river": "Nile", "long": yes it is}'),
         Task.single("Make the sentence more concise.", REWORDED, f'Gladly: "{REWORDED}"'),
         Task.single("Make it rhyme: the Nile is a very long river.", "", '" the Nile is a very long river "'),
     ],
