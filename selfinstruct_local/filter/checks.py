@@ -86,7 +86,8 @@ class FailedCheck:
     def __call__(self, task: Task) -> str | None:
         """Return the first check that an output fails and what is wrong, or None."""
         stated = {_STATED_BY[word.lower()] for word in _STATED.findall(task.instruction)} | {"labels"}
-        for instance in task.instances:
+        # An instruction whose answer is still to be asked for has an empty output; so has what `empty_output` rejects.
+        for instance in filter(lambda each: each.output.strip(), task.instances):
             for name, check in CHECKS.items():
                 asked = name in stated or (self.lang != "en" and name != "arithmetic")
                 asked = asked or (name == "python" and "```" in instance.output)

@@ -14,6 +14,7 @@ from selfinstruct_local.tasks import Task
 ECHO = "echo"
 # Shorter texts are labels, names and numbers, which tasks have in common.
 MIN_TOKENS = 5
+MIN_RECALLED = 3
 # Characters of a text. To compare two takes the product of their lengths, and what begins alike for so long is alike.
 COMPARED = 20_000
 # What stands behind these may be the text that is worked on, which an output may well repeat.
@@ -52,6 +53,28 @@ def echoes(
         elif others[row] > limit:
             found[owner] = f"ROUGE-L {others[row]:.3f} of an output with a demonstration"
     return found
+
+
+def best_scores(texts: Sequence[str], others: Sequence[str], tokenizer: TokenizerName) -> list[float]:
+    """Return the highest ROUGE-L F of each text with one of `others`, by their first `COMPARED` characters.
+
+    0 where one of the two has fewer than `MIN_TOKENS` tokens, and without others.
+    """
+    vocabulary = Vocabulary(tokenizer)
+    return _best_scores(_encoded(texts, vocabulary), _encoded(others, vocabulary))
+
+
+def recall(text: str, other: str, tokenizer: TokenizerName) -> float:
+    """Return the ROUGE-L recall of a text: the share of its tokens that the other has in the same order.
+
+    0 for texts of fewer than `MIN_RECALLED` tokens.
+    """
+    vocabulary = Vocabulary(tokenizer)
+    one, two = _encoded([text], vocabulary), _encoded([other], vocabulary)
+    length, other_length = int(one.lengths[0]), int(two.lengths[0])
+    if length < MIN_RECALLED:
+        return 0.0
+    return float(rouge_l_matrix(one, two, threads=1)[0, 0]) * (length + other_length) / 2 / length
 
 
 def _best_scores(said: Encoded, heard: Encoded) -> list[float]:

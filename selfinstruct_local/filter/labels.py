@@ -44,7 +44,7 @@ _CHOOSES = re.compile(
 # It asks for a text, or for one with the label.
 _WRITES = re.compile(
     r"^\W*(?:please )?find an?\b"
-    r"|(?:^\W*(?:please )?|[.?!;\n]\s*|\b(?:and|then) (?:then )?|, )"
+    r"|(?:^\W*(?:(?:can|could|would|will) you )?(?:please )?|[.?!;\n]\s*|\b(?:and|then) (?:then )?|, )"
     r"(?:add|ask|brainstorm|build|calculate|change|combine|come up|compare|complete|compose|comput|construct|contrast"
     r"|convert|correct|craft|create|define|describe|design|develop|discuss|draft|draw|edit|elaborate|expand|explain"
     r"|extract|fix|form|generate|imagine|improve|invent|justify|list|make|name|outline|paraphrase|plan|produce|propose"
@@ -158,6 +158,13 @@ _ANSWERS_OTHERWISE = re.compile(
     re.IGNORECASE,
 )
 
+# The last sentence asks whether something holds; "Can you ...?" is an order, and "or" offers a choice.
+_YES_NO = re.compile(
+    r"(?:^|[.!?:\n]\s+)(?:is|are|was|were|does|do|did|can|could|should|has|have|had|will|would)\s(?!you\b)"
+    r"(?:(?!\bor\b)[^.!?\n])+\?[\"'”’)]?\s*$",
+    re.IGNORECASE,
+)
+
 # --- Chinese --------------------------------------------------------------------------------------------------------
 
 _CHOOSES_ZH = re.compile(
@@ -194,6 +201,7 @@ _FIND_ZH = tuple(map(re.compile, _FORMS_ZH))
 _QUOTED_ZH = re.compile(
     r"“[^”]{1,12}”(?:(?:[、，]|，?或者?是?|，?还是|和|与)+(?:[是偏为读选]|属于)?“[^”]{1,12}”|“[^”]{1,12}”)+"
 )
+_YES_NO_ZH = re.compile(r"(?:吗|么)？\s*$|(?:^|[，。：])[^，。？]{0,20}是否[^，。？]{1,40}？?$")
 _ANSWERS_ZH = re.compile(r"[答写标填]“([^”]{1,12})”")
 _EACH_QUOTED_ZH = re.compile(r"“([^”]{1,12})”")
 # What stands before the first label of "这句话最像A还是B".
@@ -210,6 +218,13 @@ def named_labels(instruction: str, lang: Language) -> tuple[str, ...]:
         if _are_labels(labels, lang):
             return labels
     return ()
+
+
+def yes_no(instruction: str, lang: Language) -> tuple[str, ...]:
+    """Return the two answers to a question that is answered by yes or no, or () for other instructions."""
+    if lang == "zh":
+        return ("是", "否") if _YES_NO_ZH.search(instruction) else ()
+    return ("Yes", "No") if _YES_NO.search(instruction) else ()
 
 
 def label_of(output: str, labels: Sequence[str]) -> str | None:

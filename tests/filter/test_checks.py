@@ -150,6 +150,19 @@ def test_the_rule_rejects_what_fails_and_leaves_equations_to_theirs() -> None:
     assert apply_rules(rules, Task.single("Add two and three for me.", "", "2 + 3 = 6")).rule == "wrong_arithmetic"
 
 
+@pytest.mark.parametrize("output", ["", " \n"])
+def test_an_answer_that_is_not_there_yet_fails_no_check(output: str) -> None:
+    for instruction in (
+        "Describe the fog in one sentence.",
+        "Give the towns as JSON.",
+        "Convert 5 km to metres.",
+        "Translate the word fog into Russian.",
+        "Decide whether the fog is dense or thin.",
+    ):
+        assert FailedCheck("en")(Task.single(instruction, "", output)) is None
+    assert FailedCheck("zh")(Task.single("用JSON列出三个城市。", "", output)) is None
+
+
 @pytest.mark.parametrize("lang", get_args(Language))
 def test_the_seeds_fail_no_check_and_every_kind_that_they_have_is_passed(lang: Language) -> None:
     passed = set()

@@ -44,7 +44,7 @@ def test_a_refusal_that_is_asked_for_is_an_answer() -> None:
     [
         ("Shorten the following sentence", "missing_input"),
         ("Translate this sentence into French.", "missing_input"),
-        ("Summarize the given article in 3 sentences.", "missing_input"),
+        ("Summarize the given article in a few words.", "missing_input"),
         ("Given a paragraph, find the topic that it is about.", "missing_input"),
         ("Sort the words in the list below.", "missing_input"),
         ("Correct the grammar of this sentence:", "missing_input"),

@@ -17,7 +17,7 @@ from tests.scripted_engine import ScriptedEngine
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ledger") / "run"
-    generate(folder, settings(num=60), ScriptedEngine())
+    generate(folder, settings(num=60, profile="alpaca"), ScriptedEngine())
     return folder
 
 
@@ -73,7 +73,7 @@ def test_into_a_new_run_that_goes_on(run: Path, tmp_path: Path, cli: RunCli) -> 
         assert 0 < totals.accepted < old.totals().accepted
         accepted = [task.instruction for task in store.accepted()]
     assert [record["instruction"] for record in orjson.loads((tmp_path / "out.json").read_bytes())] == accepted
-    assert generate(new, settings(num=70, threshold=0.5), ScriptedEngine()).reason == "done"
+    assert generate(new, settings(num=70, threshold=0.5, profile="alpaca"), ScriptedEngine()).reason == "done"
     assert [record["instruction"] for record in orjson.loads(pool(new))][: len(accepted)] == accepted
     again = cli("filter", "--run", run, "--into", new)
     assert again.returncode == 2
@@ -103,8 +103,12 @@ def test_a_bare_instruction_that_was_screened_out_stays_out(tmp_path: Path, cli:
     run = tmp_path / "run"
     generate(run, settings(num=20, profile="self-instruct"), ScriptedEngine())
     assert cli("filter", "--run", run, "--rules", "none", "--out", tmp_path / "out.jsonl").returncode == 0
-    for line in (tmp_path / "out.jsonl").read_bytes().splitlines():
-        assert orjson.loads(line)["output"]
+    with RunStore(run, read_only=True) as store:
+        candidates = [each for job in store.ledger() for each in job.decided.candidates]
+    screened_out = {each.task.instruction for each in candidates if each.task.instruction and not each.task.instances}
+    written = {orjson.loads(line)["instruction"] for line in (tmp_path / "out.jsonl").read_bytes().splitlines()}
+    assert screened_out
+    assert not screened_out & written
 
 
 def test_known_files_count_too(run: Path, tmp_path: Path, cli: RunCli) -> None:
