@@ -19,11 +19,11 @@ import typer
 from selfinstruct_local.errors import JobFailedError
 from selfinstruct_local.progress import format_seconds
 from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.store import RunStore
 from selfinstruct_local.taskfiles import read_tasks
 
-# Small enough for two cores and a few minutes: half the default requests in flight, and a short window so that
-# the pool is seen growing in the prompts.
-GENERATE_FLAGS = ("--in-flight", "16", "--window", "6")
+# Small enough for two cores and a few minutes: half the default requests in flight.
+GENERATE_FLAGS = ("--in-flight", "16")
 # A dozen tasks three times, gently: enough for the loss to fall, not enough to unlearn answering.
 TRAIN_FLAGS = ("--epochs", "3", "--max-length", "320", "--learning-rate", "0.0001")
 QUESTION = "List two colors of the rainbow."
@@ -59,9 +59,11 @@ def run_demo(folder: Path, num: int) -> None:
     *_, before, after = [_step(*each) for each in steps(folder, num)]
     accepted, highest = _check_tasks(tasks, seed_file(), num)
     first, last = _check_loss(adapter / "loss.csv")
+    shown = _examples(folder)
     summary = [
         ("tasks accepted", f"{accepted}, none equal to a seed, highest ROUGE-L F between two {highest:.2f}"),
         ("tasks", str(tasks)),
+        *shown,
         ("the run (all completions, verdicts, reasons)", str(folder / "run.sqlite")),
         ("adapter", str(adapter)),
         ("mean loss, first epoch to last", f"{first:.2f} -> {last:.2f} ({adapter / 'loss.csv'})"),
@@ -73,6 +75,21 @@ def run_demo(folder: Path, num: int) -> None:
     typer.echo("\nDemo done.")
     for name, value in summary:
         typer.echo(f"  {name}: {value}")
+
+
+def _examples(folder: Path) -> list[tuple[str, str]]:
+    """Return a task with an input and a classification task that were accepted, each as a name and a line."""
+    with RunStore(folder, read_only=True) as store:
+        accepted = list(store.accepted())
+    kinds = {
+        "one with an input": next((each for each in accepted if each.input and not each.is_classification), None),
+        "one that is classification": next((each for each in accepted if each.is_classification), None),
+    }
+    return [
+        (name, _one_line(" | ".join(filter(None, (task.instruction, task.input, task.output)))))
+        for name, task in kinds.items()
+        if task
+    ]
 
 
 def _one_line(answer: str) -> str:
