@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
+from selfinstruct_local.filter.checks import passed_checks
 from selfinstruct_local.filter.decide import Decider
 from selfinstruct_local.filter.echo import echoes
 from selfinstruct_local.filter.rules import Rule
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.kernels import NoveltyIndex, TokenizerName
+from selfinstruct_local.language import Language
 from selfinstruct_local.store import Candidate, DecidedJob, RunStore, StoredPool, candidate_id
 from selfinstruct_local.tasks import Task, Verdict
 
+CHECK = "check."  # before the name of a check that a task passed, in its measures
 # Instructions that join the index at a time when a run is opened.
 INDEX_BATCH = 8192
 # Tasks that are scored in one transaction: a fraction of a second at a pool of 50,000.
@@ -31,6 +34,7 @@ class Acceptance:
         pool_instructions: Iterable[str],
         *,
         max_echo: float | None = None,
+        lang: Language | None = None,
     ) -> None:
         """Builds the novelty index over seeds and pool.
 
@@ -42,12 +46,14 @@ class Acceptance:
             pool: grows by what is accepted.
             pool_instructions: of the tasks in it, in its order.
             max_echo: ROUGE-L F above which an output echoes its prompt; None leaves that alone.
+            lang: of the tasks; what their outputs pass of the checks in it is noted. None notes nothing.
         """
         self.pool = pool
         self._seeds = seeds
         self._max_echo = max_echo
         self._threshold = threshold
         self._tokenizer: TokenizerName = tokenizer
+        self._lang = lang
         index = NoveltyIndex(threshold=threshold, tokenizer=tokenizer)
         index.add([seed.instruction for seed in seeds])
         rest = iter(pool_instructions)
@@ -75,8 +81,15 @@ class Acceptance:
             if verdict.keep:
                 self.pool.append(job.number, position)
             neighbor = None if verdict.neighbor is None else self._id(verdict.neighbor)
-            candidates.append(Candidate(task, verdict, neighbor))
+            candidates.append(Candidate(self._with_checks(task) if verdict.keep else task, verdict, neighbor))
         return DecidedJob(job.number, tuple(task.id for task in job.shown), candidates)
+
+    def _with_checks(self, task: Task) -> Task:
+        """Return the task with the names of the checks that its outputs passed, as measures."""
+        if self._lang is None:
+            return task
+        passed = dict.fromkeys((f"{CHECK}{name}" for name in passed_checks(task, self._lang)), 1.0)
+        return task._replace(measures={**(task.measures or {}), **passed}) if passed else task
 
     def find_near_copies(self, instructions: Sequence[str], visible: int) -> list[str | None]:
         """Of each, how near it comes to one of the seeds or of the first `visible` tasks of the pool, if too near."""

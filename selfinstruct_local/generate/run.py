@@ -172,9 +172,17 @@ def make_acceptance(
     if work is not None:
         return work.make_acceptance(pool)
     rules = rule_set(settings.rules, settings.lang, settings.limits())
-    tokenizer = TOKENIZERS[settings.lang]
     max_echo = settings.max_echo if refuses_echoes(settings.rules) else None
-    return Acceptance(rules, settings.threshold, tokenizer, seeds, pool, store.pool_instructions(), max_echo=max_echo)
+    return Acceptance(
+        rules,
+        settings.threshold,
+        TOKENIZERS[settings.lang],
+        seeds,
+        pool,
+        store.pool_instructions(),
+        max_echo=max_echo,
+        lang=settings.lang,
+    )
 
 
 @dataclass(slots=True)
