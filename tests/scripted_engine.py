@@ -86,21 +86,37 @@ class ScriptedEngine:
 
 def answer(request: Request) -> Completion:
     """What the engine writes for a request: a function of its prompt and seed."""
-    stream = random.Random(f"{request.sampling.seed}|{request.prompt}")
+    read = "\n".join([*(turn.content for turn in request.turns), request.prompt])
+    stream = random.Random(f"{request.sampling.seed}|{read}")
     reason = FinishReason.STOP
-    if request.key.stage == "classification":
+    if request.sampling.choice:
+        text = stream.choice(request.sampling.choice)
+    elif request.key.stage == "classification":
         text = stream.choice([" Yes", " No", " no way"])
     elif request.key.stage == "instance":
-        first_is_label = request.prompt.rstrip().endswith("Label:")
-        second = "Input" if first_is_label else "Output"
-        text = f" {stream.choice(THINGS)}\n{second}: {stream.choice(PLACES)} {stream.randrange(100)}"
+        text = f" {stream.choice(THINGS)}\nOutput: {stream.choice(PLACES)} {stream.randrange(100)}"
     elif request.key.stage == "instructions":
         text = "\n".join(f"{number}. {_instruction(stream)}" for number in range(9, 12)).removeprefix("9.")
+    elif request.key.stage == "question":
+        text = _question(stream)
+        if stream.random() < 0.1:
+            text, reason = text[: len(text) // 2], FinishReason.LENGTH
+    elif request.key.stage == "input":
+        text = stream.choice([" none", f" {stream.choice(THINGS)}, {stream.choice(THINGS)}, {stream.choice(PLACES)}"])
+    elif request.key.stage == "answer":
+        text = "" if stream.random() < 0.1 else f" {stream.choice(PLACES)} and {stream.choice(PLACES)}."
     else:
         text = _blocks(stream)
         if stream.random() < 0.2:
             text, reason = text[: len(text) // 2], FinishReason.LENGTH
-    return Completion(request.key, text, reason, len(request.prompt.split()), len(text.split()))
+    return Completion(request.key, text, reason, len(read.split()), len(text.split()))
+
+
+def _question(stream: random.Random) -> str:
+    instruction = _instruction(stream).lower()
+    if stream.random() < 0.4:
+        return f" check {instruction.partition(' ')[2]}. Answer with right or wrong."
+    return f" {instruction}"
 
 
 def _instruction(stream: random.Random) -> str:

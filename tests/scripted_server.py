@@ -24,7 +24,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -234,7 +234,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return
         sampling = Sampling(body["temperature"], body["top_p"], most, seed=body.get("seed"))
-        completion = scripted.writes(Request(RequestKey(0, _stage(prompt), 0), prompt, sampling))
+        completion = scripted.writes(
+            Request(RequestKey(0, _stage(prompt, body.get("stop") or ()), 0), prompt, sampling)
+        )
         reason = completion.finish_reason.value
         choice: dict[str, Any] = {"index": 0, "finish_reason": scripted.finish_words.get(reason, reason)}
         if "messages" in body:
@@ -311,16 +313,19 @@ def _length(prompt: str) -> int:
     return len(prompt.split())
 
 
-def _stage(prompt: str) -> str:
+def _stage(prompt: str, stop: Sequence[str]) -> str:
     """The stage of the profile that asks so; a server knows no keys."""
     end = prompt.rstrip()
     if end.endswith("Is it classification?"):
         return "classification"
-    if end.endswith(("\nInput:", "\nLabel:")):
-        return "instance"
+    if end.endswith("\nInput:"):
+        return "input"
+    if end.endswith("\nOutput:"):
+        return "answer"
     if re.search(r"\n\d+\.$", end):
         return "instructions"
-    return "tasks"
+    # Of a task that is answered in a request of its own, the instruction alone is asked for.
+    return "question" if list(stop) == ["\n"] or "\nOutput:" in stop else "tasks"
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The command line as a user meets it: fast help, one-line errors before any model loads, exit codes."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_local.cli import app
+from selfinstruct_local.models import ModelFolder
 from tests.conftest import RunCli
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +52,65 @@ def test_version(cli: RunCli) -> None:
     assert re.fullmatch(r"selfinstruct-local \d+\.\d+\.\d+\n", cli("--version").stdout)
 
 
+@pytest.mark.parametrize(
+    ("profile", "count", "line"),
+    [
+        ("self-instruct", 2, "seeds: 2, fewer than the 3 that a prompt shows; every prompt shows all of them"),
+        ("self-instruct", 3, ""),
+        ("alpaca-2023", 1, "seeds: 1, fewer than the 3 that a prompt shows; every prompt shows all of them"),
+        (
+            "self-instruct-2022",
+            7,
+            "seeds: 7, fewer than the 8 that a prompt shows; prompts show all of them until tasks are accepted",
+        ),
+    ],
+)
+def test_that_there_are_few_seeds_is_said_in_one_line(
+    tmp_path: Path, bare_model: Path, cli: RunCli, profile: str, count: int, line: str
+) -> None:
+    seeds = tmp_path / "seeds.jsonl"
+    tasks = [{"instruction": f"Name {number} rivers", "input": "", "output": "Ob"} for number in range(count)]
+    seeds.write_text("\n".join(map(json.dumps, tasks)))
+    done = cli(
+        "generate",
+        "--run",
+        tmp_path / "run",
+        "--model",
+        bare_model,
+        "--seeds",
+        seeds,
+        "--profile",
+        profile,
+        "--dry-run",
+    )
+    assert (done.returncode, done.stderr) == (0, f"{line}\n" if line else "")
+    assert all(f"Name {number} rivers" in done.stdout for number in range(count))  # the dry run shows the seeds
+
+
+def test_magpie_says_that_it_shows_no_seed(tmp_path: Path, embedded_model: ModelFolder, cli: RunCli) -> None:
+    seeds = tmp_path / "seeds.jsonl"
+    seeds.write_text(json.dumps({"instruction": "Name a river", "input": "", "output": "Ob"}))
+    command = (
+        "generate",
+        "--run",
+        tmp_path / "run",
+        "--model",
+        embedded_model.path,
+        "--profile",
+        "magpie",
+        "--dry-run",
+    )
+    done = cli(*command, "--seeds", seeds)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        (
+            "note: --profile magpie shows the model no task; of --seeds it only takes the first words of some "
+            "instructions to begin questions with"
+        )
+    ]
+    assert cli(*command).stderr == ""
+
+
 BAD_USES = {
     # name of the fault: the command line, and what the one line of the answer must hold
     "missing model": ("generate --run {run} --model {tmp}/nowhere", "nowhere: no such folder"),
@@ -57,7 +118,6 @@ BAD_USES = {
     "empty seeds": ("generate --run {run} --model {model} --seeds {empty}", "{empty}: holds no task"),
     "torn seeds": ("generate --run {run} --model {model} --seeds {torn}", "{torn}:2: not JSON"),
     "missing seeds": ("generate --run {run} --model {model} --seeds {tmp}/none", "none: no such file"),
-    "too few seeds": ("generate --run {run} --model {model} --seeds {few}", "1 task(s), but profile 'alpaca' shows 3"),
     "run not writable": ("generate --run {few}/run --model {model}", "--run {few}/run: the folder cannot be"),
     "value out of range": ("generate --run {run} --model {model} --top-p 0", "--top-p 0.0: "),
     "unknown profile": ("generate --run {run} --model {model} --profile gpt", "--profile gpt: "),

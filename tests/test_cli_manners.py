@@ -28,7 +28,7 @@ from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.export.formats import FORMATS
 from selfinstruct_local.filter.rulesets import RULE_SETS
-from selfinstruct_local.generate.launch import ChosenModel, fit_to_model
+from selfinstruct_local.generate.launch import SMALL_WEIGHTS, ChosenModel, fit_to_model
 from selfinstruct_local.models import ModelFolder, check_model_folder
 from selfinstruct_local.report.review.sample import Per
 from selfinstruct_local.store import RunStore
@@ -103,7 +103,6 @@ def options_of(command: str) -> Iterator[Any]:
 IN_WORDS = {
     "the profile's",
     "the model's",
-    "magpie for chat models, else alpaca",
     "short for weights below 2 GB, else full",
     "chat if it has one",
     "as the folder says",
@@ -167,16 +166,30 @@ def test_what_config_show_prints_comes_back_as_the_same_settings(
     assert not set(given) & set(before.left_open)
 
 
-def test_a_saved_file_leaves_to_the_model_what_was_open(tmp_path: Path, bare_model: Path, cli: RunCli) -> None:
+@pytest.mark.parametrize("profile", [None, "self-instruct", "magpie", "alpaca"])
+@pytest.mark.parametrize("small", [True, False])
+def test_a_saved_file_leaves_to_the_model_what_was_open(
+    profile: str | None,
+    small: bool,  # noqa: FBT001
+    tmp_path: Path,
+    bare_model: Path,
+    cli: RunCli,
+) -> None:
     (bare_model / "chat_template.jinja").write_text("{{ messages }}")
+    if not small:
+        with (bare_model / "more.safetensors").open("wb") as stream:
+            stream.truncate(SMALL_WEIGHTS)  # takes no room on the disk
     model = ChosenModel(check_model_folder(bare_model))
     file = tmp_path / "saved.yaml"
-    file.write_text(cli("config", "show", "generate").stdout)
+    file.write_text(cli("config", "show", "generate", *(("--profile", profile) if profile else ())).stdout)
+    given = {"profile": profile}
     bare, saved = (
-        fit_to_model(load_settings(GenerateSettings, config, {}), model, config, {}) for config in (None, file)
+        fit_to_model(load_settings(GenerateSettings, config, flags), model, config, flags)
+        for config, flags in ((None, given), (file, {}))
     )
     assert saved == bare
-    assert saved.profile == "magpie"
+    assert (saved.profile, saved.prompt_format) == (profile or "self-instruct", "chat")
+    assert saved.answers == ("short" if small or profile == "alpaca" else "full")
 
 
 def test_config_show_tells_where_a_value_comes_from(tmp_path: Path, cli: RunCli) -> None:
@@ -333,7 +346,7 @@ def remake(folder: Path, facts: Mapping[str, Any]) -> None:
 def test_the_request_of_a_dry_run_is_the_one_a_start_sends_first(files: Files, cli: RunCli) -> None:
     done = cli("generate", "--run", files["new"], "--model", files["model"], "--profile", "alpaca", "--dry-run")
     engine = ScriptedEngine()
-    chosen = load_settings(GenerateSettings, None, {"num": 1})
+    chosen = load_settings(GenerateSettings, None, {"profile": "alpaca", "num": 1})
     generate(files["new"], chosen, engine)
     assert done.stdout.endswith(f"\n\n{engine.asked[0].prompt}\n")
 

@@ -12,13 +12,20 @@ def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
     config.write_text("num: 7\nthreshold: 0.6\nengine:\n  in_flight: 3\n")
     flags = {"threshold": 0.5, "num": None, "dtype": "float32"}
     settings = load_settings(GenerateSettings, config, flags)
-    assert (settings.num, settings.threshold, settings.temperature) == (7, 0.5, 0.7)
+    assert (settings.num, settings.threshold, settings.temperature) == (7, 0.5, 0.8)
     assert (settings.engine.in_flight, settings.engine.dtype) == (3, "float32")
 
 
 def test_rules_and_window_follow_from_the_others() -> None:
-    settings = load_settings(GenerateSettings, None, {"profile": "self-instruct", "in_flight": 5})
-    assert (settings.rules, settings.window) == ("self-instruct", 40)
+    settings = load_settings(GenerateSettings, None, {"profile": "self-instruct-2022", "in_flight": 5})
+    assert (settings.rules, settings.window) == ("self-instruct-2022", 40)
+
+
+def test_the_window_of_jobs_that_hold_several_requests_is_in_jobs() -> None:
+    settings = load_settings(GenerateSettings, None, {"in_flight": 10})
+    assert (settings.profile, settings.tasks_per_prompt, settings.rules) == ("self-instruct", 4, "alpaca")
+    assert settings.window == 5  # twice the jobs that hold 10 requests
+    assert load_settings(GenerateSettings, None, {"in_flight": 10, "tasks_per_prompt": 20}).window == 1
 
 
 def test_executing_settings_do_not_decide() -> None:
@@ -83,6 +90,7 @@ def test_what_is_dated_is_english_only(flags: dict[str, object]) -> None:
 
 
 def test_the_limits_are_those_of_the_settings() -> None:
-    settings = load_settings(GenerateSettings, None, {"max_repetition": 0.4, "min_output_confidence": -2.0})
+    flags = {"profile": "alpaca", "max_repetition": 0.4, "min_output_confidence": -2.0}
+    settings = load_settings(GenerateSettings, None, flags)
     assert settings.limits() == Limits(max_repetition=0.4, min_output_confidence=-2.0)
     assert Limits.of({"max_echo": 0.5, "seed": 3}) == Limits(max_echo=0.5)

@@ -24,9 +24,11 @@ from selfinstruct_local.filter.decide import NOT_NOVEL
 from selfinstruct_local.filter.echo import ECHO
 from selfinstruct_local.filter.limits import Limits
 from selfinstruct_local.filter.rulesets import RULE_SETS, rule_set
-from selfinstruct_local.generate.parsing.cases import CONTRADICTION
+from selfinstruct_local.generate.parsing.questions import FOLLOW_UP, NO_REQUEST
 from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, TOO_MANY, UNFINISHED
-from selfinstruct_local.generate.profiles.magpie import NEEDS_LINES
+from selfinstruct_local.generate.profiles.answers import NEEDS_LINES
+from selfinstruct_local.generate.profiles.copies import ANSWER_IN_INPUT
+from selfinstruct_local.generate.profiles.self_instruct import NO_LABELS
 from selfinstruct_local.generate.rewriting.integrity import CHECKS, NOT_TRANSLATED
 from selfinstruct_local.generate.rewriting.profile import ABOUT_LANGUAGE, LABEL_CHANGED, UNCHANGED
 
@@ -228,7 +230,19 @@ def test_the_texts_show_commands_enough_to_hold_something() -> None:
 def test_every_rule_is_explained() -> None:
     limits = Limits(min_confidence=-1.0)
     names = {rule.name for name in RULE_SETS for rule in rule_set(name, limits=limits)}
-    names |= {ECHO, CONTAMINATED, NOT_NOVEL, CONTRADICTION, MALFORMED, REFUSED_PROMPT, UNFINISHED, NEEDS_LINES}
+    names |= {
+        ECHO,
+        CONTAMINATED,
+        NOT_NOVEL,
+        FOLLOW_UP,
+        NO_REQUEST,
+        NO_LABELS,
+        ANSWER_IN_INPUT,
+        MALFORMED,
+        REFUSED_PROMPT,
+        UNFINISHED,
+        NEEDS_LINES,
+    }
     names |= {TOO_MANY, NOT_TRANSLATED, ABOUT_LANGUAGE, LABEL_CHANGED, UNCHANGED, *(name for name, _ in CHECKS)}
     names |= set(ANSWER_CHECKS)
     text = (DOCS / "concepts" / "rules.md").read_text(encoding="utf-8")

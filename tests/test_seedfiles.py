@@ -8,10 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from selfinstruct_local.cli.seeds import app
-from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.generate.opening import read_seeds
-from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.seedfiles.check import check_seeds
 from selfinstruct_local.seedfiles.text import PLACEHOLDER, cleaned, text_faults
 from selfinstruct_local.seeds import seed_file
@@ -20,7 +18,7 @@ from selfinstruct_local.taskfiles import read_tasks
 ROOT = Path(__file__).parents[1]
 FABLES = [
     ("Name the animal that wins the race in the fable.", "The hare and the tortoise", "The tortoise"),
-    ("Shorten this moral to five words at most.", "Slow and steady always wins the race.", "Slow and steady wins."),
+    ("Shorten this moral to ten words at most.", "Slow and steady always wins the race.", "Slow and steady wins."),
     ("Why did the fox call the grapes sour?", "", "Because it could not reach them."),
     ("Give the crow a better plan for its cheese.", "", "Swallow first, sing afterwards."),
 ]
@@ -264,7 +262,7 @@ def test_alpaca_records_become_seeds_that_a_run_takes(array: bool, tmp_path: Pat
     assert done.out.startswith("read 4 Alpaca records")
     first = orjson.loads(out.read_bytes().splitlines()[0])
     assert list(first) == ["id", "instruction", "instances", "tag"]
-    tasks = read_seeds([out], make_profile(GenerateSettings()))
+    tasks = read_seeds([out])
     assert [(task.instruction, task.input, task.output) for task in tasks] == FABLES
     assert [task.id for task in tasks] == [f"alpaca-00{number}" for number in range(1, 5)]
 

@@ -109,7 +109,8 @@ def add_settings(choices: FilterChoices, config: Path, *, of_run: bool) -> None:
     from selfinstruct_local.errors import WrongUseError
 
     check_config("filter", config)
-    settings = load_settings(GenerateSettings, config, {})
+    # Alpaca brings no settings of its own, so what is set is what the file gives.
+    settings = load_settings(GenerateSettings, config, {}, base={"profile": "alpaca"})
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
     if not of_run and (unknown := sorted(MEASURED & given.keys())):
         message = f"--config {config}: {unknown[0]}: files of tasks do not tell; it is for --run"

@@ -22,6 +22,7 @@ from selfinstruct_local.cli.options import (
 from selfinstruct_local.cli.running import (
     BUDGETS,
     describe_rejected,
+    note_seeds,
     note_unused_prompts,
     open_store,
     report_run,
@@ -49,7 +50,7 @@ def generate(
     profile: Annotated[
         str | None,
         typer.Option(
-            help="How to ask; see 'selfinstruct profiles'. [default: magpie for chat models, else alpaca]",
+            help="How to ask; see 'selfinstruct profiles'. [default: self-instruct]",
             autocompletion=completing(PROFILES),
         ),
     ] = None,
@@ -83,18 +84,27 @@ def generate(
     answers: Annotated[
         str | None,
         typer.Option(
-            help="Of profile magpie: short (one paragraph) or full. [default: short for weights below 2 GB, else full]",
+            help="Length of answers: short (one paragraph) or full. [default: short for weights below 2 GB, else full]",
             autocompletion=completing(ANSWERS),
         ),
     ] = None,
     instances_per_task: Annotated[
-        int | None, typer.Option(help="Most worked cases of a task, by profile self-instruct. [default: 1]")
+        int | None,
+        typer.Option(help="Most worked cases per task, of profile self-instruct-2022. [default: the profile's]"),
+    ] = None,
+    answers_per_task: Annotated[
+        int | None,
+        typer.Option(help="Answers per task, of which the one that most agree on is kept. [default: 1]"),
     ] = None,
     topic: Annotated[
         list[str] | None, typer.Option(help="What tasks may be about; may be repeated, one is drawn for each prompt.")
     ] = None,
     classification_share: Annotated[
-        float | None, typer.Option(help="Share of prompts that ask for classification tasks. [default: the model's]")
+        float | None, typer.Option(help="Share of prompts that ask for classification tasks. [default: the profile's]")
+    ] = None,
+    input_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the other prompts that ask for tasks with an input. [default: the profile's]"),
     ] = None,
     favor_rare: Annotated[
         bool | None, typer.Option(help="Show tasks that are unlike the rest of the pool more often. [default: no]")
@@ -178,6 +188,7 @@ def generate(
         seed_tasks = open_run(store, settings, chosen.facts(), seed_files)
         asking = make_profile(settings)
         note_unused_prompts(settings, asking)
+        note_seeds(settings, seed_tasks, given=bool(seeds))
         if dry_run:
             _show_plan(store, settings, chosen, seed_tasks, asking)
         else:

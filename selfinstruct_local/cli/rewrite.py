@@ -131,7 +131,8 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     dry_run: bool = options["dry_run"]
     refuse_json_of_nothing(as_json=options["as_json"], dry_run=dry_run)
     check_config(command, options["config"])
-    settings = load_settings(GenerateSettings, options["config"], options)
+    # A profile whose settings ask for nothing: no task is asked for here.
+    settings = load_settings(GenerateSettings, options["config"], options, base={"profile": "alpaca"})
     with ExitStack() as stack:
         source = stack.enter_context(RunStore(run, read_only=True))
         find_folder = partial(find_or_prepare, may_prepare=not dry_run)

@@ -80,6 +80,31 @@ def note_unused_prompts(settings: "GenerateSettings", profile: "Profile") -> Non
         stderr_console().print(note)
 
 
+def note_seeds(settings: "GenerateSettings", seeds: "Sequence[Task]", *, given: bool) -> None:
+    """Says on stderr that all seeds are shown, being few, or that the profile shows none of those that were given.
+
+    Args:
+        settings: of this start.
+        seeds: of the run.
+        given: whether they are the user's own.
+    """
+    from selfinstruct_local.generate.profiles.registry import PROFILES
+    from selfinstruct_local.progress import stderr_console
+
+    profile = PROFILES[settings.profile]
+    if profile.name == "magpie" and given:
+        stderr_console().print(
+            "note: --profile magpie shows the model no task; of --seeds it only takes the first words of some "
+            "instructions to begin questions with"
+        )
+    elif len(seeds) < profile.demonstrations:
+        always = len(seeds) <= profile.demonstrations - profile.machine_made
+        shown = "every prompt shows all of them" if always else "prompts show all of them until tasks are accepted"
+        stderr_console().print(
+            f"seeds: {len(seeds)}, fewer than the {profile.demonstrations} that a prompt shows; {shown}"
+        )
+
+
 def describe_rejected(totals: "Totals") -> str:
     """How many were rejected by each rule."""
     return ", ".join(f"{count} {rule}" for rule, count in totals.rejected.items()) or "none"

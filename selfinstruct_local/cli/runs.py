@@ -85,7 +85,7 @@ def import_(
     if bare:
         console = stderr_console()
         console.print(f"{bare} of them are bare instructions: they are compared with and shown by profile")
-        console.print("'self-instruct' (generate --profile self-instruct), and stand in no export")
+        console.print("'self-instruct-2022' (generate --profile self-instruct-2022), and stand in no export")
     typer.echo(f"{tasks} tasks: {run}")
 
 

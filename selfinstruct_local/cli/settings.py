@@ -83,13 +83,13 @@ MEANINGS: dict[str, dict[str, str]] = {
 # What settles a setting that nobody gave, when it is not its default.
 FROM_PROFILE = frozenset(name for values in PROFILE_DEFAULTS.values() for name in values)
 BY_PROFILE = "by the profile"
-BY_ANSWERS = "by the profile, and of magpie by the answers"
+BY_ANSWERS = "by the profile and the answers"
 FROM_RUN = dict.fromkeys(("rules", "threshold"), "as in --run")
 SETTLED_BY: dict[str, dict[str, str]] = {
     "generate": {
         **dict.fromkeys(sorted(FROM_PROFILE), BY_PROFILE),
-        **dict.fromkeys(SHORT_ANSWER_DEFAULTS, BY_ANSWERS),
-        "profile": "by the model: magpie for chat models",
+        **dict.fromkeys((name for values in SHORT_ANSWER_DEFAULTS.values() for name in values), BY_ANSWERS),
+        "profile": "by default",
         "prompt_format": "by the model: chat if it has a template",
         "answers": "by the model: short if it is of the smallest",
         "window": "by the requests in flight",
@@ -171,7 +171,8 @@ def resolve(command: str, config: Path | None, preset: str | None = None, profil
     origins = _origins(settings, config, preset, profile)
     settled = set[str]()
     if "profile" in origins:
-        settled = {BY_PROFILE} if getattr(settings, "profile", "") == "magpie" else {BY_PROFILE, BY_ANSWERS}
+        by_answers = set() if getattr(settings, "profile", "") in SHORT_ANSWER_DEFAULTS else {BY_ANSWERS}
+        settled = {BY_PROFILE} | by_answers
     open_now = {
         name: by for name, by in SETTLED_BY.get(command, {}).items() if name not in origins and by not in settled
     }
@@ -186,8 +187,8 @@ def _origins(settings: BaseModel, config: Path | None, preset: str | None, profi
     in_file = _given(read_yaml(config)) if config else frozenset()
     if profile is not None or "profile" in in_file:
         chosen, answers = getattr(settings, "profile", ""), getattr(settings, "answers", "")
-        if chosen == "magpie" and "answers" not in in_file:
-            own = set(PROFILE_DEFAULTS[chosen]) - set(SHORT_ANSWER_DEFAULTS)
+        if chosen in SHORT_ANSWER_DEFAULTS and "answers" not in in_file:
+            own = set(PROFILE_DEFAULTS[chosen]) - set(SHORT_ANSWER_DEFAULTS[chosen])
         else:
             own = set(profile_defaults(chosen, answers))
         origins |= dict.fromkeys(own, f"of profile {chosen}")

@@ -6,7 +6,7 @@ Nothing above this module knows whether vLLM runs in this process, behind a serv
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 
 class RequestKey(NamedTuple):
@@ -53,6 +53,9 @@ class Turn(NamedTuple):
     content: str
 
 
+Role: TypeAlias = Literal["assistant", "user"]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A text to go on from, or a conversation.
@@ -70,7 +73,7 @@ class Request:
     prompt: str
     sampling: Sampling
     turns: tuple[Turn, ...] = ()
-    role: Literal["assistant", "user"] = "assistant"
+    role: Role = "assistant"
 
 
 # That a text came to its end or to a stop text, as the OpenAI API says it, and text-generation-inference and its like.

@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from selfinstruct_local.engine.base import Completion, Request, RequestKey, Sampling, Turn
+from selfinstruct_local.engine.base import Completion, Request, RequestKey, Role, Sampling, Turn
 from selfinstruct_local.filter.decide import NOT_NOVEL
 from selfinstruct_local.filter.rules import Rule, apply_rules
 from selfinstruct_local.tasks import Task
@@ -54,7 +54,7 @@ class Profile(Protocol):
 
     @property
     def demonstrations(self) -> int:
-        """Tasks shown in a prompt; a run needs at least as many seeds."""
+        """Tasks shown in a prompt; where there are fewer seeds and no pool yet, all of them."""
 
     @property
     def shows_whole_tasks(self) -> bool:
@@ -109,6 +109,8 @@ class Job:
     def demonstrate(self, count: int, *, machine_made: int, stage: str, draw: Draw = Random.sample) -> list[Task]:
         """Draws `count` different tasks to show, shuffled: `machine_made` of them from the pool if it has any.
 
+        Where there are fewer seeds, all of them.
+
         Args:
             count: of tasks in all.
             machine_made: of them from the pool, by `draw`; the others are seeds, all alike likely.
@@ -117,7 +119,7 @@ class Job:
         """
         stream = self.random(f"draw {stage}")
         made = list(draw(stream, self.generated, min(machine_made, len(self.generated))))
-        chosen = made + stream.sample(self.seeds, count - len(made))
+        chosen = made + stream.sample(self.seeds, min(count - len(made), len(self.seeds)))
         stream.shuffle(chosen)
         self.shown.extend(chosen)
         return chosen
@@ -146,7 +148,7 @@ class Job:
         prompt: str,
         sampling: Sampling,
         turns: tuple[Turn, ...] = (),
-        role: Literal["assistant", "user"] = "assistant",
+        role: Role = "assistant",
     ) -> Request:
         """A request of this job, with the sampling seed that belongs to its key; see `Request` for the rest."""
         seed = stream_seed(self.run_seed, self.number, stage, branch)

@@ -61,7 +61,7 @@ class ChosenModel:
 def fit_to_model(
     settings: GenerateSettings, model: ChosenModel, config: Path | None, flags: Mapping[str, Any]
 ) -> GenerateSettings:
-    """The settings with what was left open decided by the model: profile, prompt format, and how long it answers.
+    """The settings with what was left open decided by the model: prompt format and length of answers.
 
     Args:
         settings: as `config` and `flags` give them.
@@ -74,12 +74,8 @@ def fit_to_model(
             the profile needs the files of a model that is only served.
     """
     given = settings.model_fields_set
-    wants_completion = "prompt_format" in given and settings.prompt_format == "completion"
-    decided = {
-        "profile": "magpie" if model.chats and not wants_completion else "alpaca",
-        "prompt_format": "chat" if model.chats else "completion",
-    }
-    if (settings.profile if "profile" in given else decided["profile"]) == "magpie":
+    decided = {"prompt_format": "chat" if model.chats else "completion"}
+    if "answers" not in PROFILES[settings.profile].unused:
         decided["answers"] = "short" if model.small else "full"
     left_open = {name: value for name, value in decided.items() if name not in given}
     fitted = load_settings(GenerateSettings, config, {**flags, **left_open}) if left_open else settings
@@ -93,10 +89,10 @@ def fit_to_model(
             "with --prompt-format completion"
         )
         raise WrongUseError(message)
-    if model.folder is None and PROFILES[fitted.profile].needs_model_files:
+    if model.folder is None and fitted.prompt_format in PROFILES[fitted.profile].needs_model_files:
         message = (
-            f"--profile {fitted.profile}: asks for what only the files of the model tell; name the folder that is "
-            "served with --model, or use --profile alpaca"
+            f"--profile {fitted.profile} --prompt-format {fitted.prompt_format}: needs the files of the model; name "
+            "the folder that is served with --model, or use --profile alpaca"
         )
         raise WrongUseError(message)
     return fitted

@@ -7,7 +7,7 @@ from typing import Any
 from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
-from selfinstruct_local.generate.profiles.registry import check_used, make_profile, prompt_facts
+from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile, prompt_facts
 from selfinstruct_local.models.folder import differing_files
 from selfinstruct_local.store import InheritedTask, RunStore
 from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
@@ -17,11 +17,11 @@ from selfinstruct_local.tasks import Instance, Task
 PLACES = frozenset({"model_path", "model_files", "prompt_texts"})
 
 
-def read_seeds(paths: Sequence[Path], profile: Profile) -> list[Task]:
+def read_seeds(paths: Sequence[Path]) -> list[Task]:
     """The seeds of all files, in order, with ids that are unique.
 
     Raises:
-        WrongUseError: a file cannot be read, an instruction is empty, or there are too few to fill a prompt.
+        WrongUseError: a file cannot be read or holds no task, or an instruction or output is empty.
     """
     seeds: list[Task] = []
     for path in paths:
@@ -31,13 +31,6 @@ def read_seeds(paths: Sequence[Path], profile: Profile) -> list[Task]:
                 message = f"--seeds {path}: task {number} has an empty {empty}; a seed shows the model a whole task"
                 raise WrongUseError(message)
             seeds.append(task)
-    if len(seeds) < profile.demonstrations:
-        files = ", ".join(map(str, paths))
-        message = (
-            f"--seeds {files}: {len(seeds)} task(s), but profile '{profile.name}' shows "
-            f"{profile.demonstrations} in every prompt; add seeds"
-        )
-        raise WrongUseError(message)
     ids = [seed.id for seed in seeds]
     if len(set(ids)) < len(ids) or not all(ids):
         seeds = [seed._replace(id=f"seed-{number}") for number, seed in enumerate(seeds)]
@@ -60,7 +53,7 @@ def open_run(
             was made under other deciding settings; the message lists them.
     """
     profile = make_profile(settings)
-    seeds = read_seeds(seed_paths, profile)
+    seeds = read_seeds(seed_paths)
     facts: dict[str, Any] = {
         **settings.deciding(),
         **model,
@@ -167,9 +160,10 @@ def _check_inherited(store: RunStore, profile: Profile) -> None:
     bare = next((each for each in store.inherited() if not each.task.output), None)
     if bare is not None:
         origin = bare.origin.get("file") or bare.origin.get("run")
+        others = " or ".join(name for name, each in PROFILES.items() if not each.shows_whole_tasks)
         message = (
             f"--run {store.folder}: was imported from bare instructions ({origin}), and profile '{profile.name}' shows "
-            "whole tasks; use --profile self-instruct"
+            f"whole tasks; use --profile {others}"
         )
         raise WrongUseError(message)
 

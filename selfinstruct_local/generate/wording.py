@@ -14,34 +14,28 @@ class Wording(NamedTuple):
         instruction: name of the field.
         input: name of the field.
         output: name of the field.
-        label: name of the output of a classification task.
         none: what stands for an empty input.
-        kind_question: asks whether a task is classification.
-        yes: the answer that says so.
-        no: the other answer.
         colon: between a name and its value, with its space.
         suffix: of the names of this language's prompt templates.
-        example: what a worked case is called where several are numbered.
         about: comes before the topic of the tasks that are asked for.
         labels_wanted: asks for classification tasks.
         labels_unwanted: asks for other tasks.
+        inputs_wanted: asks for tasks with an input.
+        inputs_unwanted: asks for tasks without one.
     """
 
     task: str
     instruction: str
     input: str
     output: str
-    label: str
     none: str
-    kind_question: str
-    yes: str
-    no: str
     colon: str
     suffix: str
-    example: str
     about: str
     labels_wanted: str
     labels_unwanted: str
+    inputs_wanted: str
+    inputs_unwanted: str
 
     def heading(self, number: int) -> str:
         """The line that begins a numbered task."""
@@ -50,10 +44,6 @@ class Wording(NamedTuple):
     def mark(self, name: str) -> str:
         """A name with its colon, as it stands at the beginning of a line."""
         return f"{name}{self.colon.strip()}"
-
-    def numbered_example(self, number: int) -> str:
-        """The line that begins a numbered worked case."""
-        return f"{self.example} {number}"
 
     def field(self, name: str, value: str) -> str:
         """A line of a name and its value; an empty value is said to be none."""
@@ -66,35 +56,30 @@ WORDINGS: dict[Language, Wording] = {
         instruction="Instruction",
         input="Input",
         output="Output",
-        label="Label",
         none="none",
-        kind_question="Is it classification?",
-        yes="Yes",
-        no="No",
         colon=": ",
         suffix="",
-        example="Example",
         about="From here on, every task is about this topic: ",
-        labels_wanted="From here on, every task is a classification task: its output is one of a few labels, and its "
-        "instruction names them.",
-        labels_unwanted="From here on, no task is a classification task: no output is chosen among a few labels.",
+        labels_wanted="From here on, every task asks which of a few answers fits: its instruction names these answers, "
+        "and its input is what one of them fits.",
+        labels_unwanted="From here on, no task asks to choose among a few answers.",
+        inputs_wanted="From here on, every task has an input: a text, a list, data or code to work on, written out in "
+        "full.",
+        inputs_unwanted="From here on, no task has an input: its instruction says all there is to know.",
     ),
     "zh": Wording(
         task="任务",
         instruction="指令",
         input="输入",
         output="输出",
-        label="标签",
         none="无",
-        kind_question="是分类任务吗？",  # noqa: RUF001
-        yes="是",
-        no="否",
         colon="：",  # noqa: RUF001
         suffix="_zh",
-        example="例子",
         about="从这里起，每个任务都围绕这个主题：",  # noqa: RUF001
-        labels_wanted="从这里起，每个任务都是分类任务：输出是几个标签之一，指令里写明有哪些标签。",  # noqa: RUF001
-        labels_unwanted="从这里起，每个任务都不是分类任务：输出不是从几个标签里选出来的。",  # noqa: RUF001
+        labels_wanted="从这里起，每个任务都要从几个答案里选一个：指令写明有哪些答案，输入是要判断的内容。",  # noqa: RUF001
+        labels_unwanted="从这里起，没有任务要从几个给定的答案里选择。",  # noqa: RUF001
+        inputs_wanted="从这里起，每个任务都有输入：要处理的文字、列表、数据或代码，完整写出。",  # noqa: RUF001
+        inputs_unwanted="从这里起，每个任务都没有输入：指令里已经说明了全部内容。",  # noqa: RUF001
     ),
 }
 

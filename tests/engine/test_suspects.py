@@ -170,7 +170,7 @@ def _fatal_in_place_of_vllm(_folder: object, settings: Any, **_: object) -> Fata
 
 
 def settings(**flags: object) -> GenerateSettings:
-    return load_settings(GenerateSettings, None, {"num": 12, "patience": 30, **flags})
+    return load_settings(GenerateSettings, None, {"profile": "alpaca", "num": 12, "patience": 30, **flags})
 
 
 def generate(folder: Path, chosen: launch.ChosenModel, wanted: GenerateSettings) -> str:

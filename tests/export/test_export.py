@@ -123,7 +123,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.write_bytes(b"\n".join(map(orjson.dumps, IMPORTED)))
     with RunStore(folder / "run") as store:
         assert import_tasks(store, source) == (3, 1)
-    assert generate(folder / "run", settings(num=25, profile="self-instruct"), ScriptedEngine()).reason == "done"
+    assert generate(folder / "run", settings(num=30, profile="magpie"), ScriptedEngine()).reason == "done"
     return folder / "run"
 
 

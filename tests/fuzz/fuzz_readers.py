@@ -25,20 +25,16 @@ with atheris.instrument_imports(include=["selfinstruct_local", "yaml"]):
     from selfinstruct_local.config import GenerateSettings, load_settings
     from selfinstruct_local.engine import Completion, FinishReason, RequestKey
     from selfinstruct_local.errors import UserFacingError, WrongUseError
-    from selfinstruct_local.generate.job import Draft
     from selfinstruct_local.generate.opening import read_seeds
-    from selfinstruct_local.generate.parsing import cases, json_tasks, published, tasks
-    from selfinstruct_local.generate.profiles.registry import make_profile
+    from selfinstruct_local.generate.parsing import json_tasks, published, questions, tasks
     from selfinstruct_local.models import check_model_folder
     from selfinstruct_local.recordio import open_writer
     from selfinstruct_local.seedfiles.check import check_seeds
     from selfinstruct_local.seedfiles.convert import import_seeds
     from selfinstruct_local.taskfiles import read_rows
-    from selfinstruct_local.tasks import Task
     from selfinstruct_local.train.settings import load_train_settings
     from selfinstruct_local.train.sources import read_samples
 
-PROFILE = make_profile(load_settings(GenerateSettings, None, {}))
 REASONS = tuple(FinishReason)
 PLACE = Path(tempfile.mkdtemp(prefix="fuzz-readers-"))
 
@@ -89,7 +85,7 @@ def samples(data: bytes) -> None:
 
 def seeds(data: bytes) -> None:
     path = put("seeds.jsonl", data)
-    for use in (lambda: read_seeds([path], PROFILE), lambda: "\n".join(check_seeds(path).lines()).encode()):
+    for use in (lambda: read_seeds([path]), lambda: "\n".join(check_seeds(path).lines()).encode()):
         try:
             use()
         except WrongUseError:
@@ -135,20 +131,17 @@ def completions(data: bytes) -> None:
     # As a server's JSON may spell it: halves of pairs and all.
     text = data[1:].decode("utf-8", "replace").replace("\ufffd", "\ud800")
     read = Completion(RequestKey(0, "tasks", 0), text, reason, 10, 10)
-    draft = Draft(Task("Sort the words by their length"))
     found = [
         *tasks.parse_task_blocks(read),
-        *tasks.parse_numbered_instructions(read),
+        question := questions.read_question(read, "Name"),
         *json_tasks.parse_task_objects(read),
         *published.parse_published_blocks(read, 4),
         *published.parse_published_list(read),
     ]
     for is_label in (False, True):
         published.parse_published_instances(read, is_classification=is_label, most=3)
-        for structured in (False, True):
-            found.append(cases.with_case(draft, read, is_classification=is_label, structured=structured))
-            found.append(cases.with_cases(draft, read, 3, is_classification=is_label, structured=structured))
-    tasks.parse_yes_no(read)
+    if not question.rule:
+        found.append(questions.with_input(question, read))
     published.parse_published_yes_no(read)
     for each in map(tasks.presentable, found):
         for part in (each.task.instruction, each.detail, *(text for case in each.task.instances for text in case)):
@@ -190,13 +183,13 @@ BEGINNINGS: dict[Callable[[bytes], None], tuple[bytes, ...]] = {
     completions: (
         b"\x00 Name a river\nInput: none\nOutput: Nile\n\n### Task 5\nInstruction: Sort\n2. Input: a\nOutput: b ### c",
         b'\x01[{"instruction": "a", "input": "", "output": "b"}, {"instruction": "c"',
-        "\x00 写一首诗\n输入：无\n输出：好\nExample 2\nLabel: x\n10、 列出三种茶".encode(),
+        "\x00 写一首诗\n输入：无\n输出：好\n### 任务 5\n指令：列出三种茶".encode(),
     ),
 }
 # libFuzzer's dictionary: what is put together at random more often than its single characters are.
 TOKENS = (
     r'"\"instruction\"" "\"input\"" "\"output\"" "\"instances\"" "\"messages\"" "\"auto_map\"" "\\ud800" "\\u003a" '
-    r'"1e999" "NaN" "### Task 4" "Instruction:" "Output:" "Input:" "Label:" "Example 1" "\x0a" "\xef\xbb\xbf" '
+    r'"1e999" "NaN" "### Task 4" "Instruction:" "Output:" "Input:" "Thanks! " "```" "\x0a" "\xef\xbb\xbf" '
     r'"threshold:" "engine:" "!!python/object:x" ".nan" "&a" "*a" "<<:" "[[" "]]"'
 )
 

@@ -116,7 +116,21 @@ def test_the_command_names_the_flag_and_exits_3(
     tmp_path: Path, cli: RunCli, flag: str, value: float, reason: str
 ) -> None:
     with ScriptedServer(latency=0.1) as server:
-        words = ("generate", "--run", tmp_path, "--endpoint", server.url, "--num", 30, "--window", 8, "--in-flight", 2)
+        words = (
+            "generate",
+            "--run",
+            tmp_path,
+            "--endpoint",
+            server.url,
+            "--num",
+            30,
+            "--profile",
+            "alpaca",
+            "--window",
+            8,
+            "--in-flight",
+            2,
+        )
         done = cli(*words, flag, value)
         assert done.returncode == 3, done.stderr
         last = done.stderr.splitlines()[-1]

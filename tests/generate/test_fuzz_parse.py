@@ -11,24 +11,18 @@ from hypothesis import strategies as st
 
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.generate.parsing.cases import with_case, with_cases
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
-from selfinstruct_local.generate.parsing.tasks import (
-    clean_input,
-    clean_instruction,
-    parse_numbered_instructions,
-    parse_task_blocks,
-)
+from selfinstruct_local.generate.parsing.questions import FOLLOW_UP, NO_REQUEST, read_question, with_input
+from selfinstruct_local.generate.parsing.tasks import clean_input, clean_instruction, parse_task_blocks
 from selfinstruct_local.generate.wording import WORDINGS, Wording
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.tasks import Task, as_question
 from tests.kernels.oracles import SOAK
 
 MUTATIONS = 1_000_000 if SOAK else 20_000
-NAMES = {"malformed", "unfinished", "prompt_too_long", "contradiction"}
+NAMES = {"malformed", "unfinished", "prompt_too_long", FOLLOW_UP, NO_REQUEST}
 UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-MOST_CASES = 3
 REASONS = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT, FinishReason.REFUSED)
 MARKERS = (
     *(
@@ -44,11 +38,10 @@ MARKERS = (
     *(
         "\n输出：",
         "\n**Output:** ",
-        "\nLabel: ",
-        "\nExample 2\n",
-        "\n例子 2\n",
         "\n9. ",
         "\n10、",
+        "Thanks! ",
+        "The end. ",
         "###",
         "**",
         "\n---\n",
@@ -102,54 +95,31 @@ def blocks(tasks: list[Task], words: Wording) -> str:
     return "\n\n".join(lines).removeprefix(f"{words.heading(4)}\n{words.mark(words.instruction)}")
 
 
-def cases(tasks: list[Task], words: Wording, *, is_classification: bool) -> str:
-    first = words.label if is_classification else words.input
-    lines = []
-    for number, task in enumerate(tasks, start=1):
-        fields = [(words.input, task.input), (words.output, task.output)]
-        if is_classification:
-            fields = [(words.label, task.output), (words.input, task.input)]
-        lines.append("\n".join([words.numbered_example(number), *(words.field(*field) for field in fields)]))
-    return "\n\n".join(lines).removeprefix(f"{words.numbered_example(1)}\n{words.mark(first)}")
-
-
 def objects(tasks: list[Task]) -> str:
     values = [{"instruction": task.instruction, "input": task.input, "output": task.output} for task in tasks]
     return json.dumps(values, ensure_ascii=False)
 
 
-def case_reader(*, many: bool, structured: bool, is_classification: bool) -> Parse:
-    def parse(read: Completion) -> list[Draft]:
-        draft = Draft(Task("Sort the words by their length"))
-        if many:
-            return [with_cases(draft, read, MOST_CASES, is_classification=is_classification, structured=structured)]
-        return [with_case(draft, read, is_classification=is_classification, structured=structured)]
+def questions(read: Completion) -> list[Draft]:
+    return [read_question(read)]
 
-    return parse
+
+def inputs(read: Completion) -> list[Draft]:
+    return [with_input(Draft(Task.single("Sort the words by their length")), read)]
 
 
 def well_formed(stream: random.Random, words: Wording, seeds: list[Task]) -> list[tuple[str, Parse]]:
     """One completion of every kind, with what reads it."""
     tasks = stream.sample(seeds, stream.randint(1, 3))
-    found: list[tuple[str, Parse]] = [
+    task = tasks[0]
+    named = (words.field(words.instruction, task.instruction), words.field(words.input, task.input))
+    return [
         (blocks(tasks, words), parse_task_blocks),
-        (
-            " " + "\n".join(f"{number}. {task.instruction}" for number, task in enumerate(tasks, start=9))[3:],
-            parse_numbered_instructions,
-        ),
         (objects(tasks), parse_task_objects),
+        (as_question(task.instruction, task.input), questions),
+        ("\n".join([*named, words.field(words.output, task.output)]), questions),
+        (f" {task.input}\n{words.field(words.output, task.output)}", inputs),
     ]
-    for kind in (False, True):
-        text = cases(tasks, words, is_classification=kind)
-        found.append((text, case_reader(many=True, structured=False, is_classification=kind)))
-        one = cases(tasks[:1], words, is_classification=kind)
-        found.append((one, case_reader(many=False, structured=False, is_classification=kind)))
-        values = [{"input": task.input, "label" if kind else "output": task.output} for task in tasks]
-        text = json.dumps(values, ensure_ascii=False)
-        found.append((text, case_reader(many=True, structured=True, is_classification=kind)))
-        text = json.dumps(values[0], ensure_ascii=False)
-        found.append((text, case_reader(many=False, structured=True, is_classification=kind)))
-    return found
 
 
 def corpus() -> list[tuple[str, Parse]]:
@@ -200,8 +170,6 @@ def check(text: str, reason: FinishReason, drafts: list[Draft]) -> None:
         assert bool(draft.rule) == bool(draft.detail)
         texts = [draft.task.instruction, draft.detail, *(each for pair in draft.task.instances for each in pair)]
         assert not any(map(UNFIT.search, texts)), "a text that cannot be stored"
-        if not draft.rule:
-            assert len(draft.task.instances) <= MOST_CASES
     if reason is FinishReason.REFUSED:
         assert [draft.rule for draft in drafts] in (["prompt_too_long"], ["malformed"])
 
@@ -209,7 +177,7 @@ def check(text: str, reason: FinishReason, drafts: list[Draft]) -> None:
 def test_well_formed_completions_are_read() -> None:
     read = [parse(completion(text)) for text, parse in corpus()]
     accepted = [drafts for drafts in read if not any(draft.rule for draft in drafts)]
-    assert len(accepted) >= 0.95 * len(read)  # cases of different seeds may share their empty output or input
+    assert len(accepted) == len(read)
 
 
 def test_mutated_completions_give_drafts_that_can_be_kept() -> None:
@@ -243,25 +211,14 @@ def test_blocks_are_read_as_they_were_written(tasks: list[Task], words: Wording)
     assert parse_task_blocks(completion(blocks(tasks, words))) == list(map(Draft, tasks))
 
 
-@given(st.lists(st.builds(Instance, PLAIN, PLAIN), min_size=1, max_size=MOST_CASES), KINDS, st.booleans())
-def test_cases_are_read_as_they_were_written(
-    instances: list[Instance],
-    words: Wording,
-    kind: bool,  # noqa: FBT001
-) -> None:
-    tasks = [Task("Sort", (each,)) for each in instances]
-    text = cases(tasks, words, is_classification=kind)
-    (draft,) = case_reader(many=True, structured=False, is_classification=kind)(completion(text))
-    outputs: dict[str, set[str]] = {}
-    for each in instances:
-        if each.input != each.output:
-            outputs.setdefault(each.input, set()).add(each.output)
-    if any(len(each) > 1 for each in outputs.values()):
-        assert draft.rule == "contradiction"
-    elif not outputs:
-        assert draft.rule == "malformed"
-    else:
-        assert draft.task.instances == tuple(dict.fromkeys(each for each in instances if each.input != each.output))
+@given(st.builds(Task.single, PLAIN.map(clean_instruction), PLAIN), st.sampled_from([None, *WORDINGS.values()]))
+def test_a_turn_is_read_as_it_was_written(task: Task, words: Wording | None) -> None:
+    lines = [as_question(task.instruction, task.input)]
+    if words:
+        lines = [words.field(words.instruction, task.instruction), words.field(words.input, task.input)]
+    (draft,) = questions(completion("\n".join(lines)))
+    assert draft.task == task
+    assert draft.rule in {"", FOLLOW_UP, NO_REQUEST}
 
 
 @given(st.lists(st.builds(Task.single, ANY, ANY, ANY), min_size=1, max_size=5), st.booleans())

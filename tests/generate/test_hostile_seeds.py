@@ -29,11 +29,16 @@ HOSTILE = (
     "<script>alert(1)</script> &amp; &#x41;",
 )
 FORMATS = [
-    {"profile": profile, "prompt_format": form, "structured": structured}
-    for profile in ("alpaca", "self-instruct")
-    for form in ("completion", "chat")
-    for structured in (False, True)
-] + [{"profile": "alpaca-2023"}, {"profile": "self-instruct-2022"}, {"profile": "magpie"}]
+    *(
+        {"profile": "alpaca", "prompt_format": form, "structured": structured}
+        for form in ("completion", "chat")
+        for structured in (False, True)
+    ),
+    *({"profile": "self-instruct", "prompt_format": form} for form in ("completion", "chat")),
+    {"profile": "alpaca-2023"},
+    {"profile": "self-instruct-2022"},
+    {"profile": "magpie"},
+]
 
 
 class Listening(ScriptedEngine):

@@ -15,7 +15,7 @@ from tests.conftest import RunCli
 from tests.scripted_server import ScriptedServer
 
 SERVED = ChosenModel(None, "qwen")
-FLAGS_OF_MAGPIE = {"min_confidence": -1.5, "min_output_confidence": -1.0, "answers": "full"}
+OF_ANSWERS = {"min_confidence": -1.5, "min_output_confidence": -1.0, "answers": "full", "answers_per_task": 3}
 
 
 @pytest.fixture
@@ -37,12 +37,13 @@ def chosen(settings: GenerateSettings) -> tuple[str, str]:
     return settings.profile, settings.prompt_format
 
 
-def test_a_chat_model_plays_the_user(chat: ChosenModel) -> None:
+def test_every_model_is_asked_by_self_instruct_in_its_own_format(chat: ChosenModel) -> None:
     settings = fit(chat)
-    assert chosen(settings) == ("magpie", "chat")
+    assert chosen(settings) == ("self-instruct", "chat")
     # What the profile brings comes with it.
-    brought = profile_defaults("magpie", "short")
+    brought = profile_defaults("self-instruct", "short")
     assert {name: getattr(settings, name) for name in brought} == brought
+    assert (settings.input_share, settings.classification_share) == (0.25, 0.3)
     assert settings.min_confidence is not None
 
 
@@ -52,7 +53,9 @@ def test_models_that_can_do_more_answer_in_full(chat: ChosenModel) -> None:
     with (chat.folder.path / "more.safetensors").open("wb") as stream:
         stream.truncate(SMALL_WEIGHTS)  # takes no room on the disk
     settings = fit(chat)
-    assert (settings.answers, settings.max_tokens, settings.min_output_confidence) == ("full", 1024, None)
+    assert (settings.answers, settings.max_tokens) == ("full", 768)
+    magpie = fit(chat, profile="magpie")
+    assert (magpie.answers, magpie.max_tokens, magpie.min_output_confidence) == ("full", 1024, None)
     settings = fit(chat, answers="short")
     assert (settings.answers, settings.max_tokens) == ("short", 256)
     assert fit(chat, profile="alpaca").answers == "short"  # which other profiles do not look at
@@ -60,20 +63,21 @@ def test_models_that_can_do_more_answer_in_full(chat: ChosenModel) -> None:
 
 def test_a_base_model_goes_on_from_a_text(base: ChosenModel) -> None:
     settings = fit(base)
+    assert chosen(settings) == ("self-instruct", "completion")
+    settings = fit(base, profile="alpaca")
     assert chosen(settings) == ("alpaca", "completion")
     assert (settings.threshold, settings.min_confidence) == (0.7, None)
-    assert chosen(fit(base, profile="self-instruct")) == ("self-instruct", "completion")
 
 
 def test_of_a_served_model_nothing_is_known() -> None:
-    assert chosen(fit(SERVED)) == ("alpaca", "completion")
-    assert chosen(fit(SERVED, prompt_format="chat")) == ("alpaca", "chat")
+    assert chosen(fit(SERVED)) == ("self-instruct", "completion")
+    assert chosen(fit(SERVED, profile="alpaca", prompt_format="chat")) == ("alpaca", "chat")
 
 
 def test_explicit_flags_win(chat: ChosenModel) -> None:
     assert chosen(fit(chat, profile="alpaca")) == ("alpaca", "chat")
     assert chosen(fit(chat, profile="self-instruct")) == ("self-instruct", "chat")
-    assert chosen(fit(chat, prompt_format="completion")) == ("alpaca", "completion")
+    assert chosen(fit(chat, prompt_format="completion")) == ("self-instruct", "completion")
     assert chosen(fit(chat, profile="alpaca", prompt_format="completion")) == ("alpaca", "completion")
     assert fit(chat, threshold=0.9, min_confidence=-3.0).limits().min_confidence == -3.0
     assert fit(chat, threshold=0.9).threshold == 0.9
@@ -87,14 +91,23 @@ def test_yaml_wins_over_the_model_and_flags_over_yaml(tmp_path: Path, chat: Chos
     assert chosen(fit(chat, config, prompt_format="chat")) == ("alpaca", "chat")
     config.write_text("top_p: 0.5\n")
     settings = fit(chat, config)
-    assert (*chosen(settings), settings.top_p) == ("magpie", "chat", 0.5)
+    assert (*chosen(settings), settings.top_p) == ("self-instruct", "chat", 0.5)
 
 
-@pytest.mark.parametrize("profile", ["magpie", "alpaca-2023"])
-def test_what_needs_the_files_of_a_served_model_is_refused_without_them(chat: ChosenModel, profile: str) -> None:
-    with pytest.raises(WrongUseError, match=rf"^--profile {profile}: .*name the folder that is served with --model"):
-        fit(SERVED, profile=profile)
-    assert fit(ChosenModel(chat.folder, "qwen"), profile=profile).profile == profile
+@pytest.mark.parametrize(
+    ("profile", "form"), [("self-instruct", "chat"), ("magpie", "chat"), ("alpaca-2023", "completion")]
+)
+def test_what_needs_the_files_of_a_served_model_is_refused_without_them(
+    chat: ChosenModel, profile: str, form: str
+) -> None:
+    """The turn of a user, and the number of the end token."""
+    with pytest.raises(WrongUseError) as refused:
+        fit(SERVED, profile=profile, prompt_format=form)
+    assert str(refused.value) == (
+        f"--profile {profile} --prompt-format {form}: needs the files of the model; name the folder that is served "
+        "with --model, or use --profile alpaca"
+    )
+    assert fit(ChosenModel(chat.folder, "qwen"), profile=profile, prompt_format=form).profile == profile
     assert fit(SERVED, profile="self-instruct-2022").profile == "self-instruct-2022"
 
 
@@ -103,18 +116,20 @@ def test_a_served_profile_that_needs_files_makes_no_run(tmp_path: Path, cli: Run
         for more in ((), ("--dry-run",)):
             done = cli("generate", "--run", tmp_path / "run", "--endpoint", server.url, "--profile", "magpie", *more)
             assert done.returncode == 2
-            assert done.stderr.startswith("selfinstruct: --profile magpie: asks for what only the files of the model")
+            assert done.stderr.startswith("selfinstruct: --profile magpie --prompt-format chat: needs the files of the")
             assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("profile", "flags", "users"),
     [
-        *(("alpaca", {name: value}, "magpie") for name, value in FLAGS_OF_MAGPIE.items()),
-        *(("self-instruct", {name: value}, "magpie") for name, value in FLAGS_OF_MAGPIE.items()),
-        ("magpie", {"structured": True}, "alpaca or self-instruct"),
-        ("magpie", {"instances_per_task": 2}, "self-instruct or self-instruct-2022"),
-        ("alpaca", {"instances_per_task": 2}, "self-instruct or self-instruct-2022"),
+        *(("alpaca", {name: value}, "self-instruct or magpie") for name, value in OF_ANSWERS.items()),
+        ("magpie", {"structured": True}, "alpaca"),
+        ("self-instruct", {"structured": True}, "alpaca"),
+        *(
+            (profile, {"instances_per_task": 2}, "self-instruct-2022")
+            for profile in ("magpie", "alpaca", "self-instruct")
+        ),
     ],
 )
 def test_a_setting_that_the_profile_makes_no_use_of_is_refused(
@@ -190,10 +205,9 @@ def test_structured_is_on_off_or_auto(tmp_path: Path) -> None:
     assert not load_settings(GenerateSettings, None, {"structured": None}).structured
 
 
-@pytest.mark.parametrize("profile", ["alpaca", "self-instruct"])
-def test_structured_output_has_prompts_of_its_own(profile: str) -> None:
+def test_structured_output_has_prompts_of_its_own() -> None:
     on, off = (
-        make_profile(load_settings(GenerateSettings, None, {"profile": profile, "structured": each})).prompts
+        make_profile(load_settings(GenerateSettings, None, {"profile": "alpaca", "structured": each})).prompts
         for each in (True, False)
     )
     assert on != off

@@ -20,6 +20,7 @@ from tests.scripted_engine import answer
 from tests.scripted_server import ScriptedServer
 
 LENGTH = 10_000_000
+ALPACA = ("--profile", "alpaca")
 SECONDS = 5.0  # of CPU, for one job
 WORDS = ("rivers", "bridges", "letters", "seasons", "markets")
 PIECES: dict[str, Callable[[int], str]] = {
@@ -29,7 +30,7 @@ PIECES: dict[str, Callable[[int], str]] = {
     "Chinese": lambda _: "\n\u6307\u4ee4\uff1a\u5199\u8bd7\n\u8f93\u51fa\uff1a\u597d",
     "items": lambda n: f"\n{n}. Name {n} {WORDS[n % 5]}",
     "cases": lambda n: f"\nExample {n}\nInput: {n}\nOutput: one",
-    "contradictions": lambda n: f"Example {n}\nInput: a\nOutput: {n}\n",
+    "sentences": lambda n: f"The {n} of the land. ",
     "outputs": lambda n: f"Output {n % 3}: abc\n",
     "labels": lambda n: f"Class label: {n % 3}\nof {n}\n",
     "objects": lambda n: f'{"[,"[n > 4]}{{"instruction": "Say {n}", "input": "{n}", "output": "b"}}',
@@ -78,10 +79,9 @@ def test_every_profile_reads_or_refuses_ten_megabytes_in_time(kind: str) -> None
     for profile, structured, stage, cases, reason in (
         ("alpaca", False, "tasks", 1, FinishReason.STOP),
         ("alpaca", True, "tasks", 1, FinishReason.LENGTH),
-        ("self-instruct", False, "instructions", 1, FinishReason.LENGTH),
-        ("self-instruct", False, "instance", 1, FinishReason.STOP),
-        ("self-instruct", False, "instance", 5, FinishReason.STOP),
-        ("self-instruct", True, "instance", 5, FinishReason.STOP),
+        ("self-instruct", False, "question", 1, FinishReason.STOP),
+        ("self-instruct", False, "input", 1, FinishReason.STOP),
+        ("self-instruct", False, "answer", 1, FinishReason.STOP),
         ("alpaca-2023", False, "tasks", 1, FinishReason.STOP),
         ("self-instruct-2022", False, "instructions", 1, FinishReason.STOP),
         ("self-instruct-2022", False, "instance", 5, FinishReason.STOP),
@@ -90,6 +90,8 @@ def test_every_profile_reads_or_refuses_ten_megabytes_in_time(kind: str) -> None
         chosen = {"profile": profile, "structured": structured, "instances_per_task": cases}
         if profile == "magpie":
             chosen["prompt_format"] = "chat"
+        if profile == "self-instruct":
+            chosen["classification_share"] = float(stage == "input")
         settings = load_settings(GenerateSettings, None, chosen)
         drafts, spent = drafts_of(settings, stage, text, reason)
         assert spent < SECONDS, (profile, structured, stage)
@@ -103,7 +105,6 @@ def test_every_profile_reads_or_refuses_ten_megabytes_in_time(kind: str) -> None
     [
         ("alpaca", False, "tasks", "tasks"),
         ("alpaca", True, "tasks", "objects"),
-        ("self-instruct", False, "instructions", "items"),
         ("alpaca-2023", False, "tasks", "published"),
         ("self-instruct-2022", False, "instructions", "items"),
     ],
@@ -133,11 +134,11 @@ def test_a_signal_while_long_completions_are_read_ends_the_run_and_nothing_is_lo
 
     with ScriptedServer() as server:
         server.writes = writes
-        straight = finish(command(server, tmp_path / "straight"))
+        straight = finish(command(server, tmp_path / "straight", *ALPACA))
         assert straight.returncode == 0, straight.stderr
         assert TOO_MANY in straight.stderr
         run = tmp_path / "run"
-        process = start(command(server, run))
+        process = start(command(server, run, *ALPACA))
         wait_until(lambda: count(run, f"completions WHERE length(text) >= {LENGTH}") > 0)
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
@@ -148,6 +149,6 @@ def test_a_signal_while_long_completions_are_read_ends_the_run_and_nothing_is_lo
         assert waited < 10  # on a machine that is shared; the CPU time of a job is bounded above
         assert sound(run)
         asked, stored = len(server.asked), count(run, "completions")
-        assert finish(command(server, run)).returncode == 0
+        assert finish(command(server, run, *ALPACA)).returncode == 0
         assert (run / EXPORT).read_bytes() == (tmp_path / "straight" / EXPORT).read_bytes()
         assert count(run, "completions") <= stored + len(server.asked) - asked  # what was stored was not asked again

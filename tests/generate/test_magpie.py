@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,14 +14,10 @@ from selfinstruct_local.engine import Completion, FinishReason, Request, Request
 from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.opening import open_run
-from selfinstruct_local.generate.profiles.magpie import (
-    OPENING_CHARACTERS,
-    OPENING_WORDS,
-    QUESTION_SHARE,
-    MagpieProfile,
-    read_question,
-)
+from selfinstruct_local.generate.parsing.questions import read_question
+from selfinstruct_local.generate.profiles.magpie import QUESTION_SHARE, MagpieProfile
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, SENTENCES, needs_lines
+from selfinstruct_local.generate.profiles.steering import OPENING_CHARACTERS, OPENING_WORDS
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.interrupt import Interrupt
 from selfinstruct_local.progress import RunDisplay, stderr_console
@@ -147,7 +144,7 @@ def test_turns_begin_as_many_questions_pool_tasks_and_seeds_do(tmp_path: Path) -
     assert set(begun) & (of_pool - of_seeds)
     # What was begun is a part of the task.
     question = next(request for request in engine.asked if request.prompt and request.role == "user")
-    assert read_question(question.prompt, talk(question)).task.instruction.startswith(question.prompt)
+    assert read_question(talk(question), question.prompt).task.instruction.startswith(question.prompt)
 
 
 def test_who_lent_the_first_words_stands_in_the_lineage(tmp_path: Path) -> None:
@@ -165,9 +162,9 @@ def test_who_lent_the_first_words_stands_in_the_lineage(tmp_path: Path) -> None:
         assert task.lineage is not None
         assert task.lineage.profile == "magpie"
         lent = [" ".join(known[name].instruction.split()[:OPENING_WORDS]) for name in task.lineage.demonstrations]
-        begun = [opening for opening in openings[task.lineage.job] if opening]
-        # A pool task may begin as a line of the template does.
-        assert [opening for opening in begun if opening not in OPENINGS or opening in lent] == lent
+        begun = Counter(opening for opening in openings[task.lineage.job] if opening)
+        assert Counter(lent) <= begun
+        assert set(begun - Counter(lent)) <= OPENINGS
         shown += len(lent)
     assert shown
 
@@ -200,16 +197,16 @@ def test_the_topic_stands_in_the_system_turn() -> None:
 
 def test_a_turn_is_read_into_instruction_and_input() -> None:
     key = RequestKey(0, "question", 0)
-    draft = read_question("Sort the", done(key, " numbers from low to high:\n\n3, 1, 2\n5\n", confidence=-0.5))
+    draft = read_question(done(key, " numbers from low to high:\n\n3, 1, 2\n5\n", confidence=-0.5), "Sort the")
     assert draft == Draft(
         Task.single("Sort the numbers from low to high", "3, 1, 2\n5", "")._replace(measures={"confidence": -0.5})
     )
-    assert read_question("", done(key, "Hello  there")).task == Task.single("Hello there")
-    assert read_question("", done(key, " \n ")).rule == "malformed"
-    assert read_question("", done(key, ":\nwhat then")).rule == "malformed"
-    torn = read_question("Sort the", done(key, " numbers", reason=FinishReason.LENGTH))
+    assert read_question(done(key, "Help  me")).task == Task.single("Help me")
+    assert read_question(done(key, " \n ")).rule == "malformed"
+    assert read_question(done(key, ":\nwhat then")).rule == "malformed"
+    torn = read_question(done(key, " numbers", reason=FinishReason.LENGTH), "Sort the")
     assert (torn.rule, torn.task.instances) == ("unfinished", ())
-    unfit = read_question("", done(key, "Sort \ud800 numbers\n\x07"))
+    unfit = read_question(done(key, "Sort \ud800 numbers\n\x07"))
     assert unfit.rule == "malformed"
     assert unfit.task == Task.single("Sort \ufffd numbers", "\ufffd")
 
@@ -239,7 +236,7 @@ def test_short_and_full_answers(answers: str, regex: str) -> None:
     assert {request.sampling.max_tokens for request in questions} == {chosen.max_tokens // QUESTION_SHARE}
     assert {request.sampling.temperature for request in questions} == {chosen.temperature}
     assert ("one paragraph" in asked[0].turns[0].content) == (answers == "short")
-    assert f"magpie{'_short' if answers == 'short' else ''}_answer" in MagpieProfile(chosen).prompts
+    assert ("short_answer" if answers == "short" else "answer") in MagpieProfile(chosen).prompts
 
 
 @pytest.mark.parametrize(("answers", "lang", "penalty"), [("short", "en", 1.0), ("full", "en", 0), ("short", "zh", 0)])
@@ -256,11 +253,11 @@ def test_a_short_english_answer_is_kept_from_saying_the_same_again(answers: str,
 
 def test_what_the_rules_refuse_is_not_answered() -> None:
     job = Job(1, 0, seeds(), ())
-    asked = [GOOD[0], " draw a map of the island", "\x00 say it with words", " " + "why " * 200]
+    asked = [GOOD[0], " draw a map of the island, please", "\x00 say it with words", " " + "why " * 200]
     (_, answers), drafts = work_through(job, settings(), asked)
     assert [request.key.branch for request in answers] == [0]
     assert [draft.rule for draft in drafts] == ["", "unsuitable_word", "malformed", "too_long"]
-    rounds, drafts = work_through(Job(1, 0, seeds(), ()), settings(), [" draw a map of it"] * 4)
+    rounds, drafts = work_through(Job(1, 0, seeds(), ()), settings(), [" draw a map of it, please"] * 4)
     assert len(rounds) == 1
     assert {draft.rule for draft in drafts} == {"unsuitable_word"}
 

@@ -86,9 +86,9 @@ def test_bare_instructions_need_a_profile_that_shows_no_outputs(machine_generate
     run = tmp_path / "run"
     with RunStore(run) as store:
         assert import_tasks(store, machine_generated) == (2, 2)
-    with RunStore(run) as store, pytest.raises(WrongUseError, match="use --profile self-instruct"):
+    with RunStore(run) as store, pytest.raises(WrongUseError, match="use --profile magpie or self-instruct-2022"):
         open_run(store, settings(), MODEL, [seed_file()])
-    assert generate(run, settings(num=12, profile="self-instruct"), ScriptedEngine()).reason == "done"
+    assert generate(run, settings(num=12, profile="self-instruct-2022"), ScriptedEngine()).reason == "done"
     assert not {each["instruction"] for each in MACHINE_GENERATED} & {
         record["instruction"] for record in orjson.loads(pool(run))
     }

@@ -3,36 +3,23 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.config import GenerateSettings, load_settings
+from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
 from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.generate.parsing.cases import (
-    parse_case_objects,
-    parse_worked_case,
-    parse_worked_cases,
-    with_case,
-    with_cases,
-)
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
-from selfinstruct_local.generate.parsing.tasks import (
-    clean_input,
-    clean_instruction,
-    parse_numbered_instructions,
-    parse_task_blocks,
-    parse_yes_no,
-)
+from selfinstruct_local.generate.parsing.questions import read_question, with_input
+from selfinstruct_local.generate.parsing.tasks import clean_input, clean_instruction, parse_task_blocks
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.language import Language
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store.records import instances_to_json
 from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.tasks import Task, as_question
 
 
 def completion(text: str, reason: FinishReason = FinishReason.STOP) -> Completion:
@@ -105,35 +92,19 @@ def test_what_gives_no_task_is_counted(text: str, detail: str) -> None:
     assert detail in draft.detail
 
 
+def read_input(read: Completion) -> Draft:
+    return with_input(Draft(Task.single("Sort the words")), read)
+
+
 def test_a_prompt_without_room_is_counted() -> None:
-    for parse in (parse_task_blocks, parse_numbered_instructions):
-        (draft,) = parse(completion("", FinishReason.REFUSED))
+    refused = completion("", FinishReason.REFUSED)
+    for draft in (*parse_task_blocks(refused), read_question(refused), read_input(refused)):
         assert draft.rule == "prompt_too_long"
 
 
 @pytest.mark.parametrize("text", ["none", " None.", "<noinput>", "N/A", "(no input)", "", "-"])
 def test_no_input_has_many_spellings(text: str) -> None:
     assert clean_input(text) == ""
-
-
-def test_reads_a_numbered_list() -> None:
-    drafts = parse_numbered_instructions(completion(" Name a river.\n10. Sort words:\n11) Sum 2020. and 3.\n"))
-    assert [draft.task.instruction for draft in drafts] == ["Name a river.", "Sort words", "Sum 2020. and 3."]
-    drafts = parse_numbered_instructions(completion(" Name a river.\n10. Sor", FinishReason.LENGTH))
-    assert [draft.rule for draft in drafts] == ["", "unfinished"]
-
-
-@pytest.mark.parametrize(
-    ("text", "yes"), [(" Yes", True), ("YES.", True), (" No", False), ("", False), ("maybe yes", False)]
-)
-def test_reads_yes_and_no(text: str, yes: bool) -> None:  # noqa: FBT001
-    assert parse_yes_no(completion(text)) is yes
-
-
-def test_reads_a_worked_case() -> None:
-    assert parse_worked_case(completion(" b, a\nOutput: a, b\n"), "output") == ("b, a", "a, b")
-    assert parse_worked_case(completion(" b, a"), "output") is None
-    assert parse_worked_case(completion(" b\nOutput: a", FinishReason.LENGTH), "output") is None
 
 
 def test_reads_chinese_tasks() -> None:
@@ -145,39 +116,33 @@ def test_reads_chinese_tasks() -> None:
     assert first.task == Task.single("写一句关于秋天的话。", "", "秋风起，桂花香。")
     assert second.task == Task.single("把下面的句子改成问句", "他来了。", "他来了吗？")
     assert [draft.rule for draft in (first, second)] == ["", ""]
-    assert parse_worked_case(completion("好评\n输入：味道很好。"), "input") == ("好评", "味道很好。")
-    assert parse_yes_no(completion("是"))
-    assert not parse_yes_no(completion("不是"))
-    assert [
-        draft.task.instruction for draft in parse_numbered_instructions(completion(" 写一首诗\n10. 列出三种茶"))
-    ] == [
-        "写一首诗",
-        "列出三种茶",
-    ]
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize("profile", ["alpaca", "self-instruct"])
 def test_what_a_prompt_shows_is_what_the_parser_reads(lang: Language, profile: str) -> None:
-    settings = load_settings(GenerateSettings, None, {"lang": lang, "profile": profile, "rules": "none"})
+    free = {"classification_share": None, "input_share": None}
+    flags = {"lang": lang, "profile": profile, "rules": "none", "answers": "full"}
+    settings = GenerateSettings.model_validate({**flags, **free})
     seeds = read_tasks(seed_file(lang))
-    made = make_profile(settings)
-    steps = made.steps(Job(0, 0, seeds, []))
-    (request,) = next(steps)
+    request, *_ = next(make_profile(settings).steps(Job(0, 0, seeds, [])))
     words = WORDINGS[lang]
-    if profile == "alpaca":
-        shown = request.prompt.partition(f"{words.heading(1)}\n{words.mark(words.instruction)}")[2]
-        drafts = parse_task_blocks(completion(shown))
-        by_instruction = {clean_instruction(seed.instruction): seed for seed in seeds}
-        for draft in drafts[:3]:
-            seed = by_instruction[draft.task.instruction]
-            assert (draft.rule, draft.task.input, draft.task.output) == ("", seed.input.strip(), seed.output.strip())
-        assert len(drafts) == 4  # the last is what the model goes on with
-        return
-    (kind,) = steps.send([completion(" 列出三种茶\n" if lang == "zh" else " List three kinds of tea\n")])
-    assert kind.prompt.endswith(words.kind_question)
-    (case,) = steps.send([completion(words.yes)])
-    assert case.prompt.endswith(words.mark(words.label))
+    shown = request.prompt.partition(f"{words.heading(1)}\n{words.mark(words.instruction)}")[2]
+    drafts = parse_task_blocks(completion(shown))
+    by_instruction = {clean_instruction(seed.instruction): seed for seed in seeds}
+    for draft in drafts[:3]:
+        seed = by_instruction[draft.task.instruction]
+        assert (draft.rule, draft.task.input, draft.task.output) == ("", seed.input.strip(), seed.output.strip())
+    assert len(drafts) == 4  # the last is what the model goes on with
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_turn_that_is_shown_is_what_the_parser_reads(lang: Language) -> None:
+    for seed in read_tasks(seed_file(lang)):
+        if "\n" not in seed.instruction:
+            draft = read_question(completion(as_question(seed.instruction, seed.input)))
+            wanted = Task.single(clean_instruction(seed.instruction), clean_input(seed.input))
+            assert draft == Draft(wanted), seed.id
 
 
 @pytest.mark.parametrize(
@@ -263,12 +228,11 @@ def test_what_is_no_text_is_refused_and_can_be_stored(character: str) -> None:
     written = [
         parse_task_blocks(completion(f" Name{character} a river.\nInput: none\nOutput: x"))[0],
         parse_task_blocks(completion(f" Name a river.\nInput: none\nOutput: x{character}"))[0],
-        parse_numbered_instructions(completion(f" Name {character}a river."))[0],
+        read_question(completion(f" Name {character}a river.")),
+        read_question(completion(f" Name a river.\n\n{character}")),
         parse_task_objects(completion(f'[{{"instruction": "Name", "input": "{character}", "output": "x"}}]'))[0],
         parse_task_objects(completion(f'[{{"input": "", "output": "x{character}"}}]'))[0],
-        with_case(
-            Draft(Task("Name")), completion(f" a{character}\nOutput: b"), is_classification=False, structured=False
-        ),
+        read_input(completion(f" a{character}\n")),
     ]
     store = sqlite3.connect(":memory:")
     for draft in written:
@@ -276,13 +240,6 @@ def test_what_is_no_text_is_refused_and_can_be_stored(character: str) -> None:
         assert draft.detail == f"holds U+{ord(character):04X}, which is no text" or "no instruction" in draft.detail
         assert character not in draft.task.instruction + draft.task.output + draft.detail
         store.execute("SELECT ?, ?", (instances_to_json(draft.task.instances), draft.task.instruction))
-
-
-def test_a_list_may_be_numbered_in_other_ways() -> None:
-    drafts = parse_numbered_instructions(completion(" **Name a river.**\r\n**10.** Sort\n11、Sum\n12．Add\n13）Eat\n"))
-    assert [draft.task.instruction for draft in drafts] == ["Name a river.", "Sort", "Sum", "Add", "Eat"]
-    (draft,) = parse_numbered_instructions(completion("\n10. \n11."))
-    assert (draft.rule, draft.detail) == ("malformed", "no instruction: 10. 11.")
 
 
 ARRAY = (
@@ -334,61 +291,6 @@ def test_json_that_gives_no_task_is_counted(text: str, details: list[str]) -> No
 
 def test_a_prompt_without_room_is_counted_in_json_too() -> None:
     assert parse_task_objects(completion("", FinishReason.REFUSED))[0].rule == "prompt_too_long"
-
-
-CASES = " b, a\nOutput: a, b\n\nExample 2\nInput: d, c\nOutput: c, d\n\n**Example 3:**\n**Input:** b\n**Output:** b\n"
-
-
-def test_reads_numbered_cases() -> None:
-    read = parse_worked_cases(completion(CASES), is_classification=False)
-    assert read == [Instance("b, a", "a, b"), Instance("d, c", "c, d"), Instance("b", "b")]
-    assert parse_worked_cases(completion(CASES, FinishReason.LENGTH), is_classification=False) == read[:2]
-    assert parse_worked_cases(completion(f"Example 1\nInput:{CASES}"), is_classification=False) == read
-    assert parse_worked_cases(completion(CASES.replace("Example", "### Case")), is_classification=False)
-    zh = "好评\n输入：很好吃。\n\n例子 2\n标签：差评\n输入：太咸了。"
-    assert parse_worked_cases(completion(zh), is_classification=True) == [
-        Instance("很好吃。", "好评"),
-        Instance("太咸了。", "差评"),
-    ]
-    assert parse_worked_cases(completion(" none"), is_classification=False) == []
-    quoted = " b\nOutput: Write:\nInput: c\nOutput: d\n\nExample 2\nInput: e\nOutput: f"
-    assert parse_worked_cases(completion(quoted), is_classification=False)[-1] == Instance("e", "f")
-    assert Instance("b", "Write:") not in parse_worked_cases(completion(quoted), is_classification=False)
-
-
-@pytest.mark.parametrize("structured", [False, True])
-def test_settles_which_cases_stand(structured: bool) -> None:  # noqa: FBT001
-    def settle(*cases: tuple[str, str], most: int = 5) -> Draft:
-        if structured:
-            text = orjson.dumps([{"input": given, "output": output} for given, output in cases]).decode()
-        else:
-            blocks = [f"Example {n}\nInput: {given}\nOutput: {output}" for n, (given, output) in enumerate(cases, 1)]
-            text = "\n\n".join(blocks).removeprefix("Example 1\nInput:")
-        return with_cases(Draft(Task("Sort")), completion(text), most, is_classification=False, structured=structured)
-
-    assert settle(("b", "a"), ("d", "c"), ("b", "a"), ("e", "e"), ("f", "")).task.instances == (("b", "a"), ("d", "c"))
-    assert settle(("b", "a"), ("d", "c"), ("f", "e"), most=2).task.instances == (("b", "a"), ("d", "c"))
-    assert settle(("none", "a"), ("none", "c")).task.instances == (("", "a"), ("", "c"))
-    refused = settle(("b", "a"), ("b", "c"))
-    assert (refused.rule, refused.detail) == ("contradiction", "one input with two outputs")
-    refused = settle(("b", "b"), ("c", ""))
-    assert (refused.rule, refused.detail) == ("malformed", "2 worked cases, each without an output of its own")
-    assert settle(("b", "a")).task.is_classification is False
-
-
-def test_case_objects_may_be_torn() -> None:
-    text = '[{"label": "good", "input": "Nice."}, {"label": "bad", "input": "Aw'
-    (case,) = parse_case_objects(completion(text, FinishReason.LENGTH), is_classification=True)
-    assert case == Instance("Nice.", "good")
-    torn = with_case(
-        Draft(Task("Sort")), completion('{"input": "b', FinishReason.LENGTH), is_classification=False, structured=True
-    )
-    assert (torn.rule, torn.detail) == ("malformed", "no worked case (length)")
-
-
-def test_a_line_of_an_input_that_looks_like_the_output_is_text() -> None:
-    assert parse_worked_case(completion(" a: 1\noutput: 5\nOutput: b"), "output") == ("a: 1\noutput: 5", "b")
-    assert parse_worked_case(completion(" a\n**Output:** b"), "output") == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -445,19 +347,7 @@ def seconds_to_read(parse: Callable[[Completion], object], text: str) -> float:
         gc.enable()
 
 
-def _kinds(parse: Callable[..., object]) -> list[Callable[[Completion], object]]:
-    return [lambda read, kind=kind: parse(read, is_classification=kind) for kind in (False, True)]  # type: ignore[misc]
-
-
-PARSERS: list[Callable[[Completion], object]] = [
-    parse_task_blocks,
-    parse_numbered_instructions,
-    parse_task_objects,
-    parse_yes_no,
-    lambda read: parse_worked_case(read, "output"),
-    *_kinds(parse_worked_cases),
-    *_kinds(parse_case_objects),
-]
+PARSERS: list[Callable[[Completion], object]] = [parse_task_blocks, parse_task_objects, read_question, read_input]
 
 
 MARKS = [
@@ -488,8 +378,8 @@ MARKS = [
     st.sampled_from(list(FinishReason)),
 )
 def test_no_text_raises(text: str, reason: FinishReason) -> None:
-    for parse in (parse_task_blocks, parse_numbered_instructions, parse_task_objects):
-        for draft in parse(completion(text, reason)):
+    for parse in PARSERS:
+        read = parse(completion(text, reason))
+        for draft in read if isinstance(read, list) else [read]:
+            assert isinstance(draft, Draft)
             assert draft.rule or draft.task.instruction
-    for read in PARSERS:
-        read(completion(text, reason))

@@ -19,12 +19,17 @@ from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.store import DATABASE, RunStore
 from tests.conftest import RunCli
 from tests.generate.test_rewrite import CHINESE, TableEngine, make_source, rewrite
-from tests.generate.test_run import MODEL, generate, settings
+from tests.generate.test_run import MODEL, generate
+from tests.generate.test_run import settings as settings_of
 from tests.scripted_engine import ScriptedEngine
 from tests.scripted_server import ScriptedServer
 
 MARK = "Every task is about the chemistry of soap."
-FLAGS = ("--window", 8, "--in-flight", 4)
+FLAGS = ("--profile", "alpaca", "--window", 8, "--in-flight", 4)
+
+
+def settings(**flags: object) -> GenerateSettings:
+    return settings_of(profile="alpaca", **flags)
 
 
 def own(folder: Path, *names: str, mark: str = MARK) -> Path:
@@ -117,7 +122,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "alpacca.txt").touch(),
         "alpacca.txt: no built-in template has this name",
     ),
-    "nearest": (lambda folder: (folder / "self_instruct_list.txt").touch(), "nearest: self_instruct_"),
+    "nearest": (
+        lambda folder: (folder / "self_instruct_list.txt").touch(),
+        "nearest: self_instruct.txt, self_instruct_",
+    ),
     "suffix": (
         lambda folder: (folder / "alpaca.md").touch(),
         "alpaca.md: no built-in template has this name (nearest: ",
@@ -288,7 +296,9 @@ def test_a_prompt_to_rewrite_with_has_the_form_of_the_built_in_one(text: str, tm
 def test_a_notebook_gives_prompts_too(tmp_path: Path) -> None:
     mine = own(tmp_path / "mine", "alpaca")
     with ScriptedServer() as server:
-        si.generate_tasks(tmp_path / "run", endpoint=[server.url], num=1, in_flight=4, prompts=str(mine))
+        si.generate_tasks(
+            tmp_path / "run", endpoint=[server.url], num=1, in_flight=4, profile="alpaca", prompts=str(mine)
+        )
         assert all(body["prompt"].startswith(MARK) for body in server.asked)
     with pytest.raises(si.UserFacingError, match="--prompts"):
         si.generate_tasks(tmp_path / "run", prompts=tmp_path / "nowhere")

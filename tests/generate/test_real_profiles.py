@@ -13,6 +13,7 @@ from selfinstruct_local.engine import Completion, Engine, FinishReason, Request
 from selfinstruct_local.engine.process import EngineProcess
 from selfinstruct_local.engine.settings import EngineSettings
 from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.filter.labels import named_labels, yes_no
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
@@ -110,9 +111,10 @@ def completions(store: RunStore, settings: GenerateSettings, engine: Engine, mod
             {"profile": "alpaca", "prompt_format": "chat", "structured": True, "tasks_per_prompt": 1}, marks=LONG
         ),
         {"profile": "alpaca", "lang": "zh"},
-        {"profile": "self-instruct", "structured": True},
+        {"profile": "self-instruct", "prompt_format": "chat", "classification_share": 1.0, "min_confidence": -9},
+        {"profile": "self-instruct", "input_share": 1.0, "answers": "full", "min_confidence": -9},
         pytest.param(
-            {"profile": "self-instruct", "prompt_format": "chat", "lang": "zh", "instances_per_task": 2}, marks=LONG
+            {"profile": "self-instruct", "prompt_format": "chat", "lang": "zh", "answers_per_task": 2}, marks=LONG
         ),
         {"profile": "magpie", "topics": ["cooking"], "judge": True, "min_confidence": -9, "min_output_confidence": -9},
         {"profile": "magpie", "lang": "zh", "answers": "full"},
@@ -141,9 +143,11 @@ def test_a_profile_runs_on_the_real_engine(
     if chosen.structured and chosen.profile == "alpaca":
         whole = [each for each in written if each.finish_reason is FinishReason.STOP]
         assert all(orjson.loads(each.text) for each in whole)
-    if chosen.structured and chosen.profile == "self-instruct":
-        answers = {each.text.strip() for each in written if each.key.stage == "classification"}
-        assert answers <= {"Yes", "No"}
+    if chosen.profile == "self-instruct":
+        assert {each.key.stage for each in written} <= {"question", "input", "answer"}
+        for task in (each.task for each in candidates if each.task.is_classification):
+            labels = named_labels(task.instruction, chosen.lang) or yes_no(task.instruction, chosen.lang)
+            assert not task.output or task.output in labels
     if chosen.profile == "alpaca-2023":  # it may not end by itself
         assert {each.finish_reason for each in written} <= {FinishReason.LENGTH, FinishReason.STOP}
     if chosen.judge:

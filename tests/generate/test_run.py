@@ -177,7 +177,7 @@ def test_a_signal_ends_the_run_after_the_commit_in_hand(tmp_path: Path) -> None:
 
 
 def test_the_ledger_says_why(tmp_path: Path) -> None:
-    generate(tmp_path, settings(num=120), ScriptedEngine())
+    generate(tmp_path, settings(num=120, profile="alpaca"), ScriptedEngine())
     with RunStore(tmp_path, read_only=True) as store:
         rejected = store.totals().rejected
         assert {"empty_output", "unfinished", "not_novel"} <= set(rejected)
@@ -221,20 +221,22 @@ def test_where_the_time_went_is_noted(tmp_path: Path) -> None:
     assert session.outcome == "done"
     assert set(session.engine) == {"engine", "selfinstruct-local", "python"}
     assert session.measured is not None
-    assert set(session.measured["stages"]) == {"instructions", "classification", "instance"}
+    assert set(session.measured["stages"]) == {"question", "input", "answer"}
     assert sum(stage["requests"] for stage in session.measured["stages"].values()) == totals.completions
     assert 0 <= session.measured["idle_share"] < 1
     assert session.measured["seconds"]["engine"] > 0.5 * session.measured["elapsed_seconds"]
 
 
 def test_seeds_that_will_not_do_are_refused(tmp_path: Path) -> None:
+    none = tmp_path / "none.jsonl"
+    none.write_bytes(b"\n")
     few = tmp_path / "few.jsonl"
     few.write_bytes(b"\n".join(seed_file().read_bytes().splitlines()[:2]))
     hollow = tmp_path / "hollow.jsonl"
     hollow.write_bytes(b'{"instruction": "Name a river", "instances": []}')
     with RunStore(tmp_path / "run") as store:
-        with pytest.raises(WrongUseError, match=r"2 task\(s\), but profile 'alpaca' shows 3"):
-            open_run(store, settings(), MODEL, [few])
+        with pytest.raises(WrongUseError, match=rf"^{none}: holds no task"):
+            open_run(store, settings(), MODEL, [none])
         with pytest.raises(WrongUseError, match="task 1 has an empty output"):
             open_run(store, settings(), MODEL, [hollow])
         assert store.facts() == {}

@@ -18,9 +18,7 @@ _EMPHASIS = r"[*_]{0,3}+"
 _LEAST_RULE = 3  # characters of a line such as `---`
 # The field that a name means, whatever its language.
 _FIELD_NAMES = {
-    getattr(wording, name).lower(): name
-    for wording in WORDINGS.values()
-    for name in ("instruction", "input", "output", "label")
+    getattr(wording, name).lower(): name for wording in WORDINGS.values() for name in ("instruction", "input", "output")
 }
 
 
@@ -50,7 +48,7 @@ def field_pattern(*names: str) -> re.Pattern[str]:
 def heading_pattern(word: str) -> re.Pattern[str]:
     """Matches the lines that head a numbered block, as `word` names it in all wordings.
 
-    `### Task 5` with or without its number, or `Example 2` alone on its line.
+    `### Task 5` with or without its number, or `Task 5` alone on its line.
     """
     end = rf"{_EMPHASIS}[ \t]*+(?:{COLON}|\.)?+{_EMPHASIS}[ \t]*+$"
     name = f"(?:{any_of(word)})"

@@ -1,8 +1,8 @@
 """Reads tasks out of what a model wrote. Whatever it wrote, the answer is drafts, never an exception.
 
 The text is taken as it comes: headings may be missing or misnumbered, fields may be missing, and `###`, numbers
-or field names in the middle of a line are text. See fields.py for what a field is, cases.py for the worked
-cases of tasks that are known, json_tasks.py for completions that are JSON.
+or field names in the middle of a line are text. See fields.py for what a field is, questions.py for the turn of a
+user, json_tasks.py for completions that are JSON.
 """
 
 import re
@@ -18,14 +18,14 @@ from selfinstruct_local.generate.parsing.fields import (
     read_blocks,
     without_rule,
 )
-from selfinstruct_local.generate.wording import COLON, WORDINGS, any_of
+from selfinstruct_local.generate.wording import COLON, any_of
 from selfinstruct_local.tasks import Instance, Task
 
 MALFORMED = "malformed"
 UNFINISHED = "unfinished"
 REFUSED_PROMPT = "prompt_too_long"
 TOO_MANY = "too_many_tasks"
-# Tasks that are read out of one completion, and worked cases of one task; no prompt asks for more than 20.
+# Tasks that are read out of one completion; no prompt asks for more than 20.
 MOST_TASKS = 1000
 
 NO_INPUT = frozenset(
@@ -41,11 +41,6 @@ _TASK_BEGINS = re.compile(f"{_HEADING.pattern}|{field_pattern('instruction').pat
 _INSTRUCTION_NEXT = re.compile(
     rf"\s*+[#*_ \t]*+(?:\d++[.)][ \t]*+)?+[*_]*+(?:{any_of('instruction')})s?[*_]*+[ \t]*+{COLON}",
     re.IGNORECASE | re.ASCII,
-)
-_NUMBER = re.compile(
-    r"^[ \t]*+[*_]{0,3}+\d++[ \t]*+[.)\N{IDEOGRAPHIC COMMA}\N{FULLWIDTH FULL STOP}\N{FULLWIDTH RIGHT PARENTHESIS}]"
-    r"[*_]{0,3}+[ \t]*+",
-    re.MULTILINE,
 )
 # What no text file and no database should hold: control characters but tab and line break (U+0085 is one too), and
 # halves of surrogate pairs.
@@ -169,33 +164,3 @@ def _draft(block: Block) -> Draft:
     if "output" not in fields:
         return Draft(task, MALFORMED, "no output")
     return Draft(task)
-
-
-def parse_numbered_instructions(completion: Completion) -> list[Draft]:
-    """Instructions out of a completion that continues a numbered list after its number.
-
-    A list that was cut short loses its last item. Of more than `MOST_TASKS` items the rest is one draft that says so.
-    """
-    if completion.finish_reason is FinishReason.REFUSED:
-        return [refused_prompt(completion)]
-    text, more = up_to(MOST_TASKS, _NUMBER, unix_lines(completion.text))
-    items = [clean_instruction(_plain(item)) for item in _NUMBER.split(text)]
-    return finished([Draft(Task(item)) for item in items if item], completion, more=more)
-
-
-def _plain(item: str) -> str:
-    """An item without the emphasis that stands around all of it."""
-    item = item.strip()
-    inner = item.strip("*")
-    return inner if item.startswith("**") and item.endswith("**") and "**" not in inner else item
-
-
-def parse_yes_no(completion: Completion) -> bool:
-    """Whether the model said yes; anything else is a no, as published."""
-    said = completion.text.lstrip("*_\"' \t\n").lower()
-    return said.startswith(tuple(wording.yes.lower() for wording in WORDINGS.values()))
-
-
-def with_instances(task: Task, instances: tuple[Instance, ...], *, is_classification: bool) -> Task:
-    """The task with its worked cases and its kind."""
-    return task._replace(instances=instances, is_classification=is_classification)

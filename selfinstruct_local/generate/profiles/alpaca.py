@@ -6,8 +6,9 @@ for a handful at a time, lets one of the shown tasks come from the pool, and rea
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
-from selfinstruct_local.config import DecidingSettings
+from selfinstruct_local.config import DecidingSettings, PromptFormat
 from selfinstruct_local.engine.base import Sampling
 from selfinstruct_local.generate.job import Job, Steps
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
@@ -27,8 +28,8 @@ class AlpacaProfile:
     demonstrations = 3
     shows_whole_tasks = True
     machine_made = 1
-    needs_model_files = False
-    unused = frozenset({"answers", "instances_per_task", "min_confidence", "min_output_confidence"})
+    needs_model_files: frozenset[PromptFormat] = frozenset()
+    unused = frozenset({"answers", "answers_per_task", "instances_per_task", "min_confidence", "min_output_confidence"})
 
     def __init__(self, settings: DecidingSettings) -> None:
         words = self._wording = WORDINGS[settings.lang]
@@ -41,13 +42,11 @@ class AlpacaProfile:
         asks = ["alpaca_chat"] if self._format == "chat" and not self._structured else []
         self.prompts = tuple(f"{name}{words.suffix}" for name in (base, *asks))
         self._template, *self._asks = map(settings.prompts.load, self.prompts)
-        last = self.demonstrations + self._wanted
         schema = array_schema(object_schema(*FIELDS), least=self._wanted, most=self._wanted)
         self._sampling = Sampling(
             temperature=settings.temperature,
             top_p=settings.top_p,
             max_tokens=settings.max_tokens,
-            stop=() if self._structured else (words.heading(last + 1),),
             json_schema=schema_text(schema) if self._structured else "",
         )
 
@@ -55,20 +54,20 @@ class AlpacaProfile:
         """One request, whose completion holds the tasks."""
         shown = self._steering.demonstrate(job, self.demonstrations, machine_made=self.machine_made, stage="tasks")
         requests = self._steering.requests(job, self._wording)
-        opening = "" if self._structured else self._opening()
-        prompt = self._json_prompt(shown, requests) if self._structured else self._prompt(shown, requests)
-        (completion,) = yield [ask(job, "tasks", 0, prompt, opening, self._sampling, self._format)]
-        return parse_task_objects(completion) if self._structured else parse_task_blocks(completion)
-
-    def _opening(self) -> str:
-        """What the model goes on from."""
-        words = self._wording
-        return f"{words.heading(self.demonstrations + 1)}\n{words.mark(words.instruction)}"
+        if self._structured:
+            prompt = self._json_prompt(shown, requests)
+            (completion,) = yield [ask(job, "tasks", 0, prompt, "", self._sampling, self._format)]
+            return parse_task_objects(completion)
+        words, first = self._wording, len(shown) + 1
+        opening = f"{words.heading(first)}\n{words.mark(words.instruction)}"
+        sampling = replace(self._sampling, stop=(words.heading(first + self._wanted),))
+        (completion,) = yield [ask(job, "tasks", 0, self._prompt(shown, requests), opening, sampling, self._format)]
+        return parse_task_blocks(completion)
 
     def _prompt(self, shown: Sequence[Task], requests: Sequence[str]) -> str:
         blocks = [self._block(number, task) for number, task in enumerate(shown, start=1)]
-        first = self.demonstrations + 1
-        last = self.demonstrations + self._wanted
+        first = len(shown) + 1
+        last = len(shown) + self._wanted
         asks = [template.substitute(next_number=first, last_number=last) for template in self._asks]
         return self._template.substitute(demonstrations="\n\n".join([*blocks, *requests, *asks]), next_number=first)
 

@@ -9,7 +9,7 @@ seeds of the run.
 
 from collections.abc import Callable, Sequence
 
-from selfinstruct_local.config import DecidingSettings, ProfileName
+from selfinstruct_local.config import DecidingSettings, ProfileName, PromptFormat
 from selfinstruct_local.engine.base import Request, Sampling
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps, screen
@@ -30,8 +30,10 @@ UNPUBLISHED = frozenset(
         "prompt_format",
         "structured",
         "answers",
+        "answers_per_task",
         "topics",
         "classification_share",
+        "input_share",
         "favor_rare",
         "min_confidence",
         "min_output_confidence",
@@ -67,7 +69,8 @@ class Alpaca2023Profile:
     )
     demonstrations = 3
     machine_made = 0
-    needs_model_files = True  # the number of the end token, which is never drawn
+    # The number of the end token, which is never drawn.
+    needs_model_files: frozenset[PromptFormat] = frozenset({"completion"})
     unused = UNPUBLISHED | {"instances_per_task"}
     shows_whole_tasks = True
     prompts: tuple[str, ...] = ("alpaca_2023",)
@@ -87,7 +90,7 @@ class Alpaca2023Profile:
         """One request, whose completion holds the tasks."""
         shown = job.demonstrate(self.demonstrations, machine_made=self.machine_made, stage="tasks")
         (completion,) = yield [job.request("tasks", 0, self._prompt(shown), self._sampling)]
-        return parse_published_blocks(completion, self.demonstrations + 1)
+        return parse_published_blocks(completion, len(shown) + 1)
 
     def _prompt(self, shown: Sequence[Task]) -> str:
         """The shown tasks are counted among those asked for, as published."""
@@ -96,9 +99,7 @@ class Alpaca2023Profile:
             f"{number}. Input:\n{task.input or NO_INPUT}\n{number}. Output:\n{task.output}"
             for number, task in enumerate(shown, start=1)
         ]
-        return self._template.substitute(
-            count=self._last, demonstrations="\n".join(blocks), next_number=self.demonstrations + 1
-        )
+        return self._template.substitute(count=self._last, demonstrations="\n".join(blocks), next_number=len(shown) + 1)
 
 
 class SelfInstruct2022Profile:
@@ -130,7 +131,7 @@ class SelfInstruct2022Profile:
     )
     demonstrations = 8
     machine_made = 2
-    needs_model_files = False
+    needs_model_files: frozenset[PromptFormat] = frozenset()
     unused = UNPUBLISHED
     shows_whole_tasks = False
     prompts: tuple[str, ...] = tuple(
@@ -174,7 +175,7 @@ class SelfInstruct2022Profile:
 
     def _list_prompt(self, shown: Sequence[Task]) -> str:
         lines = [f"{number}. {_as_shown(task)}" for number, task in enumerate(shown, start=1)]
-        return self._instructions.substitute(demonstrations="\n".join(lines), next_number=self.demonstrations + 1)
+        return self._instructions.substitute(demonstrations="\n".join(lines), next_number=len(shown) + 1)
 
     def _ask_kind(self, job: Job, branch: int, task: Task) -> Request:
         shown = self._once("kind", lambda: _kind_examples(job))

@@ -1,189 +1,176 @@
-"""Profile `self-instruct`: instructions first, then their kind, then a worked case.
+"""Profile `self-instruct`: whole tasks are shown, the model writes another, and answers it in a prompt of its own.
 
-After Self-Instruct (Wang et al. 2023): 8 instructions are shown, 2 of them machine-made, and the list goes on;
-each new instruction is asked whether it is classification; classification tasks get their label before their
-input, so that labels do not come out all the same, and the others their input first. With `instances_per_task` over 1,
-several worked cases come in one completion, as published. The worked examples of
-the later steps are drawn from the seeds, whose kind is known, once for the run: all prompts of a step begin alike, and
-the engine's prefix cache serves that part.
+After Self-Instruct (Wang et al. 2023): an instruction, then its input, then its output. For models that were tuned for
+chat, seeds and tasks of the pool are earlier turns of a conversation (instruction and input from the user, output from
+the assistant), and the model writes the user's next turn; a base model continues a list of the same tasks. The kind of
+the next task (classification, with or without an input) is drawn so that the pool comes to have the wanted shares;
+tasks of that kind are shown and asked for.
+
+A task is classification if its instruction names a few labels and its output is one of them. The published program
+asks the model; of the models measured (0.1 to 1.5 billion parameters) the answer tells little more than chance.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from selfinstruct_local.config import DecidingSettings
-from selfinstruct_local.engine.base import Completion, Request, Sampling
+from selfinstruct_local.config import DecidingSettings, PromptFormat
+from selfinstruct_local.engine.base import Request, Role, Sampling, Turn
+from selfinstruct_local.filter.labels import named_labels, yes_no
+from selfinstruct_local.filter.rules import EMPTY_OUTPUT
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps, screen
-from selfinstruct_local.generate.parsing.cases import with_case, with_cases
-from selfinstruct_local.generate.parsing.tasks import parse_numbered_instructions, parse_yes_no
-from selfinstruct_local.generate.profiles.asking import array_schema, ask, object_schema, schema_text
-from selfinstruct_local.generate.profiles.steering import Steering
+from selfinstruct_local.generate.parsing.questions import read_question, with_input
+from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt
+from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_repeated
+from selfinstruct_local.generate.profiles.steering import Kind, Steering, first_words
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.tasks import Task, as_question
 
-CLASSIFICATION_EXAMPLES = 8
-INSTANCE_EXAMPLES = 4
-MAX_INSTANCE_TOKENS = 350
-# Enough for " Yes" and its like in any tokenizer; a choice ends by itself.
-MAX_CHOICE_TOKENS = 16
-# The presence penalty of the published program's third step, which keeps greedy decoding from looping.
-INSTANCE_PRESENCE_PENALTY = 1.5
+# A user writes less than is answered; a longer turn is mostly a text that goes astray.
+MAX_QUESTION_TOKENS = 256
+# Of an input: closer to what the model is sure of than the instruction, which has to be another each time.
+INPUT_TEMPERATURE = 0.5
+MISSING_INPUT = "missing_input"
+NO_LABELS = "no_labels"
 
 
 class SelfInstructProfile:
-    """See the module. It serves one run."""
+    """The profile of one run."""
 
     name = "self-instruct"
-    summary = "instructions, then the kind of each, then a worked case"
+    summary = "another task after whole tasks of seeds and pool, then its answer in a prompt of its own"
     defects_kept: tuple[str, ...] = ()
-    demonstrations = 8
-    shows_whole_tasks = False
-    machine_made = 2
-    needs_model_files = False
-    unused = frozenset({"answers", "min_confidence", "min_output_confidence"})
+    demonstrations = 3
+    shows_whole_tasks = True
+    machine_made = 1
+    # The template of a user's turn, which servers cannot be asked for.
+    needs_model_files: frozenset[PromptFormat] = frozenset({"chat"})
+    unused = frozenset({"structured", "instances_per_task"})
 
     def __init__(self, settings: DecidingSettings) -> None:
-        words = self._wording = WORDINGS[settings.lang]
-        self._format = settings.prompt_format
-        self._structured = settings.structured
-        self._most_cases = settings.instances_per_task
-        self._wanted = settings.tasks_per_prompt
+        words = self._words = WORDINGS[settings.lang]
+        self._lang = settings.lang
+        self._chat = settings.prompt_format == "chat"
+        main = "self_instruct_user" if self._chat else "self_instruct"
+        self.prompts = (f"{main}{words.suffix}", *([answer_prompt(settings)] if self._chat else []))
+        self._template = settings.prompts.load(self.prompts[0])
         self._steering = Steering(settings)
-        self._examples: dict[str, str] = {}
-        form = ("_json" if self._structured else "") + ("_many" if self._most_cases > 1 else "")
-        steps = ["instructions", "classification", f"input_first{form}", f"output_first{form}"]
-        # A base model goes on by itself; in a chat, somebody has to ask for the rest of the list.
-        steps += ["instructions_chat"] if self._format == "chat" else []
-        self.prompts = tuple(f"self_instruct_{step}{words.suffix}" for step in steps)
-        templates = [settings.prompts.load(name) for name in self.prompts]
-        self._instructions, self._classification, self._input_first, self._output_first, *self._asks = templates
-        self._rules = rule_set(settings.rules, settings.lang, settings.limits())
-        last = self.demonstrations + self._wanted
-        self._instruction_sampling = Sampling(
+        self._answers = Answers(settings, chat=self._chat)
+        # Left to themselves, the smallest models state things, and ask the same few questions.
+        self._begun = settings.answers == "short"
+        rules = rule_set(settings.rules, settings.lang, settings.limits())
+        # A question is a task without an output, and at first without an input; nothing else speaks against it.
+        self._question_rules = tuple(rule for rule in rules if rule.name != EMPTY_OUTPUT)
+        self._instruction_rules = tuple(rule for rule in self._question_rules if rule.name != MISSING_INPUT)
+        self._branches = settings.tasks_per_prompt
+        self._turn = Sampling(
             temperature=settings.temperature,
             top_p=settings.top_p,
-            max_tokens=settings.max_tokens,
-            stop=("\n\n", f"\n{last + 1}."),
+            max_tokens=min(MAX_QUESTION_TOKENS, settings.max_tokens),
+            stop=() if self._chat else (f"\n{words.mark(words.output)}",),
         )
-        if self._structured:
-            self._yes_no_sampling = Sampling(
-                temperature=0.0, top_p=1.0, max_tokens=MAX_CHOICE_TOKENS, choice=(f" {words.yes}", f" {words.no}")
-            )
-            # A penalty on what was written would fall on quotation marks and braces first.
-            self._instance_sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=MAX_INSTANCE_TOKENS)
-            return
-        self._yes_no_sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=3, stop=("\n", words.mark(words.task)))
-        ends = ["\n" + words.mark(words.task)]
-        if self._most_cases > 1:
-            ends.append("\n" + words.numbered_example(self._most_cases + 1))
-        self._instance_sampling = Sampling(
-            temperature=0.0,
-            top_p=1.0,
-            max_tokens=MAX_INSTANCE_TOKENS,
-            presence_penalty=INSTANCE_PRESENCE_PENALTY,
-            stop=tuple(ends),
-        )
+        self._line = replace(self._turn, stop=("\n",))
+        self._input = replace(self._turn, temperature=min(settings.temperature, INPUT_TEMPERATURE))
 
     def steps(self, job: Job) -> Steps:
-        """Three rounds of requests: the list, the kind of each new instruction, a worked case of each."""
-        steering = self._steering
-        shown = steering.demonstrate(job, self.demonstrations, machine_made=self.machine_made, stage="instructions")
-        prompt = self._list_prompt(shown, steering.requests(job, self._wording))
-        opening = f"{self.demonstrations + 1}."
-        (listing,) = yield [ask(job, "instructions", 0, prompt, opening, self._instruction_sampling, self._format)]
-        drafts = job.screen_copies([screen(self._rules, draft) for draft in parse_numbered_instructions(listing)])
-        # Branches are positions in the list, so that a request keeps its key whatever its neighbours do.
-        good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
-        if not good:
-            return drafts
-        answers = yield [self._ask_kind(job, branch, drafts[branch].task) for branch in good]
-        kinds = [parse_yes_no(answer) for answer in answers]
-        cases = yield [
-            self._ask_case(job, branch, drafts[branch].task, is_classification=kind)
-            for branch, kind in zip(good, kinds, strict=True)
+        """Yield the requests for instructions, then for their inputs, then for the answers to those that passed."""
+        kind = self._steering.kind(job)
+        shown = self._steering.demonstrate(job, self.demonstrations, machine_made=self.machine_made, stage="tasks")
+        prompt, turns = self._prompt(shown, self._steering.requests(job, self._words))
+        drafts = yield from self._instructions(job, kind, shown, prompt, turns)
+        if kind.classification:
+            drafts = [self._require_labels(draft) for draft in drafts]
+            good = passed(drafts)
+            if not good:
+                return drafts
+            inputs = yield [self._ask_input(job, branch, drafts[branch].task, prompt, turns) for branch in good]
+            for branch, completion in zip(good, inputs, strict=True):
+                drafts[branch] = with_input(drafts[branch], completion)
+        drafts = [
+            screen(self._question_rules, reject_answered(reject_copies(draft, shown, self._lang))) for draft in drafts
         ]
-        for branch, kind, case in zip(good, kinds, cases, strict=True):
-            drafts[branch] = self._with_cases(drafts[branch], case, is_classification=kind)
+        if not (good := passed(drafts)):
+            return drafts
+        labels = {branch: self._labels(drafts[branch].task, classification=kind.classification) for branch in good}
+        asked = [self._ask(job, branch, drafts[branch].task, labels[branch], prompt) for branch in good]
+        answers = iter((yield [request for requests in asked for request in requests]))
+        for branch, requests in zip(good, asked, strict=True):
+            answered = self._answers.read(drafts[branch], [next(answers) for _ in requests], labels[branch])
+            task = answered.task._replace(is_classification=bool(labels[branch]))
+            drafts[branch] = reject_repeated(answered._replace(task=task), self._lang)
         return drafts
 
-    def _with_cases(self, draft: Draft, completion: Completion, *, is_classification: bool) -> Draft:
-        how = {"is_classification": is_classification, "structured": self._structured}
-        if self._most_cases == 1:
-            return with_case(draft, completion, **how)
-        return with_cases(draft, completion, self._most_cases, **how)
-
-    def _list_prompt(self, shown: Sequence[Task], requests: Sequence[str]) -> str:
-        first = self.demonstrations + 1
-        last = self.demonstrations + self._wanted
-        items = "\n".join(f"{number}. {task.instruction}" for number, task in enumerate(shown, start=1))
-        asks = [template.substitute(next_number=first, last_number=last) for template in self._asks]
-        after = ["\n".join([*requests, *asks])] if requests or asks else []
-        return self._instructions.substitute(demonstrations="\n\n".join([items, *after]), next_number=first)
-
-    def _ask_kind(self, job: Job, branch: int, task: Task) -> Request:
-        shown = self._once("kind", lambda: self._kind_examples(job))
-        prompt = self._classification.substitute(demonstrations=shown, instruction=task.instruction)
-        question = self._wording.kind_question
-        return ask(job, "classification", branch, prompt, question, self._yes_no_sampling, self._format)
-
-    def _ask_case(self, job: Job, branch: int, task: Task, *, is_classification: bool) -> Request:
-        words = self._wording
-        kind = "label" if is_classification else "output"
-        shown = self._once(kind, lambda: self._case_examples(job, is_classification=is_classification))
-        template = self._output_first if is_classification else self._input_first
-        prompt = template.substitute(demonstrations=shown, instruction=task.instruction, most=self._most_cases)
-        sampling = self._instance_sampling
-        if self._structured:
-            case = object_schema("label", "input") if is_classification else object_schema("input", "output")
-            schema = case if self._most_cases == 1 else array_schema(case, least=1, most=self._most_cases)
-            sampling = replace(sampling, json_schema=schema_text(schema))
-            return ask(job, "instance", branch, f"{prompt}\n", "", sampling, self._format)
-        opening = words.mark(words.label if is_classification else words.input)
-        if self._most_cases > 1:
-            opening = f"{words.numbered_example(1)}\n{opening}"
-        return ask(job, "instance", branch, prompt, opening, sampling, self._format)
-
-    def _once(self, name: str, make: Callable[[], str]) -> str:
-        """The worked examples of a step, drawn at its first prompt: they are the same for all jobs of the run."""
-        if name not in self._examples:
-            self._examples[name] = make()
-        return self._examples[name]
-
-    def _kind_examples(self, job: Job) -> str:
-        stream = job.run_random("draw classification")
-        labelled = [seed for seed in job.seeds if seed.is_classification]
-        others = [seed for seed in job.seeds if not seed.is_classification]
-        half = CLASSIFICATION_EXAMPLES // 2
-        shown = stream.sample(labelled, min(half, len(labelled)))
-        shown += stream.sample(others, min(CLASSIFICATION_EXAMPLES - len(shown), len(others)))
-        stream.shuffle(shown)
-        words = self._wording
-        blocks = [
-            f"{words.field(words.task, seed.instruction)}\n"
-            f"{words.kind_question} {words.yes if seed.is_classification else words.no}"
-            for seed in shown
+    def _instructions(self, job: Job, kind: Kind, shown: Sequence[Task], prompt: str, turns: tuple[Turn, ...]) -> Steps:
+        """Yield the requests for instructions; return what was read, with their inputs but for classification."""
+        openings = [self._opening(job, branch, kind, shown) for branch in range(self._branches)]
+        sampling = self._line if kind.classification or kind.has_input is False else self._turn
+        role: Role = "user" if turns else "assistant"
+        completions = yield [
+            job.request("question", branch, begin(prompt, opening), sampling, turns, role)
+            for branch, opening in enumerate(openings)
         ]
-        return "\n\n".join(blocks)
+        read = [read_question(each, opening) for each, opening in zip(completions, openings, strict=True)]
+        return job.screen_copies([self._answers.fit(screen(self._instruction_rules, draft)) for draft in read])
 
-    def _case_examples(self, job: Job, *, is_classification: bool) -> str:
-        stream = job.run_random(f"draw instance {is_classification}")
-        same_kind = [seed for seed in job.seeds if bool(seed.is_classification) == is_classification]
-        shown = stream.sample(same_kind, min(INSTANCE_EXAMPLES, len(same_kind)))
-        return "\n\n".join(self._case_example(seed, is_classification=is_classification) for seed in shown)
+    def _labels(self, task: Task, *, classification: bool | None) -> tuple[str, ...]:
+        """Return the labels that an answer is held to; () leaves it free.
 
-    def _case_example(self, seed: Task, *, is_classification: bool) -> str:
-        words = self._wording
-        lines = [words.field(words.task, seed.instruction)]
-        if self._structured:
-            output = {"label" if is_classification else "output": seed.output}
-            case = output | {"input": seed.input} if is_classification else {"input": seed.input} | output
-            return "\n".join([*lines, json.dumps(case if self._most_cases == 1 else [case], ensure_ascii=False)])
-        if self._most_cases > 1:
-            lines.append(words.numbered_example(1))
-        if is_classification:
-            lines += [words.field(words.label, seed.output), words.field(words.input, seed.input)]
-        else:
-            lines += [words.field(words.input, seed.input), words.field(words.output, seed.output)]
-        return "\n".join(lines)
+        Yes and no only where classification is wanted: elsewhere a question may well be answered at length.
+        """
+        named = named_labels(task.instruction, self._lang)
+        return named or (yes_no(task.instruction, self._lang) if classification else ())
+
+    def _require_labels(self, draft: Draft) -> Draft:
+        """Return the draft, rejected if its instruction names no labels; an input for it would be beside the point."""
+        if draft.rule or self._labels(draft.task, classification=True):
+            return draft
+        return draft._replace(rule=NO_LABELS, detail="classification was wanted, and the instruction names no labels")
+
+    def _opening(self, job: Job, branch: int, kind: Kind, shown: Sequence[Task]) -> str:
+        """Return the words that an instruction begins with: those of a seed of the kind that is not shown."""
+        if not self._begun:
+            return ""
+        seeds = [seed for seed in job.seeds if kind.fits(seed) and seed not in shown] or job.seeds
+        return first_words(job.random("opening", branch).choice(seeds), self._lang)
+
+    def _ask_input(self, job: Job, branch: int, task: Task, prompt: str, turns: tuple[Turn, ...]) -> Request:
+        """Return the request for the input of an instruction, which the same prompt goes on with."""
+        if turns:
+            return job.request("input", branch, f"{task.instruction}\n\n", self._input, turns, "user")
+        lines = f"{begin(prompt, task.instruction)}\n{self._words.mark(self._words.input)}"
+        return job.request("input", branch, lines, self._input)
+
+    def _prompt(self, shown: Sequence[Task], requests: Sequence[str]) -> tuple[str, tuple[Turn, ...]]:
+        """Return the text and the turns after which the model writes a task; for a base model there are no turns."""
+        if not self._chat:
+            blocks = [self._block(number, task) for number, task in enumerate(shown, start=1)]
+            demonstrations = "\n\n".join([*blocks, *requests])
+            return self._template.substitute(demonstrations=demonstrations, next_number=len(shown) + 1), ()
+        turns = [Turn("system", " ".join([self._template.substitute(), *requests]))]
+        for task in shown:
+            turns += [Turn("user", as_question(task.instruction, task.input)), Turn("assistant", task.output)]
+        return "", tuple(turns)
+
+    def _block(self, number: int, task: Task) -> str:
+        words = self._words
+        fields = ((words.instruction, task.instruction), (words.input, task.input), (words.output, task.output))
+        return "\n".join([words.heading(number), *(words.field(name, value) for name, value in fields)])
+
+    def _ask(self, job: Job, branch: int, task: Task, labels: Sequence[str], prompt: str) -> list[Request]:
+        if self._chat:
+            return self._answers.ask(job, branch, task, labels)
+        words = self._words
+        lines = "\n".join(
+            [begin(prompt, task.instruction), words.field(words.input, task.input), words.mark(words.output)]
+        )
+        return self._answers.ask_with(job, branch, lines, (), labels, stop=(f"\n### {words.task}",))
+
+
+def begin(prompt: str, opening: str) -> str:
+    """Return a prompt with the beginning of an instruction."""
+    return f"{prompt} {opening}" if prompt and opening else f"{prompt}{opening}"
+
+
+def passed(drafts: Sequence[Draft]) -> list[int]:
+    """Return the positions of the drafts that nothing has rejected."""
+    return [branch for branch, draft in enumerate(drafts) if not draft.rule]

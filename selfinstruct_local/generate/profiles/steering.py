@@ -1,71 +1,157 @@
-"""What the user wants prompts to ask for: topics, and a share of classification tasks. Drawn anew for each job.
+"""What the user wants the prompts of a job to ask for: a topic, classification tasks or others, with or without input.
 
-The draws have random streams of their own, so a run without them draws all else as ever.
+Each has a random stream of its own, so a run without these settings draws everything else as before.
 """
 
 from collections.abc import Sequence
 from random import Random
+from typing import NamedTuple
 
 from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.wording import Wording
 from selfinstruct_local.kernels import rouge_l_matrix
-from selfinstruct_local.language import TOKENIZERS
+from selfinstruct_local.language import TOKENIZERS, Language
 from selfinstruct_local.tasks import Task
 
-# Tasks of the pool beside those that are shown, among which the rarest are sought.
-RARE_AMONG = 16
+# Tasks of the pool in addition to those that are shown, among which the rarest or those of a kind are sought.
+DRAWN_AMONG = 16
+# The last tasks of the pool, by whose shares the next kinds are drawn, and as how many more the wanted shares count.
+RECENT = 32
+PRIOR = 4
+MAX_BOOST = 2
+# Numbers of neighbouring jobs are these far apart, modulo 1, so that any few jobs have nearly the wanted shares: the
+# additive recurrence R2 (Roberts 2018), powers of the plastic number.
+STEPS = (0.7548776662466927, 0.5698402909980532)
+
+
+class Kind(NamedTuple):
+    """A kind of task; None leaves that to the model.
+
+    Attributes:
+        classification: whether the output is one of a few labels.
+        has_input: whether the task has an input.
+    """
+
+    classification: bool | None = None
+    has_input: bool | None = None
+
+    def fits(self, task: Task) -> bool:
+        """Return whether a task is of this kind; one that nobody called classification is not."""
+        return (self.classification is None or self.classification == bool(task.is_classification)) and (
+            self.has_input is None or self.has_input == bool(task.input)
+        )
+
+
+ANY = Kind()
+# Of an instruction, the words that another is begun with: one leaves a small model astray, more would copy the rest.
+OPENING_WORDS = 2
+OPENING_CHARACTERS = 4  # the same for Chinese, which has no spaces
+
+
+def first_words(task: Task, lang: Language) -> str:
+    """Return the first words of an instruction."""
+    if lang == "zh":
+        return task.instruction[:OPENING_CHARACTERS]
+    return " ".join(task.instruction.split()[:OPENING_WORDS])
 
 
 class Steering:
-    """The settings `topics`, `classification_share` and `favor_rare` at work."""
+    """Draws for each job what the settings `topics`, `classification_share`, `input_share` and `favor_rare` ask for."""
 
     def __init__(self, settings: DecidingSettings) -> None:
         self._topics = tuple(" ".join(topic.split()) for topic in settings.topics)
-        self._share = settings.classification_share
+        self._classification_share = settings.classification_share
+        self._input_share = settings.input_share
         self._favor_rare = settings.favor_rare
         self._tokenizer = TOKENIZERS[settings.lang]
+        self._last: tuple[Job | None, Kind] = (None, ANY)  # the job asked about last, and its kind
 
     def topic(self, job: Job) -> str:
-        """What the tasks of a job are to be about; empty when that is left to the model."""
+        """Return what the tasks of a job are to be about; "" leaves that to the model."""
         return job.random("draw topic").choice(self._topics) if self._topics else ""
 
+    def kind(self, job: Job) -> Kind:
+        """Return the kind of task that a job asks for, drawn so that the pool comes to have the wanted shares.
+
+        The input of a classification task is left to the model.
+        """
+        if self._last[0] is not job:
+            self._last = (job, self._draw_kind(job))
+        return self._last[1]
+
+    def _draw_kind(self, job: Job) -> Kind:
+        if self._classification_share is None and self._input_share is None:
+            return ANY
+        recent = job.generated[max(0, len(job.generated) - RECENT) :]
+        starts = job.run_random("draw kind")
+        first, second = ((starts.random() + job.number * step) % 1 for step in STEPS)
+        wants = _draw(first, self._classification_share, [bool(task.is_classification) for task in recent])
+        if wants:
+            return Kind(classification=True)
+        others = [bool(task.input) for task in recent if not task.is_classification]
+        has_input = _draw(second, self._input_share, others)
+        # Among tasks with an input there may well be one with labels.
+        return Kind(None if has_input else wants, has_input)
+
     def draw(self, stream: Random, pool: Sequence[Task], count: int) -> Sequence[Task]:
-        """So many tasks of the pool: any, or with `favor_rare` of some that are drawn those least like the others."""
+        """Return `count` tasks of the pool: any, or with `favor_rare` those of some drawn that are least like the rest.
+
+        Args:
+            stream: of random numbers.
+            pool: drawn from.
+            count: of tasks, at most `len(pool)`.
+        """
         if not self._favor_rare or count < 1:
             return stream.sample(pool, count)
-        drawn = stream.sample(pool, min(len(pool), count + RARE_AMONG))
+        drawn = stream.sample(pool, min(len(pool), count + DRAWN_AMONG))
         instructions = [task.instruction for task in drawn]
         alike = rouge_l_matrix(instructions, instructions, threads=1, tokenizer=self._tokenizer).sum(axis=1)
         order = sorted(range(len(drawn)), key=lambda row: (float(alike[row]), row))
         return [drawn[row] for row in order[:count]]
 
-    def wants_classification(self, job: Job) -> bool | None:
-        """Whether a job asks for classification tasks or for others; None when that is left to the model."""
-        return None if self._share is None else job.random("draw kind").random() < self._share
-
     def requests(self, job: Job, wording: Wording) -> list[str]:
-        """The lines of a prompt that ask for it; none without these settings."""
-        wants = self.wants_classification(job)
+        """Return the lines of a prompt that ask for the kind and the topic; none without these settings."""
+        kind = self.kind(job)
+        wanted = [
+            (kind.classification, wording.labels_wanted, wording.labels_unwanted),
+            (kind.has_input, wording.inputs_wanted, wording.inputs_unwanted),
+        ]
+        lines = [yes if wants else no for wants, yes, no in wanted if wants is not None]
         topic = self.topic(job)
-        lines = [wording.labels_wanted if wants else wording.labels_unwanted] if wants is not None else []
         return [*lines, wording.about + topic] if topic else lines
 
     def demonstrate(self, job: Job, count: int, *, machine_made: int, stage: str) -> Sequence[Task]:
-        """As `Job.demonstrate`; seeds of the wanted kind alone where one is wanted, filled up when they are too few.
+        """Return the tasks that a prompt shows, as `Job.demonstrate`; where a kind is wanted, tasks of that kind.
 
-        Tasks of the pool are left out then: whether one is classification only the model has said.
+        Where the seeds have too few of the kind, others fill up.
         """
-        wants = self.wants_classification(job)
-        if wants is None:
+        kind = self.kind(job)
+        if kind == ANY:
             return job.demonstrate(count, machine_made=machine_made, stage=stage, draw=self.draw)
         stream = job.random(f"draw {stage} of a kind")
-        same: list[Task] = []
-        others: list[Task] = []
-        for seed in job.seeds:
-            (same if bool(seed.is_classification) == wants else others).append(seed)
-        chosen = stream.sample(same, min(count, len(same)))
-        chosen += stream.sample(others, count - len(chosen))
+        drawn = self.draw(stream, job.generated, min(len(job.generated), machine_made and DRAWN_AMONG))
+        chosen = [task for task in drawn if kind.fits(task)][:machine_made]
+        seeds = sorted(stream.sample(job.seeds, len(job.seeds)), key=lambda seed: not kind.fits(seed))
+        chosen += seeds[: count - len(chosen)]
         stream.shuffle(chosen)
         job.shown.extend(chosen)
         return chosen
+
+
+def _draw(number: float, share: float | None, recent: Sequence[bool]) -> bool | None:
+    """Return whether the next task is to be one of which the pool should have `share`; None without a share.
+
+    The probability is the share, multiplied by how much of it the recent tasks lack or exceed, and at most `MAX_BOOST`
+    times the share: of a kind that the model cannot write, the pool stays without.
+
+    Args:
+        number: in [0, 1), uniform over jobs.
+        share: wanted.
+        recent: whether each recent task is one.
+    """
+    if share is None:
+        return None
+    expected = PRIOR * share
+    observed = (sum(recent) + expected) / (len(recent) + PRIOR)
+    return number < (min(share * share / observed, MAX_BOOST * share) if observed else 0.0)

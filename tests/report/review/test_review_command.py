@@ -82,7 +82,7 @@ def test_a_page_and_its_key_are_made(cli: RunCli, run: Path, tasks: Path, tmp_pa
         if place["source"] == 0:
             task = accepted[place["record"]]
             assert (item["instruction"], item["output"]) == (task.instruction, task.output)
-            assert (place["profile"], place["stage"]) == ("alpaca", "accepted")
+            assert (place["profile"], place["stage"]) == ("self-instruct", "accepted")
         else:
             assert item["instruction"] == f"Write about {int(place['record']) - 1}."
     first = out.read_bytes(), key.read_bytes()

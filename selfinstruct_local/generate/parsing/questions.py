@@ -1,0 +1,110 @@
+"""Reads the task out of a user's turn: an instruction, and after it the input."""
+
+import re
+
+from selfinstruct_local.engine.base import Completion, FinishReason
+from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.parsing.fields import field_pattern, field_value
+from selfinstruct_local.generate.parsing.tasks import (
+    MALFORMED,
+    UNFINISHED,
+    clean_input,
+    clean_instruction,
+    cut_short,
+    presentable,
+    refused_prompt,
+    unix_lines,
+)
+from selfinstruct_local.tasks import Instance, Task
+
+FOLLOW_UP = "follow_up"
+NO_REQUEST = "no_request"
+
+# What only makes sense after an earlier turn of a conversation.
+_FOLLOW_UP = re.compile(
+    r"(?:thanks|thank you|ok(?:ay)?|great|perfect|good job|well done|nice|yes|no|sure|sorry)[,.!]"
+    r"|(?:thank(?:s| you)|and|but|also|now)\b"
+    r"|.*\b(?:your|the|my) (?:previous|last|earlier|above) (?:answer|response|message|question|task|reply|example)s?\b"
+    r"|.*\byou (?:just )?(?:gave|wrote|said|mentioned|listed|provided)\b"
+    r"|谢谢|好的|很好|不错|对了|那么|还有|另外|现在|.*(?:上一个|刚才的?|前面的?|你的)(?:回答|答案|回复|问题|任务|例子)",
+    re.IGNORECASE,
+)
+
+# An input that only says what to choose from belongs to the instruction.
+_CHOICE = re.compile(
+    r"(?:(?:answer|reply|respond)(?: with)? )?(?:yes or no|true or false)[.?]?"
+    r"|(?:回答)?(?:是或否|对或错|正确或错误)[。？]?",  # noqa: RUF001
+    re.IGNORECASE,
+)
+# English statements: no question mark, no sentence that may be an order, no word that asks. Of the 252 tasks of
+# Self-Instruct's evaluation one is rejected, of 10,000 records of Stanford Alpaca none.
+_SENTENCE_END = re.compile(r"(?<=[.!:;\n])\s+")
+_STATES = re.compile(
+    r"[\"'“(]*(?:an?|the|he|she|it|they|we|there|this|that|these|those|one|my|our|his|her|their|its|i|you|some|many|most"
+    r"|every|each|all|no)\b",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(
+    r"[?\uff1f]|\b(?:please|need|want|would|could|can|appreciate|let|like to|have to|must|should|tell|give|help|tasks?"
+    r"|your|ask(?:s|ed)?|wonder|know|looking|try|required|given|provided|you will)\b",
+    re.IGNORECASE,
+)
+
+
+def read_question(completion: Completion, opening: str = "") -> Draft:
+    """Return the task that a user's turn asks for: its first line, and what follows as the input.
+
+    Names of fields are read where the model writes them (`Input: ...`), and an output ends the task.
+
+    Args:
+        completion: the turn, or what follows `opening`.
+        opening: the words that the turn began with.
+    """
+    if completion.finish_reason is FinishReason.REFUSED:
+        return refused_prompt(completion)
+    if cut_short(completion):
+        return Draft(Task(opening), UNFINISHED, f"the user's turn was cut short ({completion.finish_reason.value})")
+    text = unix_lines(opening + completion.text).strip()
+    if named := field_pattern("instruction").match(text):
+        text = field_value(text[named.end() :], named).strip()
+    head, _, rest = text.partition("\n")
+    instruction = clean_instruction(head)
+    if not instruction:
+        return Draft(Task(""), MALFORMED, "the user's turn is empty")
+    measures = None if completion.confidence is None else {"confidence": completion.confidence}
+    draft = Draft(Task(instruction, (Instance("", ""),), measures=measures))
+    if found := _FOLLOW_UP.match(instruction):
+        draft = draft._replace(rule=FOLLOW_UP, detail=f"refers to an earlier turn: '{found[0].strip()[-40:]}'")
+    elif not _ASKS.search(instruction) and all(map(_STATES.match, _SENTENCE_END.split(instruction))):
+        draft = draft._replace(rule=NO_REQUEST, detail="a statement, which asks for nothing")
+    return presentable(_read_input(draft, rest))
+
+
+def with_input(draft: Draft, completion: Completion) -> Draft:
+    """Return the draft of an instruction with the input that a completion holds, or rejected if that is torn.
+
+    Args:
+        draft: not rejected.
+        completion: continues the instruction.
+    """
+    if completion.finish_reason is FinishReason.REFUSED:
+        return refused_prompt(completion)
+    if cut_short(completion):
+        return draft._replace(rule=UNFINISHED, detail=f"the input was cut short ({completion.finish_reason.value})")
+    return presentable(_read_input(draft, unix_lines(completion.text)))
+
+
+def _read_input(draft: Draft, text: str) -> Draft:
+    """Return the draft with the input that follows its instruction, up to where the model goes on with an output."""
+    if answered := field_pattern("output").search(text):
+        text = text[: answered.start()]
+    text = text.strip()
+    if named := field_pattern("input").match(text):
+        text = field_value(text[named.end() :], named)
+    instruction = draft.task.instruction
+    if text and _CHOICE.fullmatch(text) and instruction[-1] in '.?!。？！"”':  # noqa: RUF001
+        instruction, text = f"{instruction} {text}", ""
+    task = draft.task._replace(instruction=instruction, instances=(Instance(clean_input(text), ""),))
+    if text.count("```") % 2 and not draft.rule:
+        return Draft(task, MALFORMED, "a block of code that is not closed, or was not opened")
+    return draft._replace(task=task)
