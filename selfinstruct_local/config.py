@@ -36,8 +36,8 @@ TURNS_WINDOW_FACTORS = {"magpie": 4, "self-instruct": 2}
 # generate_instruction.py, and self-instruct, bootstrap_instructions.py.
 PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
     "alpaca": {},
-    # The minimum confidences were chosen on a model of 1.5 billion parameters and hold for the others measured: of 34
-    # outputs that were read, 12 of 15 below -0.4 were wrong, and 7 of 19 above.
+    # The minimum confidences were chosen on one model of 1.5 billion parameters: of 34 outputs that were read, 12 of 15
+    # below -0.4 were wrong, and 7 of 19 above.
     "self-instruct": {
         "temperature": 0.8,
         "min_confidence": -1.9,

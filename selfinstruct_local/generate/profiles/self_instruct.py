@@ -7,7 +7,7 @@ the next task (classification, with or without an input) is drawn so that the po
 tasks of that kind are shown and asked for.
 
 A task is classification if its instruction names a few labels and its output is one of them. The published program
-asks the model; of the models measured (0.1 to 1.5 billion parameters) the answer tells little more than chance.
+asks the model; the embedded one, on which this was measured, tells the kinds no better than chance.
 """
 
 from collections.abc import Sequence
