@@ -45,6 +45,11 @@ def screen(rules: Sequence[Rule], draft: Draft) -> Draft:
     return draft if verdict.keep else Draft(draft.task._replace(instances=()), verdict.rule, verdict.detail)
 
 
+def passed(drafts: Sequence[Draft]) -> list[int]:
+    """Return the positions of the drafts that nothing has rejected."""
+    return [branch for branch, draft in enumerate(drafts) if not draft.rule]
+
+
 class Profile(Protocol):
     """A way of asking for tasks."""
 

@@ -1,7 +1,7 @@
 """The answer to a task, in a conversation of its own; for profiles that ask for an instruction and its output apart."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from selfinstruct_local.config import DecidingSettings
@@ -109,6 +109,12 @@ class Answers:
         if any(has_items(each.output) for each in draft.task.instances):
             return draft._replace(rule=NEEDS_LINES, detail="the answer is a numbered list, pressed into one paragraph")
         return draft
+
+
+def collect(asked: Sequence[Sequence[Request]]) -> Generator[list[Request], list[Completion], list[list[Completion]]]:
+    """Yield the requests of all tasks at once; return the completions of each task."""
+    completions = iter((yield [request for requests in asked for request in requests]))
+    return [[next(completions) for _ in requests] for requests in asked]
 
 
 def choose(completions: Sequence[Completion], labels: Sequence[str]) -> tuple[Completion, float | None]:

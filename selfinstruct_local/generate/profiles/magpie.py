@@ -14,9 +14,9 @@ from selfinstruct_local.config import DecidingSettings, PromptFormat
 from selfinstruct_local.engine.base import Sampling, Turn
 from selfinstruct_local.filter.rules import EMPTY_OUTPUT
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.generate.job import Job, Steps, screen
+from selfinstruct_local.generate.job import Job, Steps, passed, screen
 from selfinstruct_local.generate.parsing.questions import read_question
-from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt
+from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt, collect
 from selfinstruct_local.generate.profiles.steering import ANY, Steering, first_words
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.tasks import Task
@@ -81,13 +81,12 @@ class MagpieProfile:
             for opening, each in zip(openings, questions, strict=True)
         ]
         drafts = job.screen_copies(read)
-        good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
-        if not good:
+        if not (good := passed(drafts)):
             return drafts
         asked = [self._answers.ask(job, branch, drafts[branch].task) for branch in good]
-        answers = iter((yield [request for requests in asked for request in requests]))
-        for branch, requests in zip(good, asked, strict=True):
-            drafts[branch] = self._answers.read(drafts[branch], [next(answers) for _ in requests])
+        answers = yield from collect(asked)
+        for branch, completions in zip(good, answers, strict=True):
+            drafts[branch] = self._answers.read(drafts[branch], completions)
         return drafts
 
     def _opening(self, job: Job, branch: int) -> str:

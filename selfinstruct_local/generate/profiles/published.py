@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from selfinstruct_local.config import DecidingSettings, ProfileName, PromptFormat
 from selfinstruct_local.engine.base import Request, Sampling
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Steps, screen
+from selfinstruct_local.generate.job import Draft, Job, Steps, passed, screen
 from selfinstruct_local.generate.parsing.published import (
     BLOCK_MARK,
     LABEL_MARK,
@@ -159,7 +159,7 @@ class SelfInstruct2022Profile:
         shown = job.demonstrate(self.demonstrations, machine_made=self.machine_made, stage="instructions")
         (listing,) = yield [job.request("instructions", 0, self._list_prompt(shown), self._instruction_sampling)]
         drafts = [screen(self._rules, draft) for draft in parse_published_list(listing)]
-        good = [branch for branch, draft in enumerate(drafts) if not draft.rule]
+        good = passed(drafts)
         if not good:
             return drafts
         answers = yield [self._ask_kind(job, branch, drafts[branch].task) for branch in good]

@@ -18,9 +18,9 @@ from selfinstruct_local.engine.base import Request, Role, Sampling, Turn
 from selfinstruct_local.filter.labels import named_labels, yes_no
 from selfinstruct_local.filter.rules import EMPTY_OUTPUT
 from selfinstruct_local.filter.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Steps, screen
+from selfinstruct_local.generate.job import Draft, Job, Steps, passed, screen
 from selfinstruct_local.generate.parsing.questions import read_question, with_input
-from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt
+from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt, collect
 from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_repeated
 from selfinstruct_local.generate.profiles.steering import Kind, Steering, first_words
 from selfinstruct_local.generate.wording import WORDINGS
@@ -93,9 +93,9 @@ class SelfInstructProfile:
             return drafts
         labels = {branch: self._labels(drafts[branch].task, classification=kind.classification) for branch in good}
         asked = [self._ask(job, branch, drafts[branch].task, labels[branch], prompt) for branch in good]
-        answers = iter((yield [request for requests in asked for request in requests]))
-        for branch, requests in zip(good, asked, strict=True):
-            answered = self._answers.read(drafts[branch], [next(answers) for _ in requests], labels[branch])
+        answers = yield from collect(asked)
+        for branch, completions in zip(good, answers, strict=True):
+            answered = self._answers.read(drafts[branch], completions, labels[branch])
             task = answered.task._replace(is_classification=bool(labels[branch]))
             drafts[branch] = reject_repeated(answered._replace(task=task), self._lang)
         return drafts
@@ -169,8 +169,3 @@ class SelfInstructProfile:
 def begin(prompt: str, opening: str) -> str:
     """Return a prompt with the beginning of an instruction."""
     return f"{prompt} {opening}" if prompt and opening else f"{prompt}{opening}"
-
-
-def passed(drafts: Sequence[Draft]) -> list[int]:
-    """Return the positions of the drafts that nothing has rejected."""
-    return [branch for branch, draft in enumerate(drafts) if not draft.rule]
