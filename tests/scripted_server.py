@@ -36,7 +36,7 @@ from tests.scripted_engine import answer
 
 MODEL = "scripted"
 CONTEXT = 2048
-LOGPROBS = (-0.5, -1.0)  # of the tokens of every answer; their mean is -0.75
+LOGPROBS = (-0.25, -0.5)  # of the tokens of every answer; their mean is -0.375
 
 
 class ScriptedServer:
@@ -233,7 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
                 400, f"This model's maximum context length is {scripted.context} tokens; {length} + {most} asked."
             )
             return
-        sampling = Sampling(body["temperature"], body["top_p"], most, seed=body.get("seed"))
+        choices = tuple(body.get("structured_outputs", {}).get("choice", ()))
+        sampling = Sampling(body["temperature"], body["top_p"], most, seed=body.get("seed"), choice=choices)
         completion = scripted.writes(
             Request(RequestKey(0, _stage(prompt, body.get("stop") or ()), 0), prompt, sampling)
         )

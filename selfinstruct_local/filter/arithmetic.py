@@ -62,9 +62,14 @@ def wrong_arithmetic(task: Task) -> str | None:
     return None
 
 
-def equations_hold(instruction: str, output: str) -> bool | None:
-    """Return whether all equations of an output are right; None if it has none, or wrong ones may be wanted."""
-    if "=" not in output or _CALLS_FOR_WRONG.search(instruction):
+def may_want_wrong(instruction: str) -> bool:
+    """Return whether an instruction may ask for equations that are wrong, or that another arithmetic makes right."""
+    return _CALLS_FOR_WRONG.search(instruction) is not None
+
+
+def equations_hold(output: str) -> bool | None:
+    """Return whether all equations of an output are right; None if it has none."""
+    if "=" not in output:
         return None
     results = [holds for _, holds in _equations(output)]
     return all(results) if results else None

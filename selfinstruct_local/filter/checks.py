@@ -10,26 +10,31 @@ does not apply.
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from selfinstruct_local.filter.arithmetic import equations_hold
+from selfinstruct_local.filter.arithmetic import equations_hold, may_want_wrong
 from selfinstruct_local.filter.labels import MAX_LABEL_WORDS, label_of, named_labels, names_label
 from selfinstruct_local.filter.lengths import UNITS, broken_limit, stated_limits
 from selfinstruct_local.filter.scripts import count_scripts
 from selfinstruct_local.filter.unfinished import python_blocks, python_fault
-from selfinstruct_local.filter.units import wrong_conversion
+from selfinstruct_local.filter.units import wanted_conversion, wrong_conversion
 from selfinstruct_local.language import Language
 from selfinstruct_local.tasks import Instance, Task
 
 # What is wrong, an empty text if the output passed, None if the check does not apply.
 Outcome: TypeAlias = str | None
 PASSED = ""
+# Reads an instruction, once however many instances it has. What it returns looks at their outputs; None if the
+# instruction asks for nothing of its kind.
+Judge: TypeAlias = Callable[[Instance], Outcome]
+Check: TypeAlias = Callable[[Task, Language], Judge | None]
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _ARTICLES = r"(?:(?:an?|valid|new|single|equivalent|corresponding|simple|nested|it|them|standard)\s+){0,3}"
 _WANTS = r"\b(?:as|construct|create|form|generate|give|in|into|make|output|produce|return|to|write)\s+"
+# Between the words of a form, no more than 200 characters: more would be read again from each word that begins one.
 _WANTS_JSON = re.compile(
     rf"{_WANTS}{_ARTICLES}JSON\b|[以用为成按]\s?JSON|(?:输出|返回|生成)[^，。]{{0,4}}JSON", re.IGNORECASE
 )
@@ -39,7 +44,8 @@ _WANTS_CSV = re.compile(
 )
 _WANTS_NO_DATA = re.compile(
     r"\b(?:function|program|script|code|python|javascript|java|schema|explain|how|why|api|query|quer(?:y|ies)|difference"
-    r"|(?:from|given|following) (?:an? |the )?(?:JSON|CSV)[^.]* (?:in|to|into) (?!(?:an? |the )?(?:JSON|CSV))\w+)\b"
+    r"|(?:from|given|following) (?:an? |the )?(?:JSON|CSV)[^.]{0,200}"
+    r" (?:in|to|into) (?!(?:an? |the )?(?:JSON|CSV))\w+)\b"
     r"|函数|程序|代码|脚本|解释|如何|怎样",
     re.IGNORECASE,
 )
@@ -47,7 +53,7 @@ _DECODER = json.JSONDecoder(strict=False)
 _MIN_ROWS = 2
 _WANTS_PYTHON = re.compile(
     r"\b(?:write|code|create|construct|generate|implement|develop|design|define|build|program|script|function|class)\b"
-    r"[^.?!\n]*\bpython\b|\bpython\b[^.?!\n]*\b(?:code|function|program|script|class|statement|command|expression)\b",
+    r"[^.?!\n]{0,200}\bpython\b|\bpython\b[^.?!\n]{0,200}\b(?:code|function|program|script|class|statement|command|expression)\b",
     re.IGNORECASE,
 )
 _PYTHON_BEGINS = re.compile(r"(?:def|class|import|from|for|while|if|print\(|#|@|\w+ = )")
@@ -57,15 +63,20 @@ _OF_PYTHON = re.compile(
 )
 
 
-def outcomes(task: Task, instance: Instance, lang: Language) -> dict[str, str]:
-    """Return the checks that apply to an output by name: an empty text if it passed, otherwise what is wrong."""
-    found = ((name, check(task, instance, lang)) for name, check in CHECKS.items())
-    return {name: outcome for name, outcome in found if outcome is not None}
+def outcomes(task: Task, lang: Language) -> list[dict[str, str]]:
+    """Return, for each output, the checks that apply by name: an empty text if it passed, otherwise what is wrong."""
+    found: list[dict[str, str]] = [{} for _ in task.instances]
+    for name, check in CHECKS.items():
+        judge = check(task, lang)
+        for instance, by_name in zip(task.instances, found, strict=True) if judge else ():
+            if (outcome := judge(instance)) is not None:
+                by_name[name] = outcome
+    return found
 
 
 def passed_checks(task: Task, lang: Language) -> list[str]:
     """Return the names of the checks that apply to some output of a task and that none of its outputs fails."""
-    results = [outcomes(task, instance, lang) for instance in task.instances]
+    results = outcomes(task, lang)
     return [
         name
         for name in CHECKS
@@ -85,36 +96,54 @@ class FailedCheck:
 
     def __call__(self, task: Task) -> str | None:
         """Return the first check that an output fails and what is wrong, or None."""
-        stated = {_STATED_BY[word.lower()] for word in _STATED.findall(task.instruction)} | {"labels"}
         # An instruction whose answer is still to be asked for has an empty output; so has what `empty_output` rejects.
-        for instance in filter(lambda each: each.output.strip(), task.instances):
-            for name, check in CHECKS.items():
-                asked = name in stated or (self.lang != "en" and name != "arithmetic")
-                asked = asked or (name == "python" and "```" in instance.output)
-                if asked and (fault := check(task, instance, self.lang)):
-                    return f"{name}: {fault}"
+        instances = [instance for instance in task.instances if instance.output.strip()]
+        for name in self._asked(task):
+            judge = CHECKS[name](task, self.lang)
+            faults = filter(None, map(judge, instances)) if judge else iter(())
+            if fault := next(faults, None):
+                return f"{name}: {fault}"
         return None
+
+    def _asked(self, task: Task) -> Iterator[str]:
+        """Yield the checks that may fail, by the words of the instruction."""
+        stated = {_STATED_BY[word.lower()] for word in _STATED.findall(task.instruction)} | {"labels"}
+        for name in CHECKS:
+            if name == "arithmetic":
+                continue
+            in_output = name == "python" and any("```" in instance.output for instance in task.instances)
+            if self.lang != "en" or name in stated or in_output:
+                yield name
 
 
 # --- the checks -----------------------------------------------------------------------------------------------------
 
 
-def _arithmetic(task: Task, instance: Instance, _: Language) -> Outcome:
-    right = equations_hold(task.instruction, instance.output)
+def _arithmetic(task: Task, _: Language) -> Judge | None:
+    return None if may_want_wrong(task.instruction) else _equations
+
+
+def _equations(instance: Instance) -> Outcome:
+    right = equations_hold(instance.output)
     if right is None:
         return None
     return PASSED if right else "an equation is wrong"
 
 
-def _units(task: Task, instance: Instance, _: Language) -> Outcome:
-    return wrong_conversion(task.instruction, instance.input, instance.output)
+def _units(task: Task, _: Language) -> Judge | None:
+    conversion = wanted_conversion(task.instruction)
+    return conversion and (lambda instance: wrong_conversion(conversion, instance.input, instance.output))
 
 
-def _json(task: Task, instance: Instance, _: Language) -> Outcome:
-    if not _WANTS_JSON.search(task.instruction) or _WANTS_NO_DATA.search(task.instruction) or "..." in instance.output:
+def _json(task: Task, _: Language) -> Judge | None:
+    wanted = _WANTS_JSON.search(task.instruction) and not _WANTS_NO_DATA.search(task.instruction)
+    return _read_json if wanted else None
+
+
+def _read_json(instance: Instance) -> Outcome:
+    if "..." in instance.output:
         return None
-    fenced = _FENCED.search(instance.output)
-    text = (fenced[1] if fenced else instance.output).strip()
+    text = _unfenced(instance.output)
     begin = re.search(r"[\[{]", text)
     if begin is None:
         return "an output has no JSON"
@@ -127,11 +156,13 @@ def _json(task: Task, instance: Instance, _: Language) -> Outcome:
     return PASSED
 
 
-def _csv(task: Task, instance: Instance, _: Language) -> Outcome:
-    if not _WANTS_CSV.search(task.instruction) or _WANTS_NO_DATA.search(task.instruction):
-        return None
-    fenced = _FENCED.search(instance.output)
-    lines = (fenced[1] if fenced else instance.output).strip().splitlines()
+def _csv(task: Task, _: Language) -> Judge | None:
+    wanted = _WANTS_CSV.search(task.instruction) and not _WANTS_NO_DATA.search(task.instruction)
+    return _read_csv if wanted else None
+
+
+def _read_csv(instance: Instance) -> Outcome:
+    lines = _unfenced(instance.output).splitlines()
     try:
         widths = {len(row) for row in csv.reader(lines, skipinitialspace=True, strict=True) if row}
     except csv.Error as error:
@@ -141,9 +172,19 @@ def _csv(task: Task, instance: Instance, _: Language) -> Outcome:
     return PASSED if len(lines) >= _MIN_ROWS and widths and min(widths) > 1 else None
 
 
-def _python(task: Task, instance: Instance, _: Language) -> Outcome:
+def _unfenced(output: str) -> str:
+    fenced = _FENCED.search(output)
+    return (fenced[1] if fenced else output).strip()
+
+
+def _python(task: Task, _: Language) -> Judge:
+    wants_python = _WANTS_PYTHON.search(task.instruction) is not None
+    return lambda instance: _compiles(instance, wants_python=wants_python)
+
+
+def _compiles(instance: Instance, *, wants_python: bool) -> Outcome:
     blocks = list(python_blocks(instance.output)) if "```" in instance.output else []
-    if not blocks and "```" not in instance.output and _WANTS_PYTHON.search(task.instruction):
+    if not blocks and "```" not in instance.output and wants_python:
         lines = instance.output.splitlines()
         if _PYTHON_BEGINS.match(instance.output) and all(not line or _OF_PYTHON.match(line) for line in lines):
             blocks = list(python_blocks(f"```python\n{instance.output}\n```"))
@@ -151,10 +192,9 @@ def _python(task: Task, instance: Instance, _: Language) -> Outcome:
     return next(filter(None, faults), PASSED) if blocks else None
 
 
-def _length(task: Task, instance: Instance, lang: Language) -> Outcome:
-    results = [broken_limit(limit, instance.output, lang) for limit in stated_limits(task.instruction, lang)]
-    told = [result for result in results if result is not None]
-    return next(filter(None, told), PASSED) if told else None
+def _length(task: Task, lang: Language) -> Judge | None:
+    limits = stated_limits(task.instruction, lang)
+    return (lambda instance: broken_limit(limits, instance.output, lang)) if limits else None
 
 
 _SCRIPTS = {
@@ -171,7 +211,7 @@ _SCRIPTS = {
 }
 _ANY_LANGUAGE = "|".join(_SCRIPTS.values())
 _WANTS_LANGUAGE = re.compile(
-    r"\b(?:translat\w+|write|answer|reply|respond|express|rewrite|render|convert)\b[^.?!\n]*?\b(?:in|into|to)\s"
+    r"\b(?:translat\w+|write|answer|reply|respond|express|rewrite|render|convert)\b[^.?!\n]{0,200}?\b(?:in|into|to)\s"
     rf"(?:simplified |traditional |modern |casual |formal )?(?P<en>{_ANY_LANGUAGE})(?=\s*(?:[.,:;?!\"“\n]|$))"
     rf"|(?:翻?译[成为]?|翻成|请?用|改写成)(?:[^，。；]{{0,6}}的)?(?P<zh>{_ANY_LANGUAGE})(?!名|单词|字母|词)",
     re.IGNORECASE,
@@ -182,7 +222,7 @@ _ROMANISED = re.compile(
 _HALF = 0.5
 
 
-def _language(task: Task, instance: Instance, _: Language) -> Outcome:
+def _language(task: Task, _: Language) -> Judge | None:
     wanted = {
         script
         for match in _WANTS_LANGUAGE.finditer(task.instruction)
@@ -192,30 +232,43 @@ def _language(task: Task, instance: Instance, _: Language) -> Outcome:
     if len(wanted) != 1 or _ROMANISED.search(task.instruction):
         return None
     (script,) = wanted
+    # Latin letters do not tell one language from another, and Japanese without kana may be Chinese.
+    told = script != "latin" or re.search(r"english|英[语文]", task.instruction, re.IGNORECASE) is not None
+    return lambda instance: _is_written_in(script, instance, told=told)
+
+
+def _is_written_in(script: str, instance: Instance, *, told: bool) -> Outcome:
     counts = count_scripts(instance.output)
     of_it = counts[script] + (counts["han"] if script == "kana" else 0)
     if counts and not of_it:
         return f"an output has no {script} letters, the instruction asks for them"
-    # Latin letters do not tell one language from another, and Japanese without kana may be Chinese.
-    told = script != "latin" or re.search(r"english|英[语文]", task.instruction, re.IGNORECASE)
     return PASSED if told and counts[script] and of_it > _HALF * counts.total() else None
 
 
 _SHORT = 60  # characters
 
 
-def _labels(task: Task, instance: Instance, lang: Language) -> Outcome:
-    short = len(instance.output.split()) <= MAX_LABEL_WORDS and len(instance.output) <= _SHORT
-    if not (short or task.is_classification) or not (labels := named_labels(task.instruction, lang)):
+def _labels(task: Task, lang: Language) -> Judge | None:
+    def is_short(instance: Instance) -> bool:
+        return len(instance.output) <= _SHORT and len(instance.output.split()) <= MAX_LABEL_WORDS
+
+    if not (task.is_classification or any(map(is_short, task.instances))):
         return None
-    if label_of(instance.output, labels) is not None:
-        return PASSED
-    if names_label(instance.output, labels):
-        return None  # "The claim is true." is an answer, though it is no label.
-    return f"an output is none of {', '.join(labels)[:80]}"
+    labels = named_labels(task.instruction, lang)
+
+    def is_label(instance: Instance) -> Outcome:
+        if not (task.is_classification or is_short(instance)):
+            return None
+        if label_of(instance.output, labels) is not None:
+            return PASSED
+        if names_label(instance.output, labels):
+            return None  # "The claim is true." is an answer, though it is no label.
+        return f"an output is none of {', '.join(labels)[:80]}"
+
+    return is_label if labels else None
 
 
-CHECKS: dict[str, Callable[[Task, Instance, Language], Outcome]] = {
+CHECKS: dict[str, Check] = {
     "arithmetic": _arithmetic,
     "units": _units,
     "json": _json,

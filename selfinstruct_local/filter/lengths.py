@@ -9,7 +9,7 @@ that breaks the limit under both is at fault.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from selfinstruct_local.language import Language
@@ -114,30 +114,33 @@ def stated_limits(instruction: str, lang: Language) -> list[Limit]:
     return list(_limits(instruction))
 
 
-def broken_limit(limit: Limit, output: str, lang: Language) -> str | None:
-    """Return which limit an output breaks, an empty text if it keeps it, or None if that cannot be told."""
-    low, high = _counts(limit.unit, output, lang)
-    if not high:
-        return None
-    if low <= limit.most and high >= limit.least:
-        return ""
-    count = low if low > limit.most else high
-    bound = f"at most {limit.most:g}" if low > limit.most else f"at least {limit.least:g}"
-    if limit.least == limit.most:
-        bound = f"{limit.most:g}"
-    return f"an output has {count} {limit.unit}s, {bound} wanted"
+def broken_limit(limits: Sequence[Limit], output: str, lang: Language) -> str | None:
+    """Return which limit an output breaks, an empty text if it keeps all, or None if that can be told of none."""
+    counts = {unit: _counts(unit, output, lang) for unit in {limit.unit for limit in limits}}
+    told = [limit for limit in limits if counts[limit.unit][1]]
+    for limit in told:
+        low, high = counts[limit.unit]
+        if low <= limit.most and high >= limit.least:
+            continue
+        count = low if low > limit.most else high
+        bound = f"at most {limit.most:g}" if low > limit.most else f"at least {limit.least:g}"
+        if limit.least == limit.most:
+            bound = f"{limit.most:g}"
+        return f"an output has {count} {limit.unit}s, {bound} wanted"
+    return "" if told else None
 
 
 def _limits(instruction: str) -> Iterator[Limit]:
     for match in _OR_LESS.finditer(instruction):
         low = _number(match["low"])
         yield Limit(_unit(match["unit"]), *((low, math.inf) if match["kind"].lower() == "more" else (0, low)))
+    writes, shortens = _WRITES.search(instruction), _SHORTENS.search(instruction)
     for match in _LIMIT.finditer(instruction):
         unit = _unit(match["unit"])
         if _OF_OTHERS.match(instruction, match.end()) or (unit == "word" and match["write"]):
             continue
         of_a_text = match["noun"] or (match["plain"] or "").lower() in {"of", "with"}
-        if of_a_text and not _WRITES.search(instruction[: match.start() + 1]):
+        if of_a_text and not (writes and writes.end() <= match.start() + 1):
             continue
         low, high = _number(match["low"]), _number(match["high"] or match["low"])
         after = (match["after"] or "").lower()
@@ -148,7 +151,7 @@ def _limits(instruction: str) -> Iterator[Limit]:
         elif match["about"] or (low >= _SMALL and not match["exact"]):
             yield Limit(unit, math.floor(low * (1 - _ROUGHLY)), math.ceil(high * (1 + _ROUGHLY)))
         else:
-            yield Limit(unit, 0 if _SHORTENS.search(instruction) else low, high)
+            yield Limit(unit, 0 if shortens else low, high)
 
 
 def _number(text: str) -> int:

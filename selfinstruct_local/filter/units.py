@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 (Chinese marks are meant)
 
 import re
+from typing import NamedTuple
 
 _UNITS: dict[str, tuple[str, float]] = {}
 _BY_KIND: dict[str, dict[str, float]] = {
@@ -43,7 +44,8 @@ for _kind, _names in _BY_KIND.items():
         _UNITS[_pattern] = (_kind, _factor)
 _KNOWN = [(re.compile(pattern, re.IGNORECASE), *unit) for pattern, unit in _UNITS.items()]
 _UNIT = rf"(?:{'|'.join(_UNITS)})"
-_NUMBER = r"-?\d+(?:,\d{3})*(?:\.\d+)?"
+# Of bounded length, and no part of a longer one: otherwise it would be read again from each digit of a long number.
+_NUMBER = r"(?<![\d.,])-?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,15})?(?!\d)"
 _QUANTITY = rf"(?P<value>{_NUMBER})\s?(?P<source>{_UNIT})"
 _END = r"(?=\s*(?:[.?!,。？，]|$))"
 _CONVERSIONS = tuple(
@@ -54,7 +56,9 @@ _CONVERSIONS = tuple(
         rf"(?:将|把)?{_QUANTITY}(?:换算|转换|等于)(?:成|为|多少)?(?P<target>{_UNIT}){_END}",
     )
 )
-_TO = re.compile(rf"\b(?:convert|change|express)\b[^.?!\n]*\s(?:to|into|in)\s(?P<target>{_UNIT}){_END}", re.IGNORECASE)
+_TO = re.compile(
+    rf"\b(?:convert|change|express)\b[^.?!\n]{{0,200}}\s(?:to|into|in)\s(?P<target>{_UNIT}){_END}", re.IGNORECASE
+)
 _ONE_QUANTITY = re.compile(rf"\s*{_QUANTITY}[.\s]*", re.IGNORECASE)
 _NUMBERS = re.compile(_NUMBER)
 _WRITTEN_OTHERWISE = re.compile(
@@ -64,29 +68,41 @@ _TOLERANCE = 0.01
 _FREEZING, _RATIO, _OFFSET = 273.15, 1.8, 32.0
 
 
-def wrong_conversion(instruction: str, task_input: str, output: str) -> str | None:
-    """Return why a conversion is wrong, an empty text if it is right, or None if none is asked for or it is unclear."""
-    wanted = _wanted(instruction, task_input)
-    if wanted is None or _WRITTEN_OTHERWISE.search(output):
-        return None
-    numbers = _NUMBERS.findall(output)
-    if not numbers:
+class Conversion(NamedTuple):
+    """A conversion that an instruction asks for.
+
+    Attributes:
+        quantity: the number and its unit, or None if the input gives them.
+        target: the unit that is wanted.
+    """
+
+    quantity: tuple[str, str] | None
+    target: str
+
+
+def wanted_conversion(instruction: str) -> Conversion | None:
+    """Return the conversion that an instruction asks for, or None."""
+    for form in _CONVERSIONS:
+        if match := form.search(instruction):
+            return Conversion((match["value"], match["source"]), match["target"])
+    to = _TO.search(instruction)
+    return Conversion(None, to["target"]) if to else None
+
+
+def wrong_conversion(conversion: Conversion, task_input: str, output: str) -> str | None:
+    """Return why a conversion is wrong, an empty text if it is right, or None if that cannot be told."""
+    quantity = conversion.quantity
+    if quantity is None and (given := _ONE_QUANTITY.fullmatch(task_input)):
+        quantity = given["value"], given["source"]
+    wanted = _converted(*quantity, conversion.target) if quantity else None
+    numbers = [] if wanted is None or _WRITTEN_OTHERWISE.search(output) else _NUMBERS.findall(output)
+    if wanted is None or not numbers:
         return None
     for number in numbers:
         decimals = len(number.partition(".")[2])
         if abs(float(number.replace(",", "")) - wanted) <= max(0.51 * 10**-decimals, _TOLERANCE * abs(wanted)):
             return ""
     return f"an output converts to {', '.join(numbers)[:40]}, {wanted:.6g} wanted"
-
-
-def _wanted(instruction: str, task_input: str) -> float | None:
-    """The value in the unit that is asked for; None where the instruction asks for no conversion it can be told of."""
-    for form in _CONVERSIONS:
-        if match := form.search(instruction):
-            return _converted(match["value"], match["source"], match["target"])
-    if (to := _TO.search(instruction)) and (given := _ONE_QUANTITY.fullmatch(task_input)):
-        return _converted(given["value"], given["source"], to["target"])
-    return None
 
 
 def _converted(value: str, source: str, target: str) -> float | None:

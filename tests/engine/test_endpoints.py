@@ -115,7 +115,7 @@ def test_answers_are_the_servers_and_all_slots_are_used() -> None:
         found = answers(engine, asked)
         assert server.most_at_once == 4
     for request in asked:
-        assert found[request.key] == replace(answer(request), cached_tokens=1, confidence=-0.75)
+        assert found[request.key] == replace(answer(request), cached_tokens=1, confidence=-0.375)
 
 
 def test_a_request_says_what_the_engine_in_process_would_be_told() -> None:
@@ -518,7 +518,7 @@ def test_without_the_folder_turns_go_as_chat_messages() -> None:
     messages = [turn._asdict() for turn in RIVER]
     with ScriptedServer() as server:
         (completion,) = answers(engine_over(server), [conversation()]).values()
-        assert completion.confidence == -0.75
+        assert completion.confidence == -0.375
         assert server.asked[0]["messages"] == messages
         assert server.asked[0]["logprobs"] is True
         assert "continue_final_message" not in server.asked[0]

@@ -16,7 +16,7 @@ from selfinstruct_local.tasks import Instance, Task
 def outcome(check: str, instruction: str, output: str, task_input: str = "", lang: str = "en") -> str | None:
     """What a check says of an output: "passed", "failed", or None where it does not apply."""
     task = Task.single(instruction, task_input, output)
-    fault = outcomes(task, task.instances[0], "zh" if lang == "zh" else "en").get(check)
+    fault = outcomes(task, "zh" if lang == "zh" else "en")[0].get(check)
     return None if fault is None else "failed" if fault else "passed"
 
 

@@ -73,6 +73,7 @@ PIECES = (
         "「",
         "1/2=3 ",
     ),
+    *("write code in ", "convert to 5 m ", "a given JSON ", "of 9 words ", "in one line ", "7,777", "-77", "5 km "),
     '"one word after the other and on it goes to make some fifteen of them or more" ',
 )
 ENGLISH = ("Rephrase my line to be more concise: it is long.", "How can I list several tips for my boss?")
