@@ -131,6 +131,7 @@ _EACH_QUOTED = re.compile(r"[\"“'‘]([^\"“”\n]{1,60}?)[,.]?[\"”'’](?=
 # "strong if it comes from a test, weak if it rests on stories, and none in all other cases"
 _CASES = re.compile(
     r"(?:(?:^|[:;,.]\s|\b(?:is|are|as)\s)(?:(?:and|or|it is|they are)\s)?)"
+    r"(?!(?:assess|check|decide|determine|find out|identify|indicate|judge|say|see|state|tell|verify)\b)"
     r"(?P<label>[^\s,.;:]+(?:\s[^\s,.;:]+){0,2}?)\s(?:if|when|in all other cases|otherwise)\b",
     re.IGNORECASE,
 )

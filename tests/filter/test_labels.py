@@ -25,6 +25,7 @@ SEEDS = Path(__file__).parents[2] / "seeds"
             "Judge the knot: tight if it holds, loose if it slips, and torn in all other cases.",
             ("tight", "loose", "torn"),
         ),
+        ("Determine if the knot is safe: tight if it holds, loose if it slips.", ("tight", "loose")),
         ("Pick a shelf from the list of Maps, Arts & Crafts, and Food.", ("Maps", "Arts & Crafts", "Food")),
         ("Determine the mood of the tune. Options: merry, calm, sad.", ("merry", "calm", "sad")),
         ("Categorize the tyre into a summer or winter category.", ("summer", "winter")),

@@ -11,7 +11,7 @@ from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.engine import Completion, FinishReason, RequestKey
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
-from selfinstruct_local.generate.parsing.questions import read_question, with_input
+from selfinstruct_local.generate.parsing.questions import read_question, stands_alone, with_input
 from selfinstruct_local.generate.parsing.tasks import clean_input, clean_instruction, parse_task_blocks
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.wording import WORDINGS
@@ -94,6 +94,39 @@ def test_what_gives_no_task_is_counted(text: str, detail: str) -> None:
 
 def read_input(read: Completion) -> Draft:
     return with_input(Draft(Task.single("Sort the words")), read)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "text", "kept"),
+    [
+        ('Edit the sentence: "The store will be close today."', '"The store will be close today."', ""),
+        ('Edit the sentence: "The store will be close today."', "The shop will be close today.", None),
+        ("Is a potato a vegetable or a fruit?", "a potato", None),
+        ("把“今天天气很好。”改成问句。", "今天天气很好。", ""),
+    ],
+)
+def test_an_input_that_the_instruction_has_is_dropped(instruction: str, text: str, kept: str | None) -> None:
+    draft = with_input(Draft(Task.single(instruction)), completion(text))
+    assert (draft.rule, draft.task.input) == ("", text if kept is None else kept)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "lang", "alone"),
+    [
+        ('Is the statement "All squares have four sides" true or false?', "en", True),
+        ("Is the Moon nearer to the Earth than the Sun?", "en", True),
+        ("Does the customer want a refund?", "en", False),
+        ("Is this sentence a question?", "en", False),
+        ('Answer "yes" or "no": is it a fruit?', "en", False),
+        ("Classify the animal as a mammal or a bird.", "en", False),
+        ("月亮比太阳离地球近吗？", "zh", True),
+        ("这句话是疑问句吗？", "zh", False),
+    ],
+)
+def test_a_question_about_the_world_or_a_quoted_text_needs_no_input(
+    instruction: str, lang: Language, *, alone: bool
+) -> None:
+    assert stands_alone(instruction, lang) == alone
 
 
 def test_a_prompt_without_room_is_counted() -> None:

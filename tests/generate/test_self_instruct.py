@@ -208,7 +208,7 @@ def test_the_model_writes_the_input_with_the_instruction_where_no_label_is_wante
 @pytest.mark.parametrize("prompt_format", FORMATS)
 def test_requests_are_keyed_by_task_and_drawn_each_from_its_own_seed(prompt_format: str) -> None:
     chosen = settings("en", prompt_format, "classification", tasks_per_prompt=3, answers_per_task=2)
-    lines = iter(["Is this town very old?", "Does the river reach the sea?", "Has the word two vowels?"])
+    lines = iter(["Is this town very old?", "Does this river reach the sea?", "Has the word two vowels?"])
     write: Write = lambda request: next(lines) if request.key.stage == "question" else "Ur, Rome"  # noqa: E731
     asked, drafts = work_through(job(number=7), chosen, write)
     assert [list(request.key) for request in asked["question"]] == [[7, "question", branch] for branch in range(3)]
@@ -217,6 +217,14 @@ def test_requests_are_keyed_by_task_and_drawn_each_from_its_own_seed(prompt_form
     seeds = [request.sampling.seed for requests in asked.values() for request in requests]
     assert len(set(seeds)) == 12
     assert not any(draft.rule for draft in drafts)
+
+
+def test_a_classification_of_what_an_instruction_has_in_it_is_asked_no_input() -> None:
+    lines = iter(["Is this town very old?", "Is the Moon nearer than the Sun?", 'Is "The sea is blue" true or false?'])
+    write: Write = lambda request: next(lines) if request.key.stage == "question" else "Ur, Rome"  # noqa: E731
+    asked, drafts = work_through(job(), settings("en", "chat", "classification", tasks_per_prompt=3), write)
+    assert [request.key.branch for request in asked["input"]] == [0]
+    assert [draft.task.input for draft in drafts] == ["Ur, Rome", "", ""]
 
 
 def test_a_question_and_its_input_are_short_and_drawn_and_the_answer_is_greedy() -> None:

@@ -3,6 +3,7 @@
 import re
 
 from selfinstruct_local.engine.base import Completion, FinishReason
+from selfinstruct_local.filter.labels import yes_no
 from selfinstruct_local.generate.job import Draft
 from selfinstruct_local.generate.parsing.fields import field_pattern, field_value
 from selfinstruct_local.generate.parsing.tasks import (
@@ -15,6 +16,7 @@ from selfinstruct_local.generate.parsing.tasks import (
     refused_prompt,
     unix_lines,
 )
+from selfinstruct_local.language import Language
 from selfinstruct_local.tasks import Instance, Task
 
 FOLLOW_UP = "follow_up"
@@ -29,6 +31,19 @@ _FOLLOW_UP = re.compile(
     r"|谢谢|好的|很好|不错|对了|那么|还有|另外|现在|.*(?:上一个|刚才的?|前面的?|你的)(?:回答|答案|回复|问题|任务|例子)",
     re.IGNORECASE,
 )
+
+# The text that an instruction is about, in quotation marks.
+_QUOTED_TEXT = re.compile(r"[\"“](?:[^\s\"“”]+\s){2}[^\"“”]+[\"”]|“[^“”]{6,}”")
+# Words of a question about a text or a case that is still to come, and not about the world.
+_OF_A_TEXT = re.compile(
+    r"\b(?:above|below|following|given|he|her|his|i|it|its|my|our|she|that|their|these|they|this|those|we)\b"
+    r"|\b(?:an?|the) (?:\w+ )?(?:answer|argument|article|author|claim|code|comment|conversation|customer|dialogue|email"
+    r"|equation|example|function|headline|item|letter|line|list|message|note|number|object|paragraph|passage|person|phrase|poem|post"
+    r"|product|question|reply|request|review|sentence|speaker|statement|story|string|table|text|title|tweet|user|word"
+    r"|writer)s?\b|[这该此他她它我]|以下|下面|下列|给定|[句段文话词题]|评论|留言|用户|顾客|客户|消息|邮件|代码|数字",
+    re.IGNORECASE,
+)
+_MIN_WORDS, _MIN_HAN = 3, 6  # of an input that the instruction already has
 
 # An input that only says what to choose from belongs to the instruction.
 _CHOICE = re.compile(
@@ -94,6 +109,20 @@ def with_input(draft: Draft, completion: Completion) -> Draft:
     return presentable(_read_input(draft, unix_lines(completion.text)))
 
 
+def stands_alone(instruction: str, lang: Language) -> bool:
+    """Return whether a classification instruction needs no input: it quotes its text, or asks whether a fact holds."""
+    if _QUOTED_TEXT.search(instruction):
+        return True
+    return bool(yes_no(instruction, lang)) and not _OF_A_TEXT.search(instruction)
+
+
+def _is_part(text: str, instruction: str) -> bool:
+    """Return whether an instruction already has the whole input."""
+    text = text.strip("\"“”'. ")
+    long = len(text.split()) >= _MIN_WORDS or (not text.isascii() and len(text) >= _MIN_HAN)
+    return long and text.casefold() in instruction.casefold()
+
+
 def _read_input(draft: Draft, text: str) -> Draft:
     """Return the draft with the input that follows its instruction, up to where the model goes on with an output."""
     if answered := field_pattern("output").search(text):
@@ -104,6 +133,8 @@ def _read_input(draft: Draft, text: str) -> Draft:
     instruction = draft.task.instruction
     if text and _CHOICE.fullmatch(text) and instruction[-1] in '.?!。？！"”':  # noqa: RUF001
         instruction, text = f"{instruction} {text}", ""
+    if _is_part(text, instruction):
+        text = ""
     task = draft.task._replace(instruction=instruction, instances=(Instance(clean_input(text), ""),))
     if text.count("```") % 2 and not draft.rule:
         return Draft(task, MALFORMED, "a block of code that is not closed, or was not opened")

@@ -19,7 +19,7 @@ from selfinstruct_local.filter.labels import named_labels, yes_no
 from selfinstruct_local.filter.rules import EMPTY_OUTPUT
 from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps, passed, screen
-from selfinstruct_local.generate.parsing.questions import read_question, with_input
+from selfinstruct_local.generate.parsing.questions import read_question, stands_alone, with_input
 from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt, collect
 from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_repeated
 from selfinstruct_local.generate.profiles.steering import Kind, Steering, first_words
@@ -80,12 +80,13 @@ class SelfInstructProfile:
         drafts = yield from self._instructions(job, kind, shown, prompt, turns)
         if kind.classification:
             drafts = [self._require_labels(draft) for draft in drafts]
-            good = passed(drafts)
-            if not good:
-                return drafts
-            inputs = yield [self._ask_input(job, branch, drafts[branch].task, prompt, turns) for branch in good]
-            for branch, completion in zip(good, inputs, strict=True):
-                drafts[branch] = with_input(drafts[branch], completion)
+            bare = [
+                branch for branch in passed(drafts) if not stands_alone(drafts[branch].task.instruction, self._lang)
+            ]
+            if bare:
+                inputs = yield [self._ask_input(job, branch, drafts[branch].task, prompt, turns) for branch in bare]
+                for branch, completion in zip(bare, inputs, strict=True):
+                    drafts[branch] = with_input(drafts[branch], completion)
         drafts = [
             screen(self._question_rules, reject_answered(reject_copies(draft, shown, self._lang))) for draft in drafts
         ]
