@@ -44,11 +44,12 @@ test: lint ## lint, then the whole test suite
 	  $(BIN)/python -m pytest -m "$(LARGE)" --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest -m ray
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@rm -rf build/typed && mkdir -p build/typed && cp -rs $(CURDIR)/selfinstruct_local build/typed/
 	@for part in kernels prompts requirements seeds; do cp -rs $(CURDIR)/$$part build/typed/selfinstruct_local/; done
+	cd build/typed && $(CURDIR)/$(BIN)/lint-imports $(CURDIR)/pyproject.toml --no-cache
 	$(BIN)/mypy
 
 format: setup ## put the code into ruff's form

@@ -32,11 +32,11 @@ from rapidfuzz.process import cdist  # noqa: E402
 from SetSimilaritySearch import all_pairs  # noqa: E402
 
 from corpus import instructions  # noqa: E402
-from selfinstruct_local.bench import Timing, as_strings, bench_filter, fastest, greedy_pairs  # noqa: E402
+from selfinstruct_local.cli.bench_run import Timing, as_strings, bench_filter, fastest, greedy_pairs  # noqa: E402
+from selfinstruct_local.io.reader import read_tasks  # noqa: E402
 from selfinstruct_local.kernels import Encoded, NoveltyIndex, encode, rouge_l_matrix  # noqa: E402
 from selfinstruct_local.kernels.minhash import Bands, choose_bands, jaccard_bound, signatures  # noqa: E402
 from selfinstruct_local.kernels.scan import Scanner  # noqa: E402
-from selfinstruct_local.taskfiles import read_tasks  # noqa: E402
 
 THRESHOLD = 0.7
 SAMPLE_PAIRS = 20_000

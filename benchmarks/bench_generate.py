@@ -29,20 +29,21 @@ from raw_peer import IN_FLIGHT, MAX_TOKENS, settings
 from results import machine, table, write_section
 
 from corpus import InstructionModel
-from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine import Completion, FinishReason, Request
-from selfinstruct_local.engine.process import EngineProcess
-from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.engines import Completion, FinishReason, Request
+from selfinstruct_local.engines.process import EngineProcess
+from selfinstruct_local.engines.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import Session, make_acceptance, make_scheduler
-from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.progress import stderr_console
 from selfinstruct_local.models import ModelFolder, prepare_embedded
 from selfinstruct_local.offline import go_offline
-from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.runs.store import InheritedTask, RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import InheritedTask, RunStore
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 LOCK_STEP = 5  # prompts at a time in the published program
 LOCK_STEP_ROUNDS = 3

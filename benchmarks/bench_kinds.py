@@ -19,12 +19,12 @@ pin_threads(2)
 import torch  # noqa: E402 - after the threads are pinned
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-from selfinstruct_local.filter.labels import label_of, named_labels  # noqa: E402
-from selfinstruct_local.language import Language  # noqa: E402
+from selfinstruct_local.filters.labels import label_of, named_labels  # noqa: E402
+from selfinstruct_local.io.reader import read_tasks  # noqa: E402
+from selfinstruct_local.languages.base import Language  # noqa: E402
 from selfinstruct_local.models import find_model  # noqa: E402
 from selfinstruct_local.seeds import seed_file  # noqa: E402
-from selfinstruct_local.taskfiles import read_tasks  # noqa: E402
-from selfinstruct_local.tasks import Task, as_question  # noqa: E402
+from selfinstruct_local.task import Task, as_question  # noqa: E402
 
 TITLE = "Telling classification tasks"
 WORDINGS = (

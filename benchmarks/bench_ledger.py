@@ -26,16 +26,16 @@ from results import machine, pin_threads, seconds, table, write_section
 pin_threads(1)
 
 from corpus import InstructionModel  # noqa: E402 - after pinning the threads
-from selfinstruct_local.config import GenerateSettings  # noqa: E402
-from selfinstruct_local.engine import Completion, FinishReason, RequestKey  # noqa: E402
-from selfinstruct_local.filter.decide import Decider  # noqa: E402
-from selfinstruct_local.filter.rulesets import rule_set  # noqa: E402
+from selfinstruct_local.engines import Completion, FinishReason, RequestKey  # noqa: E402
+from selfinstruct_local.filters.decide import Decider  # noqa: E402
+from selfinstruct_local.filters.rulesets import rule_set  # noqa: E402
 from selfinstruct_local.generate.opening import open_run  # noqa: E402
 from selfinstruct_local.generate.run import make_acceptance, make_scheduler  # noqa: E402
+from selfinstruct_local.generate.settings import GenerateSettings  # noqa: E402
 from selfinstruct_local.kernels import NoveltyIndex  # noqa: E402
+from selfinstruct_local.runs.store import Candidate, DecidedJob, RunStore, candidate_id  # noqa: E402
 from selfinstruct_local.seeds import seed_file  # noqa: E402
-from selfinstruct_local.store import Candidate, DecidedJob, RunStore, candidate_id  # noqa: E402
-from selfinstruct_local.tasks import Task  # noqa: E402
+from selfinstruct_local.task import Task  # noqa: E402
 
 MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_fingerprint": None}
 CANDIDATES_A_JOB = 4

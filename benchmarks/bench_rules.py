@@ -24,14 +24,14 @@ from pathlib import Path
 from results import table
 
 from selfinstruct_local.errors import UserFacingError
-from selfinstruct_local.filter.limits import DEFAULT_LIMITS, Limits
-from selfinstruct_local.filter.rules import Rule
-from selfinstruct_local.filter.rulesets import PUBLISHED, rule_set
-from selfinstruct_local.language import LANGUAGES
+from selfinstruct_local.filters.limits import DEFAULT_LIMITS, Limits
+from selfinstruct_local.filters.rules import Rule
+from selfinstruct_local.filters.rulesets import PUBLISHED, rule_set
+from selfinstruct_local.io.reader import read_tasks
+from selfinstruct_local.languages.base import LANGUAGES
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 DOCS = Path(__file__).parents[1] / "docs" / "concepts" / "rules.md"
 BEGIN, END = "<!-- bench_rules: begin -->", "<!-- bench_rules: end -->"

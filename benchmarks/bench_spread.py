@@ -18,11 +18,11 @@ from finished_runs import FinishedRun, JobYield, percent, read_runs, with_input
 from results import table, write_section
 
 from selfinstruct_local.errors import UserFacingError
-from selfinstruct_local.language import TOKENIZERS
+from selfinstruct_local.languages.base import TOKENIZERS
 from selfinstruct_local.report.make import check_report_extra
 from selfinstruct_local.report.novelty import measure_nearness
 from selfinstruct_local.report.verbs import MAX_CHARACTERS, root_verbs
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 TITLE = "Spread"
 SIZES = (50, 100, 200, 400)

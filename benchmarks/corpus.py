@@ -14,9 +14,9 @@ from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.kernels import NoveltyIndex, encode
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.taskfiles import read_tasks
 
 TAIL_SHARE = 0.4  # of the words of four letters and more
 TAIL_EXPONENT = 1.295  # of the Zipf law of the tail

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.report.sources import source_names
-from selfinstruct_local.store import RunStore, Totals
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.runs.store import RunStore, Totals
+from selfinstruct_local.task import Task
 
 
 class JobYield(NamedTuple):

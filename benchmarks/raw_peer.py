@@ -9,9 +9,9 @@ import os
 import sys
 import time
 
-from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine.settings import EngineSettings
-from selfinstruct_local.engine.vllm_engine import cpu_arguments
+from selfinstruct_local.engines.settings import EngineSettings
+from selfinstruct_local.engines.vllm_engine import cpu_arguments
+from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.models import prepare_embedded
 from selfinstruct_local.offline import go_offline
 

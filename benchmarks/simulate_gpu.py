@@ -33,10 +33,10 @@ from gpu_model import (
 )
 from results import table, write_section
 
-from selfinstruct_local.engine.base import Completion, FinishReason, Request, RequestKey, Sampling
+from selfinstruct_local.engines.base import Completion, FinishReason, Request, RequestKey, Sampling
 from selfinstruct_local.generate.job import Draft, Job, Steps, stream_seed
 from selfinstruct_local.generate.scheduler import Scheduler
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 SEED = 0
 WANTED = 52_000  # accepted tasks, as in the published data

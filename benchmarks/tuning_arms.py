@@ -10,12 +10,12 @@ import orjson
 from bench_rules import read_file, sample
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically
+from selfinstruct_local.io.files import replace_atomically
+from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 from selfinstruct_local.train.data import Example, make_examples
 from selfinstruct_local.train.settings import load_train_settings
 from selfinstruct_local.train.sources import samples_of_record

@@ -26,7 +26,7 @@ from packaging.version import Version
 
 import selfinstruct_local
 from selfinstruct_local.errors import JobFailedError, UserFacingError, WrongUseError
-from selfinstruct_local.files import check_writable_folder, replace_atomically
+from selfinstruct_local.io.files import check_writable_folder, replace_atomically
 from selfinstruct_local.models import ModelFolder, prepare_embedded
 from selfinstruct_local.models.folder import MANIFEST
 from selfinstruct_local.offline import go_offline

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         train_model,
     )
     from selfinstruct_local.errors import UserFacingError
-    from selfinstruct_local.tasks import Instance, Lineage, Task, Verdict
+    from selfinstruct_local.task import Instance, Lineage, Task, Verdict
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "score_review",
     "train_model",
 ]
-_MODULES = {"UserFacingError": "errors", **dict.fromkeys(("Instance", "Lineage", "Task", "Verdict"), "tasks")}
+_MODULES = {"UserFacingError": "errors", **dict.fromkeys(("Instance", "Lineage", "Task", "Verdict"), "task")}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.language import TOKENIZERS, Language
+from selfinstruct_local.io.reader import read_tasks
+from selfinstruct_local.languages.base import TOKENIZERS, Language
 from selfinstruct_local.offline import go_offline
-from selfinstruct_local.store import DATABASE, RunStore
-from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Task, Verdict
+from selfinstruct_local.runs.store import DATABASE, RunStore
+from selfinstruct_local.task import Task, Verdict
 
 if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
@@ -89,9 +89,9 @@ def filter_tasks(
     Raises:
         ValueError: no rules of that name for that language, or a threshold out of bounds.
     """
-    from selfinstruct_local.filter.decide import Decider
-    from selfinstruct_local.filter.instances import Instances
-    from selfinstruct_local.filter.rulesets import rule_set
+    from selfinstruct_local.filters.decide import Decider
+    from selfinstruct_local.filters.instances import Instances
+    from selfinstruct_local.filters.rulesets import rule_set
     from selfinstruct_local.kernels import NoveltyIndex
 
     decider = Decider(rule_set(rules, lang), NoveltyIndex(threshold=threshold, tokenizer=TOKENIZERS[lang]))
@@ -119,13 +119,15 @@ def generate_tasks(
         WrongUseError: a value will not do, or the run was made under other deciding settings.
         JobFailedError: the engine could not start, or died and did not come back; or no server answers.
     """
-    from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.config.loading import load_settings
+    from selfinstruct_local.generate.display import RunDisplay
     from selfinstruct_local.generate.launch import choose_model, fit_to_model, launch
     from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.generate.profiles.registry import make_profile
     from selfinstruct_local.generate.run import run as generate
-    from selfinstruct_local.interrupt import interruptible
-    from selfinstruct_local.progress import RunDisplay, stderr_console
+    from selfinstruct_local.generate.settings import GenerateSettings
+    from selfinstruct_local.io.interrupt import interruptible
+    from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.seeds import seed_file
 
     go_offline()
@@ -169,9 +171,9 @@ def train_model(
         WrongUseError: a value will not do, the audit has something against the data, or `out` holds another training.
         OutOfMemoryError: the memory does not hold the model or a step.
     """
-    from selfinstruct_local.files import check_writable_folder
-    from selfinstruct_local.interrupt import interruptible
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.files import check_writable_folder
+    from selfinstruct_local.io.interrupt import interruptible
+    from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.train.audit import examine
     from selfinstruct_local.train.display import TrainingDisplay
     from selfinstruct_local.train.folder import open_folder
@@ -211,7 +213,7 @@ def make_report(sources: Sequence[PathLike], out: PathLike, *, seeds: PathLike |
     Raises:
         WrongUseError: a source cannot be read, `out` cannot be written, or the extra `report` is missing.
     """
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report import make
 
     chosen = Path(seeds) if seeds else None
@@ -243,7 +245,7 @@ def make_review(
         WrongUseError: a source cannot be read or has no task to draw, `out` cannot be written, or the key of another
             sample is in the way.
     """
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report.review import make
 
     paths = [Path(each) for each in sources]

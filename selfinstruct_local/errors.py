@@ -6,8 +6,10 @@ Everything below the command line raises these; `cli.py` alone turns them into a
 code. Anything else that escapes is a defect of this program and keeps its traceback.
 """
 
-from selfinstruct_local.terminal import one_line
+import re
 
+# Control characters but line feed and tab, what turns the direction of writing, and what cannot be encoded.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 #: What is true of a run whose work was broken off.
 COMMITTED_STANDS = "what was committed stands, and the same command goes on from there"
 
@@ -46,3 +48,17 @@ class PartlyDoneError(UserFacingError):
     """The work ended early with some of it done, and the same command goes on from there."""
 
     exit_code = 3
+
+
+def shown(text: str) -> str:
+    """The text, whose lines stay, with escapes for what a terminal would obey."""
+    return _OBEYED.sub(lambda found: _escape(found[0]), text)
+
+
+def one_line(text: str) -> str:
+    """The same with escapes for line feeds and tabs too."""
+    return shown(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

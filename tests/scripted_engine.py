@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterable
 
-from selfinstruct_local.engine import Completion, FinishReason, Request
+from selfinstruct_local.engines import Completion, FinishReason, Request
 from selfinstruct_local.errors import EngineDeadError
 
 VERBS = ("Describe", "List", "Explain", "Compare", "Translate", "Summarize", "Rank", "Count", "Name", "Sort", "Invent")

@@ -31,7 +31,7 @@ from typing import Any, Self
 
 import orjson
 
-from selfinstruct_local.engine import Completion, Request, RequestKey, Sampling
+from selfinstruct_local.engines import Completion, Request, RequestKey, Sampling
 from tests.scripted_engine import answer
 
 MODEL = "scripted"

@@ -8,7 +8,7 @@ import pytest
 
 import selfinstruct_local as si
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 from tests.kernels.oracles import SOAK
 from tests.scripted_server import ScriptedServer
 

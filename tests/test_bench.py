@@ -1,10 +1,10 @@
 import numpy as np
 import orjson
 
-from selfinstruct_local.bench import CHARACTERS, _brute_force, as_strings, bench_filter
+from selfinstruct_local.cli.bench_run import CHARACTERS, _brute_force, as_strings, bench_filter
 from selfinstruct_local.kernels import encode
 from tests.conftest import RunCli
-from tests.filter.test_decide import instructions
+from tests.filters.test_decide import instructions
 
 
 def test_the_filter_is_timed_beside_its_peers_and_decides_as_they_do() -> None:

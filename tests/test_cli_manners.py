@@ -22,18 +22,20 @@ import yaml
 from selfinstruct_local.cli import app, choices
 from selfinstruct_local.cli.dry_run import next_request, show_request
 from selfinstruct_local.cli.settings import MODELS, USED, leaves, resolve
-from selfinstruct_local.config import GenerateSettings, ProfileName, PromptFormat, load_settings
-from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
-from selfinstruct_local.engine.settings import EngineSettings
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines.base import Request, RequestKey, Sampling
+from selfinstruct_local.engines.settings import EngineSettings
 from selfinstruct_local.errors import EngineDeadError
-from selfinstruct_local.export.formats import FORMATS
-from selfinstruct_local.filter.rulesets import RULE_SETS
+from selfinstruct_local.filters.rulesets import RULE_SETS
 from selfinstruct_local.generate.launch import SMALL_WEIGHTS, ChosenModel, fit_to_model
+from selfinstruct_local.generate.settings import GenerateSettings, ProfileName, PromptFormat
 from selfinstruct_local.models import ModelFolder, check_model_folder
 from selfinstruct_local.report.review.sample import Per
-from selfinstruct_local.store import RunStore
+from selfinstruct_local.runs.export.formats import FORMATS
+from selfinstruct_local.runs.store import RunStore
+from selfinstruct_local.templates.alpaca import TemplateName
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.settings import PRESETS, Batching, Method, Overlong
-from selfinstruct_local.train.template import TemplateName
 from tests.conftest import RunCli
 from tests.generate.test_run import generate, settings
 from tests.scripted_engine import ScriptedEngine
@@ -568,7 +570,7 @@ def test_completion_imports_nothing_heavy() -> None:
         "import sys; sys.argv = ['selfinstruct']\n"
         "from selfinstruct_local.cli import main\n"
         "try: main()\n"
-        "finally: print([m for m in ('torch', 'vllm', 'numba', 'numpy', 'selfinstruct_local.config')"
+        "finally: print([m for m in ('torch', 'vllm', 'numba', 'numpy', 'selfinstruct_local.generate.settings')"
         " if m in sys.modules])"
     )
     words = {"COMP_WORDS": "selfinstruct train --preset ", "COMP_CWORD": "3"}

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
+from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filter.limits import Limits
+from selfinstruct_local.filters.limits import Limits
+from selfinstruct_local.generate.settings import GenerateSettings
 
 
 def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ import pytest
 import typer
 
 from selfinstruct_local.cli import app
-from selfinstruct_local.filter.checks import CHECKS as ANSWER_CHECKS
-from selfinstruct_local.filter.contamination import CONTAMINATED
-from selfinstruct_local.filter.decide import NOT_NOVEL
-from selfinstruct_local.filter.echo import ECHO
-from selfinstruct_local.filter.limits import Limits
-from selfinstruct_local.filter.rulesets import RULE_SETS, rule_set
+from selfinstruct_local.filters.checks import CHECKS as ANSWER_CHECKS
+from selfinstruct_local.filters.contamination import CONTAMINATED
+from selfinstruct_local.filters.decide import NOT_NOVEL
+from selfinstruct_local.filters.echo import ECHO
+from selfinstruct_local.filters.limits import Limits
+from selfinstruct_local.filters.rulesets import RULE_SETS, rule_set
 from selfinstruct_local.generate.parsing.questions import FOLLOW_UP, NO_REQUEST
 from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, TOO_MANY, UNFINISHED
 from selfinstruct_local.generate.profiles.answers import NEEDS_LINES

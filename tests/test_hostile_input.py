@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.config import GenerateSettings, load_settings
+from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.json_faults import MAX_DEPTH, record_fault
-from selfinstruct_local.recordio import open_writer
-from selfinstruct_local.taskfiles import BadRecordError, read_rows, read_tasks
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.json_faults import MAX_DEPTH, record_fault
+from selfinstruct_local.io.reader import BadRecordError, read_rows, read_tasks
+from selfinstruct_local.io.writer import open_writer
 from tests.conftest import RunCli
 
 GOOD = b'{"instruction": "Name a river.", "input": "", "output": "Nile"}'

@@ -13,12 +13,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.progress import ENGINE_LOG, RunDisplay, stderr_console, waiting
-from selfinstruct_local.store import RunStore, Totals
-from selfinstruct_local.tasks import Task
-from selfinstruct_local.terminal import echo_data, one_line, shown
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.errors import WrongUseError, one_line, shown
+from selfinstruct_local.generate.display import ENGINE_LOG, RunDisplay
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.progress import stderr_console, waiting
+from selfinstruct_local.io.terminal import echo_data
+from selfinstruct_local.runs.store import RunStore, Totals
+from selfinstruct_local.task import Task
 from tests.conftest import RunCli
 from tests.scripted_server import ScriptedServer
 
@@ -112,7 +114,7 @@ def test_what_the_engine_logs_is_shown(capsys: pytest.CaptureFixture[str]) -> No
 
 
 WAIT = (
-    "from selfinstruct_local.progress import *\n"
+    "from selfinstruct_local.io.progress import *\n"
     "console = stderr_console()\n"
     "with waiting(console, {what!r}), RunDisplay(console, Totals(0, 0, 0, {{}}, 0, 0, 0, 0), 5, {what!r}) as display:\n"
     "    display.starting()\n"
@@ -130,7 +132,11 @@ def test_a_spinner_takes_a_name_for_no_markup() -> None:
 
 
 def test_an_answer_is_shown_on_a_terminal_and_itself_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    words = [sys.executable, "-c", f"from selfinstruct_local.terminal import echo_data; echo_data({EVIL!r} + '\\nb')"]
+    words = [
+        sys.executable,
+        "-c",
+        f"from selfinstruct_local.io.terminal import echo_data; echo_data({EVIL!r} + '\\nb')",
+    ]
     code, written = on_a_terminal(words)
     assert (code, written) == (0, f"{shown(EVIL)}\r\nb\r\n")
     echo_data(EVIL)

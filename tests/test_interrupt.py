@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from selfinstruct_local.interrupt import Interrupt, interruptible
+from selfinstruct_local.io.interrupt import Interrupt, interruptible
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_second_signal_ends_at_once(exits: list[int]) -> None:
 def test_an_echo_is_no_second_signal(exits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor signals the launcher and what it started, and the launcher passes its own on."""
     clock = 100.0
-    monkeypatch.setattr("selfinstruct_local.interrupt.time.monotonic", lambda: clock)
+    monkeypatch.setattr("selfinstruct_local.io.interrupt.time.monotonic", lambda: clock)
     interrupt = Interrupt(echo_seconds=5)
     interrupt.handle(signal.SIGTERM, None)
     clock = 104.0

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import selfinstruct_local as si
-from selfinstruct_local.chat import Chat
+from selfinstruct_local.evaluate.chat import Chat
 from selfinstruct_local.models import prepare_embedded
 from selfinstruct_local.seeds import seed_file
 

@@ -34,9 +34,8 @@ from selfinstruct_local.cli import (
     serve,
     train,
 )
-from selfinstruct_local.errors import UserFacingError
+from selfinstruct_local.errors import UserFacingError, one_line
 from selfinstruct_local.offline import go_offline
-from selfinstruct_local.terminal import one_line
 
 app = typer.Typer(
     name="selfinstruct",

@@ -22,15 +22,15 @@ def filter_(
 ) -> None:
     """Time the novelty filter beside comparing all pairs, and compare their decisions."""
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.io.reader import read_tasks
     from selfinstruct_local.seeds import seed_file
-    from selfinstruct_local.taskfiles import read_tasks
 
     if not 0 < threshold <= 1:
         message = f"--threshold {threshold}: above 0 and at most 1"
         raise WrongUseError(message)
     texts = [task.instruction for task in read_tasks(corpus or seed_file())]
 
-    from selfinstruct_local.bench import bench_filter  # imports numba
+    from selfinstruct_local.cli.bench_run import bench_filter  # imports numba
 
     result = bench_filter(texts, threshold)
     if as_json:

@@ -9,7 +9,7 @@ from selfinstruct_local.cli.choices import TEMPLATES, completing
 from selfinstruct_local.cli.options import ModelOption, QuietOption, find_or_prepare
 
 if TYPE_CHECKING:
-    from selfinstruct_local.train.template import TemplateName
+    from selfinstruct_local.templates.alpaca import TemplateName
 
 
 def chat(
@@ -34,11 +34,11 @@ def chat(
     quiet: QuietOption = False,
 ) -> None:
     """Ask a model, tuned or not, and print its greedy answer."""
-    from selfinstruct_local.chat import Chat
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.evaluate.chat import Chat
+    from selfinstruct_local.io.progress import stderr_console, waiting
+    from selfinstruct_local.io.terminal import echo_data
     from selfinstruct_local.models.adapter import base_of
-    from selfinstruct_local.progress import stderr_console, waiting
-    from selfinstruct_local.terminal import echo_data
 
     chosen: TemplateName | None = None
     if template in {"alpaca", "chat"}:

@@ -6,7 +6,7 @@ together.
 
 from collections.abc import Callable, Collection, Sequence
 
-from selfinstruct_local.language import LANGUAGES
+from selfinstruct_local.languages.base import LANGUAGES
 
 PROFILES = ("alpaca", "self-instruct", "magpie", "alpaca-2023", "self-instruct-2022")
 RULE_SETS = ("alpaca", "self-instruct", "alpaca-2023", "self-instruct-2022", "none")

@@ -32,6 +32,6 @@ def show(
 ) -> None:
     """Print the settings of a command as YAML with a comment each, to be saved, edited and given back with --config."""
     from selfinstruct_local.cli.settings import as_yaml, resolve
-    from selfinstruct_local.terminal import shown
+    from selfinstruct_local.errors import shown
 
     typer.echo(shown(as_yaml(command, resolve(command, config, preset, profile))))

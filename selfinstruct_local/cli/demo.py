@@ -17,7 +17,7 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """Do the main job on the embedded model: generate, filter, train, and ask before and after."""
-    from selfinstruct_local.demo import run_demo, steps
+    from selfinstruct_local.cli.demo_run import run_demo, steps
 
     if not dry_run:
         run_demo(run, num)

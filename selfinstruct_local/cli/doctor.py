@@ -43,7 +43,7 @@ def doctor(
 ) -> None:
     """Tell whether this machine is fit before a week of work begins; exits 1 if something would fail."""
     from selfinstruct_local.doctor import Wish, examine
-    from selfinstruct_local.progress import stderr_console, waiting
+    from selfinstruct_local.io.progress import stderr_console, waiting
 
     training = None
     endpoints: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def doctor(
 
         training = load_train_settings(preset, None, {})
     if endpoint:
-        from selfinstruct_local.engine.model_lists import check_urls
+        from selfinstruct_local.engines.model_lists import check_urls
 
         endpoints = check_urls(endpoint)
     found = examine(Wish(model, out, training, port, endpoints))
@@ -71,7 +71,7 @@ def _print(found: "Iterable[Finding]") -> "list[Finding]":
     from rich.console import Console
     from rich.text import Text
 
-    from selfinstruct_local.terminal import one_line
+    from selfinstruct_local.errors import one_line
 
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # it must speak where the locale's encoding is ASCII

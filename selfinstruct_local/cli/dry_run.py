@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from selfinstruct_local.engine.conversation import PromptEncoder, is_conversation
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import check_name
+from selfinstruct_local.errors import WrongUseError, one_line
 from selfinstruct_local.generate.run import make_acceptance, make_scheduler
-from selfinstruct_local.store import DATABASE, RunStore
-from selfinstruct_local.terminal import echo_data, one_line
+from selfinstruct_local.io.files import check_name
+from selfinstruct_local.io.terminal import echo_data
+from selfinstruct_local.runs.store import DATABASE, RunStore
+from selfinstruct_local.templates.conversation import PromptEncoder, is_conversation
 from selfinstruct_local.train.trainer import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from selfinstruct_local.config import GenerateSettings
-    from selfinstruct_local.engine.base import Request
+    from selfinstruct_local.engines.base import Request
     from selfinstruct_local.generate.job import Profile
     from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Work
+    from selfinstruct_local.generate.settings import GenerateSettings
     from selfinstruct_local.models import ModelFolder
-    from selfinstruct_local.tasks import Task
+    from selfinstruct_local.task import Task
 
 WIDTH = 15  # of the names of facts
 

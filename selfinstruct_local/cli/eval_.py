@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.evaluate.cases import HeldOut
     from selfinstruct_local.evaluate.contenders import Contender
     from selfinstruct_local.evaluate.evaluation import Evaluation
+    from selfinstruct_local.generate.settings import GenerateSettings
+    from selfinstruct_local.templates.alpaca import TemplateName
     from selfinstruct_local.train.data import Example
-    from selfinstruct_local.train.template import TemplateName
 
 
 def eval_(
@@ -88,8 +88,8 @@ def eval_(
     from selfinstruct_local.evaluate.contenders import find_contenders
     from selfinstruct_local.evaluate.evaluation import fit_to_context
     from selfinstruct_local.evaluate.figures import table
-    from selfinstruct_local.files import check_writable_folder
-    from selfinstruct_local.progress import stderr_console, waiting
+    from selfinstruct_local.io.files import check_writable_folder
+    from selfinstruct_local.io.progress import stderr_console, waiting
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     if template not in {None, "alpaca", "chat"}:
@@ -129,7 +129,7 @@ def _check_prompts(settings: "GenerateSettings", judge: str | None) -> None:
     """Refuses a folder of prompts without a judge, whose prompt alone it can replace; notes what is not used of it."""
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.evaluate.pairwise import judge_prompt
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
 
     if settings.prompts.folder is not None and judge is None:
         message = f"--prompts {settings.prompts.folder}: only the judge's prompt can be replaced; add --judge MODEL"
@@ -141,7 +141,8 @@ def _check_prompts(settings: "GenerateSettings", judge: str | None) -> None:
 def _settings(context: typer.Context, config: Path | None, shortest: int | None) -> "GenerateSettings":
     """The settings that file and flags give; the context that none gives is at most `shortest` tokens."""
     from selfinstruct_local.cli.settings import EVAL_BASE, LLAMA_CONTEXT
-    from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.config.loading import load_settings
+    from selfinstruct_local.generate.settings import GenerateSettings
 
     base = {**EVAL_BASE, "max_model_len": min(LLAMA_CONTEXT, shortest or LLAMA_CONTEXT)}
     # What that setting judges is tasks; this flag names a model.
@@ -157,7 +158,7 @@ def _show_plan(
 ) -> None:
     """Prints what would be asked, and the first request to each contender."""
     from selfinstruct_local.cli.dry_run import check_could_be_made, print_facts, show_request
-    from selfinstruct_local.engine.base import RequestKey
+    from selfinstruct_local.engines.base import RequestKey
 
     if out is not None:
         check_could_be_made(out, "--out")
@@ -194,8 +195,8 @@ def _run(
     """
     from selfinstruct_local.evaluate.evaluation import Evaluator
     from selfinstruct_local.generate.launch import launch
-    from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.interrupt import SIGNAL_EXIT, interruptible
+    from selfinstruct_local.io.progress import stderr_console
 
     aside = out or Path(tempfile.mkdtemp(prefix="selfinstruct-eval-"))
     with interruptible() as interrupt:

@@ -25,9 +25,9 @@ def export(
     quiet: QuietOption = False,
 ) -> None:
     """Write the accepted tasks of a run in the format of a trainer or of the published programs."""
-    from selfinstruct_local.export.write import check_format, export_run
-    from selfinstruct_local.progress import counting, stderr_console
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.io.progress import counting, stderr_console
+    from selfinstruct_local.runs.export.write import check_format, export_run
+    from selfinstruct_local.runs.store import RunStore
 
     check_format(format_, out)
     console = stderr_console()

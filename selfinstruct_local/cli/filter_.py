@@ -30,8 +30,8 @@ from selfinstruct_local.cli.filter_ray import check_ray_choices, filter_on_ray
 from selfinstruct_local.cli.options import ConfigOption, QuietOption
 
 if TYPE_CHECKING:
-    from selfinstruct_local.filter.files import FilterCounts
-    from selfinstruct_local.filter.verify import DecisionLog, Verification
+    from selfinstruct_local.filters.files import FilterCounts
+    from selfinstruct_local.filters.verify import DecisionLog, Verification
 
 
 def filter_(
@@ -141,8 +141,8 @@ def filter_(
 def _filter_files(
     sources: list[Path], choices: SettledChoices, out: Path, rejects: Path | None, *, skip_bad_lines: bool
 ) -> "tuple[FilterCounts, DecisionLog | None]":
-    from selfinstruct_local.filter.files import FileFilter
-    from selfinstruct_local.progress import counting, stderr_console
+    from selfinstruct_local.filters.files import FileFilter
+    from selfinstruct_local.io.progress import counting, stderr_console
 
     decider, log = choices.make_decider()
     file_filter = FileFilter(decider, log)
@@ -159,9 +159,9 @@ def _filter_files(
 def _filter_run(
     run: Path, into: Path | None, choices: SettledChoices, out: Path | None, rejects: Path | None
 ) -> "tuple[FilterCounts, DecisionLog | None]":
-    from selfinstruct_local.filter.ledger import LedgerFilter, new_run
-    from selfinstruct_local.progress import counting, stderr_console
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.io.progress import counting, stderr_console
+    from selfinstruct_local.runs.rejudge import LedgerFilter, new_run
+    from selfinstruct_local.runs.store import RunStore
 
     with ExitStack() as stack:
         ledger = stack.enter_context(RunStore(run, read_only=True))
@@ -195,7 +195,7 @@ def _check_engine(engine: str, address: str | None, workers: int | None, runs: l
 
 def _check_sources(files: list[Path], runs: list[Path], into: Path | None) -> None:
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.taskfiles import reading
+    from selfinstruct_local.io.reader import reading
 
     if bool(files) == bool(runs):
         message = "name either files of tasks, or a run with --run RUN"
@@ -214,8 +214,8 @@ def _check_targets(
     targets: Mapping[str, Path | None], inputs: list[Path | None], into: Path | None, *, of_run: bool
 ) -> None:
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.files import check_new_folder
-    from selfinstruct_local.targets import check_targets
+    from selfinstruct_local.io.files import check_new_folder
+    from selfinstruct_local.runs.targets import check_targets
 
     if not targets["--out"] and not into:
         message = "--out is missing: name the file for the survivors" + (" (or a run, with --into)" if of_run else "")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.cli.choices import check_choice
-from selfinstruct_local.filter.limits import Limits
-from selfinstruct_local.language import LANGUAGES, TOKENIZERS, Language
+from selfinstruct_local.filters.limits import Limits
+from selfinstruct_local.languages.base import LANGUAGES, TOKENIZERS, Language
 
 if TYPE_CHECKING:
-    from selfinstruct_local.filter.decide import Decider
-    from selfinstruct_local.filter.verify import DecisionLog
+    from selfinstruct_local.filters.decide import Decider
+    from selfinstruct_local.filters.verify import DecisionLog
     from selfinstruct_local.kernels import NoveltyIndex, TokenizerName
     from selfinstruct_local.kernels.novelty import PrefilterName
 
@@ -44,7 +44,7 @@ class FilterChoices:
             WrongUseError: the rules know no such language, or nothing can verify its tokens.
         """
         from selfinstruct_local.errors import WrongUseError
-        from selfinstruct_local.filter.rulesets import PUBLISHED
+        from selfinstruct_local.filters.rulesets import PUBLISHED
 
         rules = self.rules or facts.get("rules", DEFAULT_RULES)
         lang: Language = self.lang or facts.get("lang", DEFAULT_LANG)  # type: ignore[assignment]  # checked by then
@@ -86,10 +86,10 @@ class SettledChoices:
 
     def make_decider(self) -> "tuple[Decider, DecisionLog | None]":
         """A decider with an empty index, and a log of its decisions if they are to be checked."""
-        from selfinstruct_local.filter.contamination import EvaluationSet
-        from selfinstruct_local.filter.decide import Decider
-        from selfinstruct_local.filter.rulesets import rule_set
-        from selfinstruct_local.filter.verify import DecisionLog
+        from selfinstruct_local.filters.contamination import EvaluationSet
+        from selfinstruct_local.filters.decide import Decider
+        from selfinstruct_local.filters.rulesets import rule_set
+        from selfinstruct_local.filters.verify import DecisionLog
         from selfinstruct_local.kernels import NoveltyIndex
 
         index = NoveltyIndex(threshold=self.threshold, prefilter=self.prefilter, tokenizer=self.tokenizer)
@@ -105,8 +105,9 @@ def add_settings(choices: FilterChoices, config: Path, *, of_run: bool) -> None:
         WrongUseError: a key or value will not do; or the file asks of a file of tasks what runs alone have measured.
     """
     from selfinstruct_local.cli.settings import MEASURED, check_config
-    from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.config.loading import load_settings
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.generate.settings import GenerateSettings
 
     check_config("filter", config)
     # Alpaca brings no settings of its own, so what is set is what the file gives.
@@ -128,7 +129,7 @@ def check_choices(choices: FilterChoices, *, of_run: bool) -> None:
         WrongUseError: a value is none of those allowed, or two do not go together.
     """
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.filter.rulesets import RULE_SETS
+    from selfinstruct_local.filters.rulesets import RULE_SETS
 
     if choices.threshold is not None and not 0 < choices.threshold <= 1:
         message = f"--threshold {choices.threshold}: above 0 and at most 1"
@@ -153,7 +154,7 @@ def shared_facts(runs: list[Path], choices: FilterChoices) -> dict[str, Any]:
         WrongUseError: they differ in it, or one is no run.
     """
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.runs.store import RunStore
 
     flags = ("rules", "threshold", "lang")
     given = {name for name in flags if getattr(choices, name) is not None} | set(choices.limits)

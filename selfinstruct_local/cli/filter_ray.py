@@ -16,7 +16,7 @@ def check_ray_choices(choices: FilterChoices, out: Path | None, rejects: Path | 
         WrongUseError: an option is for one machine, or the folder holds something or cannot be made.
     """
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.files import check_new_folder
+    from selfinstruct_local.io.files import check_new_folder
 
     for given, message in (
         (
@@ -38,7 +38,7 @@ def check_ray_choices(choices: FilterChoices, out: Path | None, rejects: Path | 
 
 def _check_files(files: list[Path]) -> None:
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.taskfiles import reading
+    from selfinstruct_local.io.reader import reading
 
     for path in files:
         with reading(path):
@@ -68,7 +68,7 @@ def filter_on_ray(
     from selfinstruct_local.cluster.reading import ScreenSettings
     from selfinstruct_local.cluster.session import ray_session
     from selfinstruct_local.cluster.sources import Source
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
 
     _check_files([*files, *choices.against, *choices.decontaminate])
     sources = [

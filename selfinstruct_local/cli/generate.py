@@ -32,12 +32,12 @@ from selfinstruct_local.cli.running import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.generate.job import Profile
     from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Outcome
-    from selfinstruct_local.store import RunStore
-    from selfinstruct_local.tasks import Task
+    from selfinstruct_local.generate.settings import GenerateSettings
+    from selfinstruct_local.runs.store import RunStore
+    from selfinstruct_local.task import Task
 
 
 def generate(
@@ -170,10 +170,11 @@ def generate(
     quiet: QuietOption = False,
 ) -> None:
     """Write new tasks with a local model until --num are accepted. The same command resumes."""
-    from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.config.loading import load_settings
     from selfinstruct_local.generate.launch import choose_model, fit_to_model
     from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.generate.profiles.registry import make_profile
+    from selfinstruct_local.generate.settings import GenerateSettings
     from selfinstruct_local.seeds import seed_file
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
@@ -245,8 +246,8 @@ def _on_or_off(flag: str, value: str) -> bool | None:
 
 def _fork(run: Path, store: "RunStore") -> None:
     from selfinstruct_local.generate.opening import fork
-    from selfinstruct_local.progress import stderr_console
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.io.progress import stderr_console
+    from selfinstruct_local.runs.store import RunStore
 
     with RunStore(run, read_only=True) as old:
         inherited = fork(old, store)

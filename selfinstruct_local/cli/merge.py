@@ -31,9 +31,9 @@ def merge(
 ) -> None:
     """Fold an adapter into its base: a folder of safetensors that vLLM serves like any model."""
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.files import check_writable_folder
+    from selfinstruct_local.io.files import check_writable_folder
+    from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.models.adapter import base_of
-    from selfinstruct_local.progress import stderr_console, waiting
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     folder = base_of(adapter, model, enlarges=True)

@@ -29,9 +29,9 @@ def prepare(
     """Turn a GGUF file, or pickle weights of a model or adapter, into safetensors that vLLM and transformers load."""
     from selfinstruct_local import models
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.models.adapter import ADAPTER_PICKLE
     from selfinstruct_local.models.gguf import GgufDtype
-    from selfinstruct_local.progress import stderr_console, waiting
 
     if source is not None and not source.exists():
         message = f"{source}: neither a GGUF file nor a folder with pytorch_model*.bin or adapter_model.bin"
@@ -63,10 +63,9 @@ def prepare(
 @app.command("list")
 def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False) -> None:
     """Print the prepared models and adapters: name, architecture, context and folder."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import WrongUseError, one_line
     from selfinstruct_local.models import check_model_folder
     from selfinstruct_local.models.folder import NO_LIMIT, cache_folder, prepared_adapters, prepared_models
-    from selfinstruct_local.terminal import one_line
 
     names, adapters = prepared_models(), prepared_adapters()
     if not names and not adapters:

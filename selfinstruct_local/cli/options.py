@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def _be_quiet(wanted: bool) -> None:  # noqa: FBT001 - the signature typer calls
     if wanted:
-        from selfinstruct_local.progress import be_quiet
+        from selfinstruct_local.io.progress import be_quiet
 
         be_quiet()
 
@@ -86,8 +86,8 @@ def find_or_prepare(model: str | None, *, may_prepare: bool = True) -> "ModelFol
     """
     from selfinstruct_local import models
     from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.models.folder import prepared_models
-    from selfinstruct_local.progress import stderr_console, waiting
 
     if model is not None:
         return models.find_model(model)

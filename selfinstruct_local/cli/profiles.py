@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from selfinstruct_local.cli.choices import PROFILES, check_choice, completing
-from selfinstruct_local.terminal import one_line
+from selfinstruct_local.errors import one_line
 
 WIDTH = 80
 INDENT = 2
@@ -64,7 +64,7 @@ def _texts(profile: str | None, run: Path | None) -> dict[str, str]:
     from selfinstruct_local.generate.profiles.registry import PROFILES as REGISTERED
     from selfinstruct_local.generate.profiles.registry import prompts_of
     from selfinstruct_local.prompts import load_prompt, prompt_names
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.runs.store import RunStore
 
     if run is not None:
         with RunStore(run, read_only=True) as store:
@@ -80,7 +80,7 @@ def _texts(profile: str | None, run: Path | None) -> dict[str, str]:
 
 def _export(folder: Path, texts: Mapping[str, str]) -> None:
     """Writes templates as `--prompts` reads them, and prints the files."""
-    from selfinstruct_local.files import check_new_folder, replace_atomically
+    from selfinstruct_local.io.files import check_new_folder, replace_atomically
     from selfinstruct_local.prompts import SUFFIX
 
     check_new_folder(folder, "--export")

@@ -24,7 +24,7 @@ def report(
     quiet: QuietOption = False,
 ) -> None:
     """Make one HTML page that shows what is in runs and files of tasks, side by side, and what was turned away."""
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report.make import make_report  # imports numba
 
     figures = make_report(sources, out, seeds, stderr_console())

@@ -46,7 +46,7 @@ def make(
 ) -> None:
     """Draw a stratified sample into one HTML page that asks three questions per task and shows no source."""
     check_choice("--per", per, REVIEW_PER)
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report.review.make import make_review  # imports numba
 
     console = stderr_console()
@@ -76,7 +76,7 @@ def score(
     quiet: QuietOption = False,
 ) -> None:
     """Print the shares of yes with 95 % intervals, and how far readers agree."""
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report.review.score import score_review
     from selfinstruct_local.report.review.tables import lines
 

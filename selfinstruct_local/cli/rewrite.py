@@ -29,16 +29,16 @@ from selfinstruct_local.cli.running import (
     report_run,
     run_on_display,
 )
-from selfinstruct_local.language import LANGUAGES
+from selfinstruct_local.languages.base import LANGUAGES
 
 if TYPE_CHECKING:
-    from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.rewriting.profile import Command
     from selfinstruct_local.generate.rewriting.sources import Rewriting
     from selfinstruct_local.generate.run import Outcome
-    from selfinstruct_local.language import Language
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.generate.settings import GenerateSettings
+    from selfinstruct_local.languages.base import Language
+    from selfinstruct_local.runs.store import RunStore
 
 RunOption = Annotated[Path, typer.Option(help="Run whose accepted tasks are taken; it is read only.")]
 IntoOption = Annotated[Path, typer.Option(metavar="NEWRUN", help="Run to write into; one that was begun so goes on.")]
@@ -117,11 +117,12 @@ def polish(
 
 def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     from selfinstruct_local.cli.settings import check_config
-    from selfinstruct_local.config import GenerateSettings, load_settings
+    from selfinstruct_local.config.loading import load_settings
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.generate.launch import choose_model
     from selfinstruct_local.generate.rewriting.sources import open_rewriting
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.generate.settings import GenerateSettings
+    from selfinstruct_local.runs.store import RunStore
 
     run, into = options["run"], options["into"]
     to: Language | None = options.get("to")

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from selfinstruct_local.config import GenerateSettings
     from selfinstruct_local.generate.job import Profile
     from selfinstruct_local.generate.launch import ChosenModel
     from selfinstruct_local.generate.run import Outcome, Work
-    from selfinstruct_local.store import RunStore
-    from selfinstruct_local.store.records import Totals
-    from selfinstruct_local.tasks import Task
+    from selfinstruct_local.generate.settings import GenerateSettings
+    from selfinstruct_local.runs.store import RunStore
+    from selfinstruct_local.runs.store.records import Totals
+    from selfinstruct_local.task import Task
 
 # The flags of the budgets that an outcome may name.
 BUDGETS = {"tokens": "--token-budget", "requests": "--request-budget", "minutes": "--minutes"}
@@ -29,7 +29,7 @@ def open_store(folder: Path, flag: str = "--run", *, dry_run: bool = False) -> "
     Raises:
         WrongUseError: see `RunStore` and `found_run`.
     """
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.runs.store import RunStore
 
     if dry_run:
         from selfinstruct_local.cli.dry_run import found_run
@@ -51,10 +51,11 @@ def run_on_display(
     Raises:
         Exit: a signal ended it, 130 or 143.
     """
+    from selfinstruct_local.generate.display import RunDisplay
     from selfinstruct_local.generate.launch import launch
     from selfinstruct_local.generate.run import run
-    from selfinstruct_local.interrupt import interruptible
-    from selfinstruct_local.progress import RunDisplay, stderr_console
+    from selfinstruct_local.io.interrupt import interruptible
+    from selfinstruct_local.io.progress import stderr_console
 
     log = store.folder / "engine.log"
     what = (
@@ -74,7 +75,7 @@ def run_on_display(
 
 def note_unused_prompts(settings: "GenerateSettings", profile: "Profile") -> None:
     """Says on stderr which of the user's own prompts this run does not use."""
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
 
     if note := settings.prompts.note_unused(profile.prompts, f"profile '{profile.name}' under these settings"):
         stderr_console().print(note)
@@ -89,7 +90,7 @@ def note_seeds(settings: "GenerateSettings", seeds: "Sequence[Task]", *, given: 
         given: whether they are the user's own.
     """
     from selfinstruct_local.generate.profiles.registry import PROFILES
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.io.progress import stderr_console
 
     profile = PROFILES[settings.profile]
     if profile.name == "magpie" and given:
@@ -119,8 +120,9 @@ def report_run(store: "RunStore", outcome: "Outcome", line: str, facts: "Mapping
         line: for a person.
         facts: for a program, which gets them with the totals in place of the file's name; None prints the name.
     """
+    from selfinstruct_local.generate.display import describe_session
     from selfinstruct_local.generate.run import EXPORT
-    from selfinstruct_local.progress import describe_session, stderr_console
+    from selfinstruct_local.io.progress import stderr_console
 
     console = stderr_console()
     if outcome.meter:

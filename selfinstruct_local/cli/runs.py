@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from selfinstruct_local.runs import RunSummary
+    from selfinstruct_local.runs.summary import RunSummary
 
 app = typer.Typer(help="Look at runs, and make one of what another program generated.", no_args_is_help=True)
 
@@ -20,9 +20,8 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """List the runs in a folder."""
-    from selfinstruct_local.errors import UserFacingError, WrongUseError
-    from selfinstruct_local.runs import find_runs, summarize
-    from selfinstruct_local.terminal import one_line
+    from selfinstruct_local.errors import UserFacingError, WrongUseError, one_line
+    from selfinstruct_local.runs.summary import find_runs, summarize
 
     if not folder.is_dir():
         message = f"{folder}: no such folder; name one that holds runs"
@@ -50,8 +49,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a run was made of, what it accepted and rejected, and how its sessions ended."""
-    from selfinstruct_local.runs import summarize
-    from selfinstruct_local.terminal import one_line
+    from selfinstruct_local.errors import one_line
+    from selfinstruct_local.runs.summary import summarize
 
     summary = summarize(run)
     if as_json:
@@ -77,8 +76,8 @@ def import_(
 ) -> None:
     """Make a run whose pool is what another program generated; 'selfinstruct generate' goes on from it."""
     from selfinstruct_local.generate.opening import import_tasks
-    from selfinstruct_local.progress import stderr_console
-    from selfinstruct_local.store import RunStore
+    from selfinstruct_local.io.progress import stderr_console
+    from selfinstruct_local.runs.store import RunStore
 
     with RunStore(run) as store:
         tasks, bare = import_tasks(store, file)

@@ -69,9 +69,9 @@ def import_(
 ) -> None:
     """Write the tasks of a file as seeds, with unique ids, and check them."""
     from selfinstruct_local.errors import PartlyDoneError
+    from selfinstruct_local.runs.targets import check_targets
     from selfinstruct_local.seedfiles.check import check_language, check_seeds  # imports numba
     from selfinstruct_local.seedfiles.convert import import_seeds
-    from selfinstruct_local.targets import check_targets
 
     check_language(lang)
     check_targets({"--out": out}, [file])

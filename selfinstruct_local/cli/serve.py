@@ -10,7 +10,7 @@ from selfinstruct_local.cli.choices import BACKENDS, completing
 from selfinstruct_local.cli.options import ConfigOption, DtypeOption, ModelOption, find_or_prepare
 
 if TYPE_CHECKING:
-    from selfinstruct_local.engine.serve import ServeSettings
+    from selfinstruct_local.engines.serve import ServeSettings
 
 
 def serve(
@@ -67,8 +67,8 @@ def serve(
       serve --replicas 4 --replicas-here 1 --head-address FIRST \\
             --first-replica 1
     """  # noqa: D301 - the escape is for the help, which keeps the lines after it
-    from selfinstruct_local.config import load_settings
-    from selfinstruct_local.engine import serve as server
+    from selfinstruct_local.config.loading import load_settings
+    from selfinstruct_local.engines import serve as server
     from selfinstruct_local.errors import WrongUseError
     from selfinstruct_local.models.adapter import base_of
 
@@ -93,8 +93,8 @@ def serve(
 
 
 def _say(settings: "ServeSettings", name: str, *, has_key: bool) -> None:
-    from selfinstruct_local.engine.serve import API_KEY_VARIABLE, LOOPBACK_HOSTS
-    from selfinstruct_local.progress import stderr_console
+    from selfinstruct_local.engines.serve import API_KEY_VARIABLE, LOOPBACK_HOSTS
+    from selfinstruct_local.io.progress import stderr_console
 
     console = stderr_console()
     if settings.first_replica is not None:

@@ -11,18 +11,16 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from selfinstruct_local.config import (
+from selfinstruct_local.config.loading import load_settings, read_yaml
+from selfinstruct_local.engines.serve import ServeSettings
+from selfinstruct_local.engines.settings import EngineSettings
+from selfinstruct_local.errors import WrongUseError, one_line
+from selfinstruct_local.generate.settings import (
     PROFILE_DEFAULTS,
     SHORT_ANSWER_DEFAULTS,
     GenerateSettings,
-    load_settings,
     profile_defaults,
-    read_yaml,
 )
-from selfinstruct_local.engine.serve import ServeSettings
-from selfinstruct_local.engine.settings import EngineSettings
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.terminal import one_line
 from selfinstruct_local.train.settings import TrainSettings, load_train_settings, read_preset
 
 ENGINE = frozenset(f"engine.{name}" for name in EngineSettings.model_fields)

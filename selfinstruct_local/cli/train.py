@@ -111,8 +111,8 @@ def train(
 ) -> None:
     """Fine-tune a model on tasks: the data is audited first, and the same command resumes what was broken off."""
     from selfinstruct_local.errors import WrongUseError
-    from selfinstruct_local.files import check_writable_folder
-    from selfinstruct_local.progress import stderr_console, waiting
+    from selfinstruct_local.io.files import check_writable_folder
+    from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.train.processes import are_started, is_first, start, world_size
     from selfinstruct_local.train.settings import load_train_settings
     from selfinstruct_local.train.sources import Source, read_sources
@@ -245,8 +245,8 @@ def _train(
     Raises:
         Exit: a signal ended it, 130 or 143.
     """
-    from selfinstruct_local.interrupt import SIGNAL_EXIT, interruptible
-    from selfinstruct_local.progress import format_seconds
+    from selfinstruct_local.io.interrupt import SIGNAL_EXIT, interruptible
+    from selfinstruct_local.io.progress import format_seconds
     from selfinstruct_local.train.display import TrainingDisplay
     from selfinstruct_local.train.processes import echo_seconds
     from selfinstruct_local.train.result import describe_rise

@@ -38,13 +38,13 @@ from selfinstruct_local.cluster.reading import (
 )
 from selfinstruct_local.cluster.sources import Source, SourcePart, divide, row_key
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically, whole_folder
-from selfinstruct_local.filter.files import FilterCounts
-from selfinstruct_local.filter.instances import SAME, Digests, Instances
+from selfinstruct_local.filters.files import FilterCounts
+from selfinstruct_local.filters.instances import SAME, Digests, Instances
+from selfinstruct_local.io.files import replace_atomically, whole_folder
+from selfinstruct_local.io.reader import BadRecordError, warn_of_unread
 from selfinstruct_local.kernels.greedy import Refused, refuse
 from selfinstruct_local.kernels.minhash import choose_bands
 from selfinstruct_local.kernels.novelty import DEFAULT_RECALL
-from selfinstruct_local.taskfiles import BadRecordError, warn_of_unread
 
 if TYPE_CHECKING:
     from pyarrow import Schema

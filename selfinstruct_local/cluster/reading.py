@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from selfinstruct_local.cluster.sources import NUMBER_BITS, Item, Source, SourcePart, read_items
 from selfinstruct_local.errors import JobFailedError, WrongUseError
-from selfinstruct_local.filter.contamination import EvaluationSet
-from selfinstruct_local.filter.decide import Screen, near_copy
-from selfinstruct_local.filter.instances import Digests
-from selfinstruct_local.filter.limits import Limits
-from selfinstruct_local.filter.rejects import Place, reject_record, task_record
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.filters.contamination import EvaluationSet
+from selfinstruct_local.filters.decide import Screen, near_copy
+from selfinstruct_local.filters.instances import Digests
+from selfinstruct_local.filters.limits import Limits
+from selfinstruct_local.filters.rejects import Place, reject_record, task_record
+from selfinstruct_local.filters.rulesets import rule_set
+from selfinstruct_local.io.reader import UnreadFieldWarning
+from selfinstruct_local.io.writer import as_table, describe_misfit, open_writer
 from selfinstruct_local.kernels import NoTokensWarning, TokenizerName, encode
-from selfinstruct_local.recordio import as_table, describe_misfit, open_writer
-from selfinstruct_local.taskfiles import UnreadFieldWarning
-from selfinstruct_local.tasks import KEPT, Verdict
+from selfinstruct_local.task import KEPT, Verdict
 
 if TYPE_CHECKING:
     from pyarrow import Schema

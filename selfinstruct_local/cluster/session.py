@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from selfinstruct_local.errors import JobFailedError, UserFacingError, WrongUseError
-from selfinstruct_local.interrupt import SIGNAL_EXIT
+from selfinstruct_local.io.interrupt import SIGNAL_EXIT
 from selfinstruct_local.offline import go_offline
 
 KNOCK_SECONDS = 10

@@ -9,11 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
-from selfinstruct_local.filter.ledger import is_decided_here
-from selfinstruct_local.recordio import PARQUET, import_parquet
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import Part, alpaca_records, begins_array, read_rows, reading
-from selfinstruct_local.tasks import Task, Verdict
+from selfinstruct_local.io.reader import Part, alpaca_records, begins_array, read_rows, reading
+from selfinstruct_local.io.writer import PARQUET, import_parquet
+from selfinstruct_local.runs.rejudge import is_decided_here
+from selfinstruct_local.runs.store import RunStore
+from selfinstruct_local.task import Task, Verdict
 
 # A part is read, tokenised and written by one worker at a time: some seconds of work.
 PART_BYTES = 8 << 20

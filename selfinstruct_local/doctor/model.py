@@ -17,7 +17,7 @@ import orjson
 
 from selfinstruct_local.doctor.finding import Finding, Status
 from selfinstruct_local.doctor.hardware import CARD_SHARE, GIB, Card
-from selfinstruct_local.engine.serve import ServeSettings
+from selfinstruct_local.engines.serve import ServeSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import EMBEDDED_NAME, ModelFolder
 from selfinstruct_local.models.folder import INDEX, locate_model, prepared_models

@@ -50,7 +50,7 @@ def check_offline() -> Finding:
 
 def check_proxies(endpoints: Sequence[str]) -> Finding:
     """Whether proxy variables stand between this machine and a named server; they never do for this machine."""
-    from selfinstruct_local.engine.proxies import proxy_for
+    from selfinstruct_local.engines.proxies import proxy_for
 
     # Their values may hold passwords.
     names = sorted(name for name in os.environ if name.lower() in {"http_proxy", "https_proxy", "all_proxy"})
@@ -73,7 +73,7 @@ def check_port(port: int | None) -> Finding:
     Args:
         port: on the loopback interface; None takes the default of `serve`, which nobody may want to start.
     """
-    from selfinstruct_local.engine.serve import ServeSettings, check_ready
+    from selfinstruct_local.engines.serve import ServeSettings, check_ready
 
     settings = ServeSettings() if port is None else ServeSettings(port=port)
     try:
@@ -85,9 +85,9 @@ def check_port(port: int | None) -> Finding:
 
 def check_endpoint(url: str) -> Finding:
     """Whether a server answers, and what it serves."""
-    from selfinstruct_local.engine.lanes import UnreachableError
-    from selfinstruct_local.engine.model_lists import LOOK_SECONDS, served_models
-    from selfinstruct_local.engine.serve import API_KEY_VARIABLE
+    from selfinstruct_local.engines.lanes import UnreachableError
+    from selfinstruct_local.engines.model_lists import LOOK_SECONDS, served_models
+    from selfinstruct_local.engines.serve import API_KEY_VARIABLE
 
     try:
         models = served_models(url, os.environ.get(API_KEY_VARIABLE), LOOK_SECONDS)

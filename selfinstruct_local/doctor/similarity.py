@@ -34,10 +34,10 @@ def check_cache() -> Finding:
 
 def check_kernels() -> Finding:
     """Scores and decisions on random texts, near copies and pairs at the threshold, each against `rouge_score`."""
-    from selfinstruct_local.filter.decide import Decider
-    from selfinstruct_local.filter.verify import DecisionLog
+    from selfinstruct_local.filters.decide import Decider
+    from selfinstruct_local.filters.verify import DecisionLog
     from selfinstruct_local.kernels import NoveltyIndex
-    from selfinstruct_local.tasks import Task
+    from selfinstruct_local.task import Task
 
     decider = Decider((), NoveltyIndex(threshold=THRESHOLD))
     log = DecisionLog()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from selfinstruct_local.doctor.finding import Finding
 from selfinstruct_local.errors import UserFacingError
-from selfinstruct_local.files import check_writable_folder
-from selfinstruct_local.store.schema import lock_run, open_database, transaction
+from selfinstruct_local.io.files import check_writable_folder
+from selfinstruct_local.runs.store.schema import lock_run, open_database, transaction
 
 GIB = 1 << 30
 # SQLite's own page on WAL: it does not work over a network file system, whose hosts share no memory.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from selfinstruct_local.engine.base import Completion, Engine, FinishReason, Request, RequestKey
+from selfinstruct_local.engines.base import Completion, Engine, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import JobFailedError
 
 MAX_TRIES = 3  # of a request that the engine aborts

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 from selfinstruct_local.train.sources import NO_CASE, Dropped, Sample, read_each, samples_of_record, samples_of_task
 
 SEVERAL_TURNS = "a conversation of several turns"

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfinstruct_local.chat import choose_template
-from selfinstruct_local.engine.base import Request, RequestKey, Sampling
+from selfinstruct_local.engines.base import Request, RequestKey, Sampling
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.cases import Case
+from selfinstruct_local.evaluate.chat import choose_template
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.models.adapter import ADAPTER_FILES, base_of
-from selfinstruct_local.train.template import TemplateName, ask
+from selfinstruct_local.templates.alpaca import TemplateName, ask
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ import orjson
 from rich.console import Console
 
 from selfinstruct_local import __version__
-from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine.base import Completion, Engine, Request, RequestKey
+from selfinstruct_local.engines.base import Completion, Engine, Request, RequestKey
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.answers import ask
 from selfinstruct_local.evaluate.cases import Case, HeldOut
@@ -23,11 +22,12 @@ from selfinstruct_local.evaluate.contenders import Contender
 from selfinstruct_local.evaluate.figures import Figures, Scored, Scorer, make_figures
 from selfinstruct_local.evaluate.losses import Surprise, build_references, measure_losses, prompt_length
 from selfinstruct_local.evaluate.pairwise import STAGE, Judgement, PairwiseJudge, Said, judge_prompt
-from selfinstruct_local.files import replace_atomically
 from selfinstruct_local.generate.launch import ChosenModel
-from selfinstruct_local.interrupt import Interrupt
-from selfinstruct_local.progress import counting, format_seconds, waiting
-from selfinstruct_local.recordio import open_writer
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.files import replace_atomically
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.progress import counting, format_seconds, waiting
+from selfinstruct_local.io.writer import open_writer
 from selfinstruct_local.train.data import Example
 
 SUMMARY = "eval.json"

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfinstruct_local.engine.base import Completion, FinishReason
+from selfinstruct_local.engines.base import Completion, FinishReason
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.contenders import Contender
 from selfinstruct_local.evaluate.losses import Surprise
 from selfinstruct_local.evaluate.pairwise import Judgement, Tally, count
 from selfinstruct_local.evaluate.scores import Interval, RougeL, bootstrap, has_label, is_exact_match
-from selfinstruct_local.language import Language
+from selfinstruct_local.languages.base import Language
 
 _MARGIN = 2
 

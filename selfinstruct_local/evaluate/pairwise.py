@@ -7,11 +7,12 @@ that favours a place is taken too: an answer wins when it is preferred in both o
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from selfinstruct_local.engine.base import Completion, Request, RequestKey, Sampling, Turn
+from selfinstruct_local.engines.base import Completion, Request, RequestKey, Sampling
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.language import Language
+from selfinstruct_local.languages.base import Language
 from selfinstruct_local.prompts import Prompts
+from selfinstruct_local.templates.turns import Turn
 
 Said = Literal["first", "second", "tie"]
 Outcome = Literal["win", "tie", "loss", "unjudged"]

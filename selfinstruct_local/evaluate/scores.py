@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from selfinstruct_local.evaluate.cases import Case
-from selfinstruct_local.language import TOKENIZERS, Language
+from selfinstruct_local.languages.base import TOKENIZERS, Language
 
 # Where the data does not say whether a task is classification: a reference of at most so many words, or of so many
 # characters in Chinese, is taken for a label.

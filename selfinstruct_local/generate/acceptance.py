@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
-from selfinstruct_local.filter.checks import passed_checks
-from selfinstruct_local.filter.decide import Decider
-from selfinstruct_local.filter.echo import echoes
-from selfinstruct_local.filter.rules import Rule
+from selfinstruct_local.filters.checks import passed_checks
+from selfinstruct_local.filters.decide import Decider
+from selfinstruct_local.filters.echo import echoes
+from selfinstruct_local.filters.rules import Rule
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.kernels import NoveltyIndex, TokenizerName
-from selfinstruct_local.language import Language
-from selfinstruct_local.store import Candidate, DecidedJob, RunStore, StoredPool, candidate_id
-from selfinstruct_local.tasks import Task, Verdict
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.runs.store import Candidate, DecidedJob, RunStore, StoredPool, candidate_id
+from selfinstruct_local.task import Task, Verdict
 
 CHECK = "check."  # before the name of a check that a task passed, in its measures
 # Instructions that join the index at a time when a run is opened.

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple, Protocol, TypeAlias
 
-from selfinstruct_local.engine.base import Completion, Request, RequestKey, Role, Sampling, Turn
-from selfinstruct_local.filter.decide import NOT_NOVEL
-from selfinstruct_local.filter.rules import Rule, apply_rules
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.engines.base import Completion, Request, RequestKey, Sampling
+from selfinstruct_local.filters.decide import NOT_NOVEL
+from selfinstruct_local.filters.rules import Rule, apply_rules
+from selfinstruct_local.task import Task
+from selfinstruct_local.templates.turns import Role, Turn
 
 
 class Draft(NamedTuple):

@@ -7,14 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine.base import Engine
-from selfinstruct_local.engine.process import EngineProcess
-from selfinstruct_local.engine.serve import API_KEY_VARIABLE
-from selfinstruct_local.engine.suspects import DeathRecord
-from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines.base import Engine
+from selfinstruct_local.engines.process import EngineProcess
+from selfinstruct_local.engines.serve import API_KEY_VARIABLE
+from selfinstruct_local.engines.suspects import DeathRecord
+from selfinstruct_local.engines.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.profiles.registry import PROFILES
+from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.models.adapter import adapter_fingerprint, base_of
 from selfinstruct_local.models.folder import prepared_models
@@ -138,7 +139,7 @@ def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenM
     Raises:
         WrongUseError: no server answers in time, or they do not serve it.
     """
-    from selfinstruct_local.engine.endpoints import find_served_model
+    from selfinstruct_local.engines.endpoints import find_served_model
 
     folder = None
     if name is not None and (Path(name).expanduser().is_dir() or name in prepared_models()):
@@ -166,7 +167,7 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path, deaths: De
         WrongUseError: the model is not one for that engine; see `choose_model`.
     """
     if settings.engine.endpoint:
-        from selfinstruct_local.engine.endpoints import EndpointEngine
+        from selfinstruct_local.engines.endpoints import EndpointEngine
 
         if model.served is None:
             message = "a model on this machine is no server's; choose one that the servers of --endpoint serve"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from selfinstruct_local.engine.base import Completion, Request
+from selfinstruct_local.engines.base import Completion, Request
 
 
 @dataclass(slots=True)

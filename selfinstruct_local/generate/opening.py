@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile, prompt_facts
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.reader import fingerprint, read_rows, read_tasks
 from selfinstruct_local.models.folder import differing_files
-from selfinstruct_local.store import InheritedTask, RunStore
-from selfinstruct_local.taskfiles import fingerprint, read_rows, read_tasks
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.runs.store import InheritedTask, RunStore
+from selfinstruct_local.task import Instance, Task
 
 # The path of the model does not decide; its fingerprint does, and its files show what differs. So with the prompts.
 PLACES = frozenset({"model_path", "model_files", "prompt_texts"})

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Protocol
 
 from selfinstruct_local import __version__
-from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine.base import Completion, Engine
+from selfinstruct_local.engines.base import Completion, Engine
 from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError
-from selfinstruct_local.filter.rulesets import refuses_echoes, rule_set
+from selfinstruct_local.filters.rulesets import refuses_echoes, rule_set
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.meter import Meter
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.scheduler import Scheduler
-from selfinstruct_local.interrupt import Interrupt
-from selfinstruct_local.language import TOKENIZERS
-from selfinstruct_local.recordio import open_writer
-from selfinstruct_local.store import DecidedJob, RunStore, StoredPool
-from selfinstruct_local.taskfiles import alpaca_records
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.reader import alpaca_records
+from selfinstruct_local.io.writer import open_writer
+from selfinstruct_local.languages.base import TOKENIZERS
+from selfinstruct_local.runs.store import DecidedJob, RunStore, StoredPool
+from selfinstruct_local.task import Task
 
 EXPORT = "alpaca.json"
 

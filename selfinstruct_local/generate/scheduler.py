@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-from selfinstruct_local.engine.base import Completion, FinishReason, Request, RequestKey
+from selfinstruct_local.engines.base import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.generate.job import Draft, Job, NearCopies, Profile, Steps
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 
 class _Prefix(Sequence[Task]):

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from selfinstruct_local.language import Language
+from selfinstruct_local.languages.base import Language
 
 
 class Wording(NamedTuple):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from selfinstruct_local.errors import JobFailedError, WrongUseError
-from selfinstruct_local.files import check_name, check_writable_folder, checksum, obey_umask, sync_folder
+from selfinstruct_local.io.files import check_name, check_writable_folder, checksum, obey_umask, sync_folder
 from selfinstruct_local.models.folder import INDEX, LFS_POINTER, LFS_POINTER_FOUND, MANIFEST, cache_folder, read_json
 
 if TYPE_CHECKING:

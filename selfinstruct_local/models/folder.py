@@ -15,10 +15,9 @@ from typing import Any
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import checksum
+from selfinstruct_local.errors import WrongUseError, one_line
+from selfinstruct_local.io.files import checksum
 from selfinstruct_local.models.repair import CONFIG, REPAIRED_FILES, find_repairs, make_view
-from selfinstruct_local.terminal import one_line
 
 _log = logging.getLogger(__name__)
 

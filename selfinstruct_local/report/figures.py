@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfinstruct_local.progress import counting
+from selfinstruct_local.io.progress import counting
 from selfinstruct_local.report.course import Step, over_jobs, over_rows
 from selfinstruct_local.report.lengths import Histogram, Lengths, bin_widths, describe_lengths, field_lengths
 from selfinstruct_local.report.novelty import Nearness
 from selfinstruct_local.report.sources import Source, script_of
 from selfinstruct_local.report.verbs import VerbCounts, count_verbs
-from selfinstruct_local.store.review import RunReview
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.runs.store.review import RunReview
+from selfinstruct_local.task import Task
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically
-from selfinstruct_local.progress import counting, waiting
+from selfinstruct_local.io.files import replace_atomically
+from selfinstruct_local.io.progress import counting, waiting
 from selfinstruct_local.report import verbs
 from selfinstruct_local.report.figures import Figures, make_figures
 from selfinstruct_local.report.novelty import Nearness, measure_nearness
 from selfinstruct_local.report.page import render_page
 from selfinstruct_local.report.rows import sample_rows
 from selfinstruct_local.report.sources import Source, read_source, source_names, with_nearest
-from selfinstruct_local.targets import check_targets
+from selfinstruct_local.runs.targets import check_targets
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfinstruct_local.errors import shown
 from selfinstruct_local.report.sources import Decided, Source
-from selfinstruct_local.terminal import shown
 
 MAX_ROWS = 5000
 MAX_CHARACTERS = 2000

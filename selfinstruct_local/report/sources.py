@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filter.rejects import read_reason
-from selfinstruct_local.filter.scripts import count_scripts
+from selfinstruct_local.filters.rejects import read_reason
+from selfinstruct_local.filters.scripts import count_scripts
+from selfinstruct_local.io.reader import Row, read_rows, read_tasks
 from selfinstruct_local.kernels import TokenizerName
-from selfinstruct_local.language import TOKENIZERS
+from selfinstruct_local.languages.base import TOKENIZERS
 from selfinstruct_local.report.novelty import Nearness
+from selfinstruct_local.runs.store import RunStore
+from selfinstruct_local.runs.store.review import RunReview, read_review
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.store.review import RunReview, read_review
-from selfinstruct_local.taskfiles import Row, read_rows, read_tasks
-from selfinstruct_local.tasks import Lineage, Task
+from selfinstruct_local.task import Lineage, Task
 
 DEFAULT_THRESHOLD = 0.7
 NO_LETTERS = "no letters"

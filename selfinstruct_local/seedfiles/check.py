@@ -15,17 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filter.rules import UNSUITABLE
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.errors import WrongUseError, one_line
+from selfinstruct_local.filters.rules import UNSUITABLE
+from selfinstruct_local.filters.rulesets import rule_set
+from selfinstruct_local.io.reader import Row, read_rows
+from selfinstruct_local.io.writer import PARQUET
 from selfinstruct_local.kernels import Encoded, encode, rouge_l_matrix
-from selfinstruct_local.language import LANGUAGES
-from selfinstruct_local.recordio import PARQUET
+from selfinstruct_local.languages.base import LANGUAGES
 from selfinstruct_local.seedfiles.spread import Spread, plain_table, spread_of, spread_rows
 from selfinstruct_local.seedfiles.text import PROMPT_MARK, mostly_han, text_faults
-from selfinstruct_local.taskfiles import Row, read_rows
-from selfinstruct_local.tasks import Task
-from selfinstruct_local.terminal import one_line
+from selfinstruct_local.task import Task
 
 MAX_SIMILARITY = 0.7  # above it the novelty filter calls an instruction a near copy
 AIM_SIMILARITY = 0.5

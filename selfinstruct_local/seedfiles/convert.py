@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.recordio import open_writer
-from selfinstruct_local.records import case_fields
+from selfinstruct_local.io.reader import BOM, BadRecordError, Row, read_rows
+from selfinstruct_local.io.records import case_fields
+from selfinstruct_local.io.writer import open_writer
 from selfinstruct_local.seedfiles.text import cleaned
-from selfinstruct_local.taskfiles import BOM, BadRecordError, Row, read_rows
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.task import Instance, Task
 
 _FIRST_FIELDS = ("id", "name", "instruction", "instances", "is_classification")
 # What a record is called by the field of its outputs.

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from selfinstruct_local.taskfiles import Row
-from selfinstruct_local.terminal import one_line
+from selfinstruct_local.errors import one_line
+from selfinstruct_local.io.reader import Row
 
 COMMONEST = 10
 

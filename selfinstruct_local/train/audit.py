@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.vocabulary import check_training_tokens
+from selfinstruct_local.templates.alpaca import TemplateName
 from selfinstruct_local.train.data import IGNORED, Example, TrainingData, answer_end, build_examples
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Dropped, Sample
-from selfinstruct_local.train.template import TemplateName
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from selfinstruct_local.errors import JobFailedError
-from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.io.interrupt import Interrupt
 from selfinstruct_local.train.checkpoints import PREFIX, seal
 
 

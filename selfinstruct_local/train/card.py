@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from selfinstruct_local.files import replace_atomically
-from selfinstruct_local.markdown import escaped, pairs_table
+from selfinstruct_local.io.files import replace_atomically
+from selfinstruct_local.io.markdown import escaped, pairs_table
 from selfinstruct_local.train.result import TrainingResult
 
 NAME = "README.md"
 _ASKING = {
     "alpaca": "It was trained with Stanford Alpaca's prompt, and is to be asked with the same bytes: "
-    "`selfinstruct chat` does, and the template is in `selfinstruct_local/train/template.py`.",
+    "`selfinstruct chat` does, and the template is in `selfinstruct_local/templates/alpaca.py`.",
     "chat": "It was trained with the chat template of its base, which lies beside the weights.",
 }
 

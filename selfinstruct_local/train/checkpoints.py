@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from selfinstruct_local.files import checksum, replace_atomically
+from selfinstruct_local.io.files import checksum, replace_atomically
 
 MANIFEST = "checkpoint.json"
 PREFIX = "checkpoint-"

@@ -13,13 +13,13 @@ from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from selfinstruct_local.engine.base import Turn
-from selfinstruct_local.engine.conversation import count_appended_tokens
-from selfinstruct_local.engine.conversation_labels import ConversationEncoder, Encoded
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.templates.alpaca import TemplateName, alpaca_prompt, user_turn
+from selfinstruct_local.templates.conversation import count_appended_tokens
+from selfinstruct_local.templates.conversation_labels import ConversationEncoder, Encoded
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.settings import Overlong, TrainSettings
 from selfinstruct_local.train.sources import Dropped, Sample
-from selfinstruct_local.train.template import TemplateName, alpaca_prompt, user_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from selfinstruct_local.progress import format_seconds
+from selfinstruct_local.io.progress import format_seconds
 from selfinstruct_local.train.memory import GIB
 from selfinstruct_local.train.result import describe_rise, find_rise
 

@@ -18,8 +18,8 @@ import orjson
 
 from selfinstruct_local import __version__
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import obey_umask, replace_atomically
-from selfinstruct_local.locks import take_lock
+from selfinstruct_local.io.files import obey_umask, replace_atomically
+from selfinstruct_local.io.locks import take_lock
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import TRAINING_MANIFEST
 from selfinstruct_local.train.checkpoints import Checkpoint, checkpoint_bytes, find_checkpoints

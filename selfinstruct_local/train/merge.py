@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import obey_umask, replace_atomically
+from selfinstruct_local.io.files import obey_umask, replace_atomically
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import (
     TRAINING_MANIFEST,

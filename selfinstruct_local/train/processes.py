@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 
 from selfinstruct_local.errors import JobFailedError
-from selfinstruct_local.interrupt import SIGNAL_EXIT
+from selfinstruct_local.io.interrupt import SIGNAL_EXIT
 
 # A signal lets each process end its step and write its shards, and this long may that take before it is killed.
 _SHUTDOWN_SECONDS = 900

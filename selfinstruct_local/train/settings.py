@@ -11,9 +11,9 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from selfinstruct_local.config import load_settings
+from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.train.template import TemplateName
+from selfinstruct_local.templates.alpaca import TemplateName
 
 Method = Literal["lora", "qlora", "full"]
 Batching = Literal["padding-free", "padded", "packed"]

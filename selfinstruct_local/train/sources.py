@@ -13,10 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.store import DATABASE, RunStore
-from selfinstruct_local.taskfiles import (
+from selfinstruct_local.io.reader import (
     BadRecordError,
     place,
     read_values,
@@ -24,7 +22,9 @@ from selfinstruct_local.taskfiles import (
     unread_output,
     warn_of_unread,
 )
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.runs.store import DATABASE, RunStore
+from selfinstruct_local.task import Task
+from selfinstruct_local.templates.turns import Turn
 
 ReadT = TypeVar("ReadT")
 # What the common formats call those who speak. The first names are those of LLaMA-Factory (data/README.md), Axolotl and

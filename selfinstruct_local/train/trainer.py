@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.io.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train import curve
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack

@@ -10,7 +10,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_local.report import verbs
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 from tests.generate.test_run import generate, settings
 from tests.scripted_engine import PLACES, THINGS, VERBS, ScriptedEngine
 

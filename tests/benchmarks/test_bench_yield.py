@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.runs.store import RunStore
+from selfinstruct_local.task import Instance, Task
 from tests.generate.test_run import MODEL, generate, settings
 from tests.scripted_engine import ScriptedEngine
 

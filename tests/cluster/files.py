@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pyarrow.parquet as pq
 
-from selfinstruct_local.filter.decide import Decider
-from selfinstruct_local.filter.files import FileFilter
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.filters.decide import Decider
+from selfinstruct_local.filters.files import FileFilter
+from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.kernels import NoveltyIndex
 from tests.kernels import oracles
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_local.store import RunStore
+from selfinstruct_local.runs.store import RunStore
 from tests.conftest import RunCli
 
 TASK = '{"instruction": "Name three rivers.", "input": "", "output": "Nile, Volga, Rhine"}\n'

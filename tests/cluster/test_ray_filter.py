@@ -15,9 +15,9 @@ from selfinstruct_local.cluster.reading import ScreenSettings
 from selfinstruct_local.cluster.session import ray_session
 from selfinstruct_local.cluster.sources import Source
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filter.limits import DEFAULT_LIMITS
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import UnreadFieldWarning
+from selfinstruct_local.filters.limits import DEFAULT_LIMITS
+from selfinstruct_local.io.reader import UnreadFieldWarning
+from selfinstruct_local.runs.store import RunStore
 from tests.cluster.files import WORKERS, on_one_machine, read_folder, records, write_lines
 from tests.generate.test_run import generate, settings
 from tests.kernels.oracles import SOAK

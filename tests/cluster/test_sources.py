@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from selfinstruct_local.cluster import sources
 from selfinstruct_local.cluster.sources import Source, SourcePart, divide, read_items
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.taskfiles import BadRecordError, read_rows
+from selfinstruct_local.io.reader import BadRecordError, read_rows
 
 LINES = st.lists(
     st.sampled_from(

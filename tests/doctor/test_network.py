@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_local.doctor import network
-from selfinstruct_local.engine.serve import ServeSettings
+from selfinstruct_local.engines.serve import ServeSettings
 from tests.scripted_server import CONTEXT, MODEL, ScriptedServer
 
 
@@ -74,7 +74,7 @@ def test_a_taken_port_that_nobody_asked_for_is_a_warning(monkeypatch: pytest.Mon
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        monkeypatch.setattr("selfinstruct_local.engine.serve.ServeSettings", partial(ServeSettings, port=port))
+        monkeypatch.setattr("selfinstruct_local.engines.serve.ServeSettings", partial(ServeSettings, port=port))
         finding = network.check_port(None)
     assert (finding.status, str(port) in finding.detail) == ("warn", True)
 

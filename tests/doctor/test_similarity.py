@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_local.doctor import similarity
-from selfinstruct_local.filter import verify
+from selfinstruct_local.filters import verify
 from selfinstruct_local.kernels import rouge_l
 from tests.kernels import oracles
 

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from selfinstruct_local import cli
-from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine.process import EngineProcess
-from selfinstruct_local.engine.suspects import DeathRecord
+from selfinstruct_local.engines.process import EngineProcess
+from selfinstruct_local.engines.suspects import DeathRecord
 from selfinstruct_local.generate import launch
+from selfinstruct_local.generate.settings import GenerateSettings
 from tests.scripted_engine import ScriptedEngine
 
 LATENCY = 0.5

@@ -8,7 +8,7 @@ import pytest
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.cases import SEVERAL_TURNS, read_held_out
 from selfinstruct_local.generate.opening import import_tasks
-from selfinstruct_local.store import RunStore
+from selfinstruct_local.runs.store import RunStore
 from tests.generate.test_run import generate
 from tests.generate.test_run import settings as run_settings
 from tests.scripted_engine import ScriptedEngine

@@ -7,13 +7,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.engine.base import RequestKey, Turn
+from selfinstruct_local.engines.base import RequestKey
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.contenders import find_contenders
 from selfinstruct_local.models import find_model
+from selfinstruct_local.templates.alpaca import alpaca_prompt
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.sources import Sample
-from selfinstruct_local.train.template import alpaca_prompt
 
 KEY = RequestKey(3, "answer", 0)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.chat import Chat
+from selfinstruct_local.evaluate.chat import Chat
 from selfinstruct_local.models import ModelFolder, find_model
 from tests.conftest import RunCli
 from tests.evaluate import scripted_eval

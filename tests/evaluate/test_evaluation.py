@@ -12,12 +12,12 @@ import typer
 from typer.testing import CliRunner, Result
 
 from selfinstruct_local.cli.eval_ import eval_
-from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling
+from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey, Sampling
 from selfinstruct_local.errors import EngineDeadError, JobFailedError
 from selfinstruct_local.evaluate.answers import MAX_TRIES, ask
 from selfinstruct_local.evaluate.evaluation import ANSWERS, SUMMARY
 from selfinstruct_local.generate.launch import ChosenModel
+from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.prompts import load_prompt
 from tests.scripted_engine import ScriptedEngine

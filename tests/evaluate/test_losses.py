@@ -8,14 +8,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.contenders import Contender, find_contenders
 from selfinstruct_local.evaluate.losses import Surprise, build_references, measure_losses, prompt_length
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.templates.alpaca import alpaca_prompt
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.data import EMPTY, IGNORED, Example
 from selfinstruct_local.train.sources import Sample
-from selfinstruct_local.train.template import alpaca_prompt
 
 TEXTS = [("Name a river.", "", "The Nile"), ("Add.", "2, 3", "5"), ("Count to ten.", "", " ".join("123456789"))] * 3
 CASES = [Case(Sample((Turn("user", question), Turn("assistant", answer)), given)) for question, given, answer in TEXTS]

@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 
-from selfinstruct_local.engine import Completion, FinishReason, RequestKey, Turn
+from selfinstruct_local.engines import Completion, FinishReason, RequestKey
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.pairwise import WORDS, Judgement, PairwiseJudge, count
 from selfinstruct_local.prompts import Prompts
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.sources import Sample
 
 KEY = RequestKey(0, "judge", 0)

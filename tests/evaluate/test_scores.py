@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.scores import RougeL, bootstrap, has_label, is_exact_match
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.sources import Sample
 
 WORDS = ["the", "cat", "cats", "sat", "sitting", "on", "mats", "a", "Mat", ",", "."]

@@ -22,16 +22,18 @@ sys.path.insert(0, str(ROOT))
 from selfinstruct_local import kernels  # noqa: E402, F401
 
 with atheris.instrument_imports(include=["selfinstruct_local", "yaml"]):
-    from selfinstruct_local.config import GenerateSettings, load_settings
-    from selfinstruct_local.engine import Completion, FinishReason, RequestKey
+    from selfinstruct_local.config.loading import load_settings
+    from selfinstruct_local.engines import Completion, FinishReason, RequestKey
     from selfinstruct_local.errors import UserFacingError, WrongUseError
     from selfinstruct_local.generate.opening import read_seeds
     from selfinstruct_local.generate.parsing import json_tasks, published, questions, tasks
+    from selfinstruct_local.generate.settings import GenerateSettings
+    from selfinstruct_local.io.published_instances import parse_published_instances
+    from selfinstruct_local.io.reader import read_rows
+    from selfinstruct_local.io.writer import open_writer
     from selfinstruct_local.models import check_model_folder
-    from selfinstruct_local.recordio import open_writer
     from selfinstruct_local.seedfiles.check import check_seeds
     from selfinstruct_local.seedfiles.convert import import_seeds
-    from selfinstruct_local.taskfiles import read_rows
     from selfinstruct_local.train.settings import load_train_settings
     from selfinstruct_local.train.sources import read_samples
 
@@ -139,7 +141,7 @@ def completions(data: bytes) -> None:
         *published.parse_published_list(read),
     ]
     for is_label in (False, True):
-        published.parse_published_instances(read, is_classification=is_label, most=3)
+        parse_published_instances(read.text, is_classification=is_label, most=3)
     if not question.rule:
         found.append(questions.with_input(question, read))
     published.parse_published_yes_no(read)

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local import files
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, Request
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, Request
+from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
-from selfinstruct_local.interrupt import Interrupt
-from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io import files
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.progress import stderr_console
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
 from tests.scripted_engine import ScriptedEngine
 
 MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_fingerprint": None}

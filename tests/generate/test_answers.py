@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from selfinstruct_local.engine import FinishReason, Request
+from selfinstruct_local.engines import FinishReason, Request
 from selfinstruct_local.generate.job import Draft
 from selfinstruct_local.generate.profiles.answers import OTHERS_TEMPERATURE
 from tests.generate.test_self_instruct import FORMATS, LABELLED, Said, job, settings, work_through

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, Engine, Request
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, Engine, Request
+from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run, spent_budget
-from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.progress import stderr_console
 from selfinstruct_local.models import check_model_folder
-from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
 from tests.conftest import RunCli
 from tests.generate.test_run import generate, pool, settings
 from tests.scripted_engine import ScriptedEngine

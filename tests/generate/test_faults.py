@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from selfinstruct_local.generate.run import EXPORT
-from selfinstruct_local.store import DATABASE, MIGRATIONS
+from selfinstruct_local.runs.store import DATABASE, MIGRATIONS
 from tests.conftest import RunCli
 from tests.scripted_server import ScriptedServer
 

@@ -9,16 +9,17 @@ from string import Template
 import orjson
 import pytest
 
-from selfinstruct_local.config import ENGLISH_ONLY, GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
 from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile
+from selfinstruct_local.generate.settings import ENGLISH_ONLY, GenerateSettings
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.language import Language
+from selfinstruct_local.io.reader import read_tasks
+from selfinstruct_local.languages.base import Language
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.task import Instance, Task
 from tests.generate.test_run import generate, pool
 from tests.scripted_engine import ScriptedEngine, answer
 

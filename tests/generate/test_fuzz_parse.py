@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.engine import Completion, FinishReason, RequestKey
+from selfinstruct_local.engines import Completion, FinishReason, RequestKey
 from selfinstruct_local.generate.job import Draft
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
 from selfinstruct_local.generate.parsing.questions import FOLLOW_UP, NO_REQUEST, read_question, with_input
 from selfinstruct_local.generate.parsing.tasks import clean_input, clean_instruction, parse_task_blocks
 from selfinstruct_local.generate.wording import WORDINGS, Wording
+from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Task, as_question
+from selfinstruct_local.task import Task, as_question
 from tests.kernels.oracles import SOAK
 
 MUTATIONS = 1_000_000 if SOAK else 20_000

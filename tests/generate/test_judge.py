@@ -6,17 +6,18 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
-from selfinstruct_local.filter.rules import apply_rules
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
+from selfinstruct_local.filters.rules import apply_rules
+from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps
 from selfinstruct_local.generate.profiles.judge import CRITERIA, JudgedProfile, read_points
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.run import EXPORT
-from selfinstruct_local.language import Language
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.runs.store import RunStore
+from selfinstruct_local.task import Instance, Task
 from tests.generate.test_magpie import talk
 from tests.generate.test_run import generate
 from tests.scripted_engine import ScriptedEngine, answer

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from selfinstruct_local.generate.run import EXPORT
-from selfinstruct_local.store import DATABASE
+from selfinstruct_local.runs.store import DATABASE
 from tests.generate.killed_run import ASKED, POINTS, REPEATED_POINTS, generate
 from tests.kernels.oracles import SOAK
 

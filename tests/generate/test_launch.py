@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from selfinstruct_local.cli.generate import _on_or_off
-from selfinstruct_local.config import DecidingSettings, GenerateSettings, load_settings, profile_defaults
+from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.launch import SMALL_WEIGHTS, ChosenModel, fit_to_model, launch
 from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile
+from selfinstruct_local.generate.settings import DecidingSettings, GenerateSettings, profile_defaults
 from selfinstruct_local.models import check_model_folder
 from tests.conftest import RunCli
 from tests.scripted_server import ScriptedServer

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, FinishReason, Request
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, FinishReason, Request
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.parsing.tasks import MOST_TASKS, TOO_MANY
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.run import EXPORT
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.taskfiles import read_tasks
 from tests.generate.test_faults import command, count, finish, sound, start, wait_until
 from tests.scripted_engine import answer
 from tests.scripted_server import ScriptedServer

@@ -9,9 +9,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import EngineDeadError
+from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.parsing.questions import read_question
@@ -19,13 +20,14 @@ from selfinstruct_local.generate.profiles.magpie import QUESTION_SHARE, MagpiePr
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, SENTENCES, needs_lines
 from selfinstruct_local.generate.profiles.steering import OPENING_CHARACTERS, OPENING_WORDS
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
-from selfinstruct_local.interrupt import Interrupt
-from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.progress import stderr_console
+from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.prompts import load_prompt
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 from tests.generate.test_run import MODEL
 from tests.scripted_engine import PLACES, THINGS, VERBS, ScriptedEngine
 

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine import Completion, FinishReason, RequestKey
+from selfinstruct_local.engines import Completion, FinishReason, RequestKey
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
 from selfinstruct_local.generate.parsing.questions import read_question, stands_alone, with_input
 from selfinstruct_local.generate.parsing.tasks import clean_input, clean_instruction, parse_task_blocks
 from selfinstruct_local.generate.profiles.registry import make_profile
+from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.language import Language
+from selfinstruct_local.io.reader import read_tasks
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.runs.store.records import instances_to_json
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store.records import instances_to_json
-from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Task, as_question
+from selfinstruct_local.task import Task, as_question
 
 
 def completion(text: str, reason: FinishReason = FinishReason.STOP) -> Completion:

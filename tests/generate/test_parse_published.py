@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.engine import Completion, FinishReason, RequestKey
+from selfinstruct_local.engines import Completion, FinishReason, RequestKey
 from selfinstruct_local.generate.parsing.published import (
     parse_published_blocks,
-    parse_published_instances,
     parse_published_list,
     parse_published_yes_no,
 )
-from selfinstruct_local.tasks import Instance
+from selfinstruct_local.io.published_instances import parse_published_instances
+from selfinstruct_local.task import Instance
 
 
 def said(text: str, reason: FinishReason = FinishReason.STOP) -> Completion:
@@ -92,7 +92,7 @@ def test_reads_a_kind_as_published(text: str, yes: bool) -> None:  # noqa: FBT00
     ],
 )
 def test_reads_worked_cases_as_published(text: str, cases: list[tuple[str, str]]) -> None:
-    assert parse_published_instances(said(text), is_classification=False, most=5) == tuple(map(Instance._make, cases))
+    assert parse_published_instances(text, is_classification=False, most=5) == tuple(map(Instance._make, cases))
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_reads_worked_cases_as_published(text: str, cases: list[tuple[str, str]]
     ],
 )
 def test_reads_labelled_cases_as_published(text: str, cases: list[tuple[str, str]]) -> None:
-    assert parse_published_instances(said(text), is_classification=True, most=5) == tuple(map(Instance._make, cases))
-    torn = parse_published_instances(said(text, FinishReason.LENGTH), is_classification=True, most=5)
+    assert parse_published_instances(text, is_classification=True, most=5) == tuple(map(Instance._make, cases))
+    torn = parse_published_instances(text, is_classification=True, most=5, torn=True)
     assert len(torn) <= max(0, text.count("Class label:") - 1)
 
 
 def test_as_many_cases_as_wanted_stay() -> None:
     text = "".join(f"Class label: x{number}\na{number}\n" for number in range(9))
-    found = parse_published_instances(said(text), is_classification=True, most=5)
+    found = parse_published_instances(text, is_classification=True, most=5)
     assert [case.output for case in found] == ["x0", "x1", "x2", "x3", "x4"]
 
 
@@ -139,6 +139,8 @@ def test_every_text_gives_drafts_or_reasons(text: str, reason: FinishReason) -> 
             assert drafts[-1].rule
     parse_published_yes_no(completion)
     for kind in (True, False):
-        for case in parse_published_instances(completion, is_classification=kind, most=5):
+        for case in parse_published_instances(
+            completion.text, is_classification=kind, most=5, torn=completion.finish_reason is not FinishReason.STOP
+        ):
             assert case.output
             assert case.input != case.output

@@ -10,13 +10,14 @@ from string import Template
 import pytest
 
 import selfinstruct_local as si
-from selfinstruct_local.config import ENGLISH_ONLY, GenerateSettings, load_settings
+from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile, prompts_of
+from selfinstruct_local.generate.settings import ENGLISH_ONLY, GenerateSettings
 from selfinstruct_local.prompts import Prompts, load_prompt, prompt_names, read_prompts
+from selfinstruct_local.runs.store import DATABASE, RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import DATABASE, RunStore
 from tests.conftest import RunCli
 from tests.generate.test_rewrite import CHINESE, TableEngine, make_source, rewrite
 from tests.generate.test_run import MODEL, generate

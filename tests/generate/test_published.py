@@ -8,21 +8,23 @@ from typing import Any
 import orjson
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.export.write import export_run
+from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.parsing.published import parse_published_blocks
 from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile
 from selfinstruct_local.generate.run import run
-from selfinstruct_local.interrupt import Interrupt
-from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.progress import stderr_console
+from selfinstruct_local.io.reader import alpaca_records, read_tasks
+from selfinstruct_local.runs.export.write import export_run
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import alpaca_records, read_tasks
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 from tests.conftest import RunCli
 from tests.generate import published_oracle
 from tests.generate.test_run import MODEL, pool, settings

@@ -8,19 +8,20 @@ from typing import NamedTuple
 import orjson
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, Engine, FinishReason, Request
-from selfinstruct_local.engine.process import EngineProcess
-from selfinstruct_local.engine.settings import EngineSettings
-from selfinstruct_local.engine.vllm_engine import VllmEngine, describe_vllm
-from selfinstruct_local.filter.labels import named_labels, yes_no
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, Engine, FinishReason, Request
+from selfinstruct_local.engines.process import EngineProcess
+from selfinstruct_local.engines.settings import EngineSettings
+from selfinstruct_local.engines.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.filters.labels import named_labels, yes_no
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
-from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.runs.store import DecidedJob, RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import DecidedJob, RunStore
 from tests.kernels.oracles import SOAK
 
 pytestmark = pytest.mark.engine

@@ -2,11 +2,11 @@
 
 import pytest
 
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
+from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.parsing.questions import read_question
-from selfinstruct_local.language import Language
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.task import Instance, Task
 from tests.generate.test_self_instruct import (
     FORMATS,
     KINDS,

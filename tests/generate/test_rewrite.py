@@ -7,19 +7,21 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, FinishReason, Request
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, FinishReason, Request
 from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.opening import import_tasks
 from selfinstruct_local.generate.rewriting.profile import Command, RewritePrompt
 from selfinstruct_local.generate.rewriting.sources import open_rewriting
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
-from selfinstruct_local.interrupt import Interrupt
-from selfinstruct_local.language import Language
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.progress import stderr_console
+from selfinstruct_local.languages.base import Language
 from selfinstruct_local.models import ModelFolder
-from selfinstruct_local.progress import RunDisplay, stderr_console
 from selfinstruct_local.prompts import load_prompt
-from selfinstruct_local.store import Candidate, RunStore
+from selfinstruct_local.runs.store import Candidate, RunStore
 from tests.conftest import RunCli
 from tests.generate.test_run import MODEL, generate
 from tests.generate.test_run import settings as generating

@@ -10,18 +10,20 @@ import pytest
 from rich.console import Console
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfinstruct_local import progress
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, Engine, Request
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, Engine, Request
 from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError, WrongUseError
+from selfinstruct_local.generate import display
+from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
-from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.progress import stderr_console
 from selfinstruct_local.models import find_model
-from selfinstruct_local.progress import RunDisplay, stderr_console
+from selfinstruct_local.runs.store import RunStore, Totals
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore, Totals
 from tests.scripted_engine import ScriptedEngine
 
 MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_fingerprint": None}
@@ -248,7 +250,7 @@ def test_the_scoring_at_the_end_is_announced(
 ) -> None:
     assert generate(tmp_path / "few", settings(), ScriptedEngine()).reason == "done"
     assert "scoring" not in capsys.readouterr().err
-    monkeypatch.setattr(progress, "MANY_TO_SCORE", 20)
+    monkeypatch.setattr(display, "MANY_TO_SCORE", 20)
     outcome = generate(tmp_path / "many", settings(), ScriptedEngine())
     assert f"scoring {outcome.accepted} tasks\n" in capsys.readouterr().err
 

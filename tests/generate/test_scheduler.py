@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey, Sampling
+from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey, Sampling
 from selfinstruct_local.generate.job import Draft, Job, Steps, stream_seed
 from selfinstruct_local.generate.scheduler import MAX_TRIES, Scheduler
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=1)
 

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from selfinstruct_local.config import GenerateSettings
-from selfinstruct_local.engine import Completion, FinishReason, Request
+from selfinstruct_local.engines import Completion, FinishReason, Request
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.profiles.answers import PRESENCE_PENALTY
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH
 from selfinstruct_local.generate.profiles.self_instruct import MAX_QUESTION_TOKENS, SelfInstructProfile
 from selfinstruct_local.generate.profiles.steering import OPENING_CHARACTERS, Steering
+from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.language import Language
+from selfinstruct_local.io.reader import read_tasks
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import read_tasks
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.task import Instance, Task
 from tests.generate.test_run import generate
 from tests.scripted_engine import PLACES, ScriptedEngine
 

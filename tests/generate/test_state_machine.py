@@ -24,18 +24,19 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from selfinstruct_local.cli import app
-from selfinstruct_local.config import GenerateSettings, load_settings
-from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
+from selfinstruct_local.config.loading import load_settings
+from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import EngineDeadError
+from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, run
 from selfinstruct_local.generate.scheduler import MAX_TRIES
-from selfinstruct_local.interrupt import Interrupt
-from selfinstruct_local.progress import RunDisplay
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.io.interrupt import Interrupt
+from selfinstruct_local.io.reader import alpaca_records
+from selfinstruct_local.runs.store import DATABASE, RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import DATABASE, RunStore
-from selfinstruct_local.taskfiles import alpaca_records
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 from tests.generate.test_run import MODEL
 from tests.kernels.oracles import SOAK
 from tests.scripted_engine import ScriptedEngine, answer

@@ -5,11 +5,12 @@ from random import Random
 
 import pytest
 
-from selfinstruct_local.config import GenerateSettings, load_settings
+from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.profiles.steering import ANY, DRAWN_AMONG, RECENT, Kind, Steering
+from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 CLASS = [Task.single(f"Class {n}", "x" * (n % 2), "a")._replace(is_classification=True) for n in range(4)]
 WITH_INPUT = [Task.single(f"Input {n}", "x", "a")._replace(is_classification=False) for n in range(4)]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.launch import choose_model
+from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.models import find_model
 from selfinstruct_local.models.adapter import base_of
 from selfinstruct_local.models.folder import MANIFEST

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import checksum
+from selfinstruct_local.io.files import checksum
 from selfinstruct_local.models import (
     EMBEDDED_NAME,
     ModelFolder,

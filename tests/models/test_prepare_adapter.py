@@ -14,8 +14,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from selfinstruct_local.chat import Chat
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.evaluate.chat import Chat
 from selfinstruct_local.models import find_model, prepare_adapter
 from selfinstruct_local.models.adapter import check_adapter
 from tests.conftest import RunCli

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from selfinstruct_local.chat import Chat
 from selfinstruct_local.doctor.model import check_folder, check_tokenizer
 from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.evaluate.chat import Chat
 from selfinstruct_local.models import find_model
 from selfinstruct_local.models.vocabulary import check_training_tokens, embedding_rows
 from selfinstruct_local.train.trainer import load_tokenizer

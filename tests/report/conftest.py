@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from selfinstruct_local.report import verbs
-from selfinstruct_local.store import Candidate, DecidedJob, RunStore, candidate_id
-from selfinstruct_local.tasks import Instance, Task, Verdict
+from selfinstruct_local.runs.store import Candidate, DecidedJob, RunStore, candidate_id
+from selfinstruct_local.task import Instance, Task, Verdict
 from tests.generate.test_run import generate, settings
 from tests.scripted_engine import ScriptedEngine
 

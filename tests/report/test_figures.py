@@ -8,19 +8,19 @@ import numpy as np
 import orjson
 import pytest
 
-from selfinstruct_local.filter.decide import Decider
-from selfinstruct_local.filter.files import FileFilter
+from selfinstruct_local.filters.decide import Decider
+from selfinstruct_local.filters.files import FileFilter
+from selfinstruct_local.io.progress import stderr_console
+from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.kernels import NoveltyIndex
-from selfinstruct_local.progress import stderr_console
 from selfinstruct_local.report.figures import Figures, make_figures
 from selfinstruct_local.report.lengths import bin_widths, describe_lengths
 from selfinstruct_local.report.make import make_report
 from selfinstruct_local.report.novelty import measure_nearness
 from selfinstruct_local.report.rows import sample_rows
 from selfinstruct_local.report.sources import Source, read_source, script_of, source_names, with_nearest
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.taskfiles import read_tasks
 
 
 def read(path: Path, seeds: Path | None = None) -> Source:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
+from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.report import novelty
 from selfinstruct_local.report.novelty import Nearness, measure_nearness
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.taskfiles import read_tasks
 
 SEEDS = ["Write a poem about the sea.", "List three rivers.", "Add the two numbers."]
 

@@ -11,11 +11,11 @@ pytest.importorskip("plotly")
 
 from plotly.offline import get_plotlyjs
 
-from selfinstruct_local.progress import stderr_console
+from selfinstruct_local.io.progress import stderr_console
 from selfinstruct_local.report import rows
 from selfinstruct_local.report.make import make_report
+from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.store import RunStore
 from tests.report.conftest import ATTACK, HOSTILE
 
 

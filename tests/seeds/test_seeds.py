@@ -8,11 +8,11 @@ import orjson
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from selfinstruct_local.filter.rules import apply_rules
-from selfinstruct_local.filter.rulesets import RULE_SETS, rule_set
+from selfinstruct_local.filters.rules import apply_rules
+from selfinstruct_local.filters.rulesets import RULE_SETS, rule_set
 from selfinstruct_local.generate.parsing.tasks import parse_task_blocks
+from selfinstruct_local.io.reader import read_rows, read_tasks
 from selfinstruct_local.seeds import seed_file
-from selfinstruct_local.taskfiles import read_rows, read_tasks
 from tests.generate.test_parse import completion
 
 SEEDS = read_tasks(seed_file("en"))

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from selfinstruct_local.engine.base import Request, RequestKey, Sampling, Turn
-from selfinstruct_local.engine.conversation import FolderEncoder, PromptEncoder
+from selfinstruct_local.engines.base import Request, RequestKey, Sampling
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.seeds import seed_file
+from selfinstruct_local.templates.alpaca import alpaca_prompt
+from selfinstruct_local.templates.conversation import FolderEncoder, PromptEncoder
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.audit import make_audit, mark
 from selfinstruct_local.train.data import EMPTY, IGNORED, Example, TrainingData, build_examples
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample, Source, read_sources
-from selfinstruct_local.train.template import alpaca_prompt
 from tests.chat_families import make_tokenizer, sentencepiece_like
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
-from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.models import ModelFolder
+from selfinstruct_local.templates.alpaca import alpaca_prompt
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.data import IGNORED, build_examples
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample
-from selfinstruct_local.train.template import alpaca_prompt
 from tests.generate.test_hostile_seeds import HOSTILE
 from tests.test_hostile_output import EVIL, MARKUP, OBEYED, on_a_terminal
 

@@ -21,7 +21,7 @@ from selfinstruct_local.train.folder import open_folder
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample
 from selfinstruct_local.train.trainer import load_tokenizer, train
-from selfinstruct_local.engine.base import Turn
+from selfinstruct_local.templates.turns import Turn
 
 class Limit(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from selfinstruct_local.engine.base import Turn
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.evaluate.cases import NO_REFERENCE, read_held_out
+from selfinstruct_local.io.reader import UnreadFieldWarning
 from selfinstruct_local.models import ModelFolder
-from selfinstruct_local.taskfiles import UnreadFieldWarning
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train import sources
 from selfinstruct_local.train.audit import examine
 from selfinstruct_local.train.data import build_examples

@@ -19,13 +19,14 @@ from peft import PeftModel
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from selfinstruct_local.chat import Chat
-from selfinstruct_local.engine.base import Turn
-from selfinstruct_local.engine.conversation import end_token_ids
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.interrupt import Interrupt
+from selfinstruct_local.evaluate.chat import Chat
+from selfinstruct_local.io.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.models.adapter import read_manifest
+from selfinstruct_local.templates.alpaca import TemplateName
+from selfinstruct_local.templates.conversation import end_token_ids
+from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train import callbacks, checkpoints
 from selfinstruct_local.train.batches import PaddedCollator, PaddingFreeCollator, pack
 from selfinstruct_local.train.checkpoints import find_checkpoints
@@ -35,7 +36,6 @@ from selfinstruct_local.train.merge import merge
 from selfinstruct_local.train.result import TrainingResult, find_rise
 from selfinstruct_local.train.settings import TrainSettings
 from selfinstruct_local.train.sources import Sample, Source, read_sources
-from selfinstruct_local.train.template import TemplateName
 from selfinstruct_local.train.trainer import check_machine, make_arguments, train, train_on_one_device
 from tests.chat_families import make_family, write_llama
 from tests.conftest import RunCli

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from selfinstruct_local.train.template import alpaca_prompt
+from selfinstruct_local.templates.alpaca import alpaca_prompt
 
 VOCABULARY = 512
 SPECIAL = ("<unk>", "<s>", "</s>")

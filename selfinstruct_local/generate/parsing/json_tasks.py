@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from selfinstruct_local.engine.base import Completion, FinishReason
+from selfinstruct_local.engines.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
 from selfinstruct_local.generate.parsing.tasks import (
     FIELDS,
@@ -28,7 +28,7 @@ from selfinstruct_local.generate.parsing.tasks import (
     too_many,
     unix_lines,
 )
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 # Numbers are no text and are refused as such, so their digits need no care: int() stops at 4,300.
 _DECODER = json.JSONDecoder(strict=False, parse_int=float)

@@ -7,9 +7,8 @@ completion nothing is read; no prompt of those programs asks for as many.
 """
 
 import re
-from collections.abc import Iterable
 
-from selfinstruct_local.engine.base import Completion, FinishReason
+from selfinstruct_local.engines.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
 from selfinstruct_local.generate.parsing.tasks import (
     MALFORMED,
@@ -19,19 +18,15 @@ from selfinstruct_local.generate.parsing.tasks import (
     cut_short,
     too_many,
 )
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.task import Task
 
 BLOCK_MARK = "###"
 NO_INPUT = "<noinput>"
 FIELDS = 3
 YES = frozenset({"Yes", "yes", "YES"})
-LABEL_MARK = "Class label:"
 
 _ITEM_NUMBER = re.compile(r"\n\d+\s?\. ")
-_EXAMPLE = re.compile(r"Example\s?\d*\.?")
 _FIELD = re.compile(r"\.\s+(?:Instruction|Input|Output):")
-_OUTPUT = re.compile(r"Output\s*+\d*+\s*+:")
-_INPUT = re.compile(r"Input\s*+\d*+\s*+:")
 _DETAIL_CHARACTERS = 80
 
 
@@ -84,63 +79,6 @@ def parse_published_list(completion: Completion) -> list[Draft]:
 def parse_published_yes_no(completion: Completion) -> bool:
     """Whether the answer is a yes and nothing more; "Yes." is a no."""
     return completion.text.strip() in YES
-
-
-def parse_published_instances(completion: Completion, *, is_classification: bool, most: int) -> tuple[Instance, ...]:
-    """The worked cases of a task that are worth keeping, in the order in which they were written; maybe none.
-
-    The published program brings duplicates down by a set, whose order changes with every start of Python, and draws
-    `most` of those left by lot; here the first of equal ones stays, and the first `most`.
-
-    Args:
-        completion: follows the line that names the task.
-        is_classification: the label was written before the input.
-        most: cases to keep.
-    """
-    read = _labelled_cases if is_classification else _cases
-    cases = read(completion.text)
-    if cut_short(completion):
-        cases = cases[:-1]
-    cases = [case for case in cases if _is_whole(case)]
-    if _contradict(cases):
-        return ()
-    return tuple(dict.fromkeys(cases))[:most]
-
-
-def _cases(text: str) -> list[Instance]:
-    """Cases that "Example n" divides; where it stands nowhere, "Output n:" must, and there is one case."""
-    text = text.strip()
-    if _EXAMPLE.search(text):
-        return [_case(part.strip()) for part in _EXAMPLE.split(text) if part.strip()]
-    return [_case(text)] if _OUTPUT.search(text) else []
-
-
-def _case(text: str) -> Instance:
-    """Input before the first "Output n:", output after it up to a second one or to "Input n:"; without it, no input."""
-    before, *after = _OUTPUT.split(text)
-    output = after[0] if after else before
-    given = before.strip() if after else ""
-    opening = _INPUT.match(given)
-    return Instance(given[opening.end() if opening else 0 :].strip(), _INPUT.split(output.strip())[0].strip())
-
-
-def _labelled_cases(text: str) -> list[Instance]:
-    """The line after each "Class label:" is a label, all below it the input, whatever it calls itself."""
-    cases = []
-    for part in text.split(LABEL_MARK)[1:]:
-        label, _, given = part.strip().partition("\n")
-        cases.append(Instance(given.strip(), label.strip()))
-    return cases
-
-
-def _is_whole(case: Instance) -> bool:
-    """Not an echo, not without an output, and not broken off where something was announced."""
-    return bool(case.output) and case.input != case.output and not any(text.endswith(":") for text in case)
-
-
-def _contradict(cases: Iterable[Instance]) -> bool:
-    outputs: dict[str, str] = {}
-    return any(case.input and outputs.setdefault(case.input, case.output) != case.output for case in cases)
 
 
 def _refused(completion: Completion) -> Draft:

@@ -2,8 +2,8 @@
 
 import re
 
-from selfinstruct_local.engine.base import Completion, FinishReason
-from selfinstruct_local.filter.labels import yes_no
+from selfinstruct_local.engines.base import Completion, FinishReason
+from selfinstruct_local.filters.labels import yes_no
 from selfinstruct_local.generate.job import Draft
 from selfinstruct_local.generate.parsing.fields import field_pattern, field_value
 from selfinstruct_local.generate.parsing.tasks import (
@@ -16,8 +16,8 @@ from selfinstruct_local.generate.parsing.tasks import (
     refused_prompt,
     unix_lines,
 )
-from selfinstruct_local.language import Language
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.task import Instance, Task
 
 FOLLOW_UP = "follow_up"
 NO_REQUEST = "no_request"

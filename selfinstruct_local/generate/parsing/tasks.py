@@ -8,7 +8,7 @@ user, json_tasks.py for completions that are JSON.
 import re
 from itertools import islice
 
-from selfinstruct_local.engine.base import Completion, FinishReason
+from selfinstruct_local.engines.base import Completion, FinishReason
 from selfinstruct_local.generate.job import Draft
 from selfinstruct_local.generate.parsing.fields import (
     FLAGS,
@@ -19,7 +19,7 @@ from selfinstruct_local.generate.parsing.fields import (
     without_rule,
 )
 from selfinstruct_local.generate.wording import COLON, any_of
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.task import Instance, Task
 
 MALFORMED = "malformed"
 UNFINISHED = "unfinished"

@@ -8,15 +8,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from selfinstruct_local.config import DecidingSettings, PromptFormat
-from selfinstruct_local.engine.base import Sampling
+from selfinstruct_local.engines.base import Sampling
 from selfinstruct_local.generate.job import Job, Steps
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
 from selfinstruct_local.generate.parsing.tasks import FIELDS, parse_task_blocks
 from selfinstruct_local.generate.profiles.asking import array_schema, ask, object_schema, schema_text
 from selfinstruct_local.generate.profiles.steering import Steering
+from selfinstruct_local.generate.settings import DecidingSettings, PromptFormat
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
 
 
 class AlpacaProfile:

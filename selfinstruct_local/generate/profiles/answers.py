@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
-from selfinstruct_local.config import DecidingSettings
-from selfinstruct_local.engine.base import Completion, Request, Sampling, Turn
-from selfinstruct_local.filter.labels import label_of
+from selfinstruct_local.engines.base import Completion, Request, Sampling
+from selfinstruct_local.filters.labels import label_of
 from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.parsing.tasks import UNFINISHED, cut_short, presentable
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, has_items, needs_lines
+from selfinstruct_local.generate.settings import DecidingSettings
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.tasks import Instance, Task, as_question
+from selfinstruct_local.task import Instance, Task, as_question
+from selfinstruct_local.templates.turns import Turn
 
 NEEDS_LINES = "needs_lines"
 # Of answers in one paragraph, in English: without it a small model that answers greedily says the same again until it

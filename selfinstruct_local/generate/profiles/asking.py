@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 
-from selfinstruct_local.config import PromptFormat
-from selfinstruct_local.engine.base import Request, Sampling, Turn
+from selfinstruct_local.engines.base import Request, Sampling
 from selfinstruct_local.generate.job import Job
+from selfinstruct_local.generate.settings import PromptFormat
+from selfinstruct_local.templates.turns import Turn
 
 
 def ask(  # noqa: PLR0917 - what a request is made of

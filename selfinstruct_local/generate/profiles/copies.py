@@ -5,11 +5,11 @@
 import re
 from collections.abc import Sequence
 
-from selfinstruct_local.filter.echo import ECHO, best_scores, recall
-from selfinstruct_local.filter.labels import named_labels
+from selfinstruct_local.filters.echo import ECHO, best_scores, recall
+from selfinstruct_local.filters.labels import named_labels
 from selfinstruct_local.generate.job import Draft
-from selfinstruct_local.language import TOKENIZERS, Language
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.languages.base import TOKENIZERS, Language
+from selfinstruct_local.task import Task
 
 MAX_SIMILARITY = 0.7
 ANSWER_IN_INPUT = "answer_in_input"

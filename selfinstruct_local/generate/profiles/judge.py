@@ -4,14 +4,15 @@ One request a criterion, held to the five digits by constrained decoding; the po
 `judge.CRITERION`, and the rule `judged_low` refuses what has too few. After Zheng et al. 2023 (single-answer grading).
 """
 
-from selfinstruct_local.config import DecidingSettings
-from selfinstruct_local.engine.base import Completion, Request, Sampling, Turn
-from selfinstruct_local.filter.rules import apply_rules
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.engines.base import Completion, Request, Sampling
+from selfinstruct_local.filters.rules import apply_rules
+from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Profile, Steps
+from selfinstruct_local.generate.settings import DecidingSettings
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.language import Language
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.task import Task
+from selfinstruct_local.templates.turns import Turn
 
 CRITERIA: dict[Language, dict[str, str]] = {
     "en": {

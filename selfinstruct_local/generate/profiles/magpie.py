@@ -10,16 +10,17 @@ models only.
 from collections.abc import Sequence
 from random import Random
 
-from selfinstruct_local.config import DecidingSettings, PromptFormat
-from selfinstruct_local.engine.base import Sampling, Turn
-from selfinstruct_local.filter.rules import EMPTY_OUTPUT
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.engines.base import Sampling
+from selfinstruct_local.filters.rules import EMPTY_OUTPUT
+from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.generate.job import Job, Steps, passed, screen
 from selfinstruct_local.generate.parsing.questions import read_question
 from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt, collect
 from selfinstruct_local.generate.profiles.steering import ANY, Steering, first_words
+from selfinstruct_local.generate.settings import DecidingSettings, PromptFormat
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.task import Task
+from selfinstruct_local.templates.turns import Turn
 
 # Share of the turns that are begun; of these the share that begin as a task does, and of those as one of the pool: what
 # was accepted once begins better tasks than a seed that is beyond the model. The rest have an opening of the template,

@@ -9,20 +9,20 @@ seeds of the run.
 
 from collections.abc import Callable, Sequence
 
-from selfinstruct_local.config import DecidingSettings, ProfileName, PromptFormat
-from selfinstruct_local.engine.base import Request, Sampling
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.engines.base import Request, Sampling
+from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps, passed, screen
 from selfinstruct_local.generate.parsing.published import (
     BLOCK_MARK,
-    LABEL_MARK,
     NO_INPUT,
     parse_published_blocks,
-    parse_published_instances,
     parse_published_list,
     parse_published_yes_no,
 )
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.generate.parsing.tasks import cut_short
+from selfinstruct_local.generate.settings import DecidingSettings, ProfileName, PromptFormat
+from selfinstruct_local.io.published_instances import LABEL_MARK, parse_published_instances
+from selfinstruct_local.task import Task
 
 # What the published programs know nothing of.
 UNPUBLISHED = frozenset(
@@ -169,7 +169,9 @@ class SelfInstruct2022Profile:
             for branch, kind in zip(good, kinds, strict=True)
         ]
         for branch, kind, completion in zip(good, kinds, completions, strict=True):
-            cases = parse_published_instances(completion, is_classification=kind, most=self._most_cases)
+            cases = parse_published_instances(
+                completion.text, is_classification=kind, most=self._most_cases, torn=cut_short(completion)
+            )
             drafts[branch] = Draft(drafts[branch].task._replace(instances=cases, is_classification=kind))
         return drafts
 

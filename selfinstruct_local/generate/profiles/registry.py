@@ -4,7 +4,6 @@ import hashlib
 import itertools
 from typing import Any
 
-from selfinstruct_local.config import ENGLISH_ONLY, DecidingSettings, GenerateSettings, ProfileName, profile_defaults
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.alpaca import AlpacaProfile
@@ -12,7 +11,14 @@ from selfinstruct_local.generate.profiles.judge import JudgedProfile
 from selfinstruct_local.generate.profiles.magpie import MagpieProfile
 from selfinstruct_local.generate.profiles.published import Alpaca2023Profile, SelfInstruct2022Profile
 from selfinstruct_local.generate.profiles.self_instruct import SelfInstructProfile
-from selfinstruct_local.language import LANGUAGES
+from selfinstruct_local.generate.settings import (
+    ENGLISH_ONLY,
+    DecidingSettings,
+    GenerateSettings,
+    ProfileName,
+    profile_defaults,
+)
+from selfinstruct_local.languages.base import LANGUAGES
 from selfinstruct_local.prompts import Prompts
 
 PROFILES: dict[

@@ -13,18 +13,19 @@ asks the model; the embedded one, on which this was measured, tells the kinds no
 from collections.abc import Sequence
 from dataclasses import replace
 
-from selfinstruct_local.config import DecidingSettings, PromptFormat
-from selfinstruct_local.engine.base import Request, Role, Sampling, Turn
-from selfinstruct_local.filter.labels import named_labels, yes_no
-from selfinstruct_local.filter.rules import EMPTY_OUTPUT
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.engines.base import Request, Sampling
+from selfinstruct_local.filters.labels import named_labels, yes_no
+from selfinstruct_local.filters.rules import EMPTY_OUTPUT
+from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps, passed, screen
 from selfinstruct_local.generate.parsing.questions import read_question, stands_alone, with_input
 from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt, collect
 from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_repeated
 from selfinstruct_local.generate.profiles.steering import Kind, Steering, first_words
+from selfinstruct_local.generate.settings import DecidingSettings, PromptFormat
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.tasks import Task, as_question
+from selfinstruct_local.task import Task, as_question
+from selfinstruct_local.templates.turns import Role, Turn
 
 # A user writes less than is answered; a longer turn is mostly a text that goes astray.
 MAX_QUESTION_TOKENS = 256

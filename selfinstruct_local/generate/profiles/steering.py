@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
-from selfinstruct_local.config import DecidingSettings
 from selfinstruct_local.generate.job import Job
+from selfinstruct_local.generate.settings import DecidingSettings
 from selfinstruct_local.generate.wording import Wording
 from selfinstruct_local.kernels import rouge_l_matrix
-from selfinstruct_local.language import TOKENIZERS, Language
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.languages.base import TOKENIZERS, Language
+from selfinstruct_local.task import Task
 
 # Tasks of the pool in addition to those that are shown, among which the rarest or those of a kind are sought.
 DRAWN_AMONG = 16

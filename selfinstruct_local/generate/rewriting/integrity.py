@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import orjson
 
-from selfinstruct_local.language import Language
+from selfinstruct_local.languages.base import Language
 
 CODE_CHANGED = "code_changed"
 PLACEHOLDER_CHANGED = "placeholder_changed"

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from string import Template
 from typing import Literal, NamedTuple, TypeAlias
 
-from selfinstruct_local.config import DecidingSettings
-from selfinstruct_local.engine.base import Completion, FinishReason, Request, Sampling, Turn
+from selfinstruct_local.engines.base import Completion, FinishReason, Request, Sampling
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filter.rules import apply_rules
-from selfinstruct_local.filter.rulesets import rule_set
+from selfinstruct_local.filters.rules import apply_rules
+from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps
 from selfinstruct_local.generate.parsing.tasks import REFUSED_PROMPT, UNFINISHED, cut_short
 from selfinstruct_local.generate.rewriting.integrity import (
@@ -27,10 +26,12 @@ from selfinstruct_local.generate.rewriting.integrity import (
     language_share,
     not_translated,
 )
+from selfinstruct_local.generate.settings import DecidingSettings
 from selfinstruct_local.generate.wording import WORDINGS
-from selfinstruct_local.language import Language
+from selfinstruct_local.languages.base import Language
 from selfinstruct_local.prompts import SUFFIX, Prompts
-from selfinstruct_local.tasks import Instance, Task
+from selfinstruct_local.task import Instance, Task
+from selfinstruct_local.templates.turns import Turn
 
 Command: TypeAlias = Literal["translate", "polish"]
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from selfinstruct_local.config import GenerateSettings
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filter.limits import Limits
-from selfinstruct_local.filter.rulesets import PUBLISHED
+from selfinstruct_local.filters.limits import Limits
+from selfinstruct_local.filters.rulesets import PUBLISHED
 from selfinstruct_local.generate.acceptance import Acceptance
 from selfinstruct_local.generate.job import stream_seed
 from selfinstruct_local.generate.opening import PLACES, differing_facts
@@ -23,10 +22,11 @@ from selfinstruct_local.generate.profiles.registry import prompt_facts
 from selfinstruct_local.generate.rewriting.integrity import language_of
 from selfinstruct_local.generate.rewriting.profile import Command, RewriteProfile, needs_translation
 from selfinstruct_local.generate.run import Work
-from selfinstruct_local.language import Language
-from selfinstruct_local.store import InheritedTask, RunStore, StoredPool
-from selfinstruct_local.store.records import inherited_id, task_to_json
-from selfinstruct_local.tasks import Task
+from selfinstruct_local.generate.settings import GenerateSettings
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.runs.store import InheritedTask, RunStore, StoredPool
+from selfinstruct_local.runs.store.records import inherited_id, task_to_json
+from selfinstruct_local.task import Task
 
 # The settings that decide what becomes of a chosen task. The window does not: no prompt shows the pool.
 DECIDING = ("lang", "rules", "threshold", "prompt_format", "max_model_len", "seed", "quantization", *Limits._fields)

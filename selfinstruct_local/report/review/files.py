@@ -8,9 +8,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import check_name
-from selfinstruct_local.json_faults import record_fault
-from selfinstruct_local.taskfiles import reading
+from selfinstruct_local.io.files import check_name
+from selfinstruct_local.io.json_faults import record_fault
+from selfinstruct_local.io.reader import reading
 
 Question = Literal["instruction", "input", "output"]
 QUESTIONS: tuple[Question, ...] = ("instruction", "input", "output")

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.files import replace_atomically
-from selfinstruct_local.filter.contamination import CONTAMINATED
-from selfinstruct_local.filter.decide import NOT_NOVEL
-from selfinstruct_local.filter.echo import ECHO
-from selfinstruct_local.filter.ledger import DECIDED_HERE
-from selfinstruct_local.progress import counting
+from selfinstruct_local.filters.contamination import CONTAMINATED
+from selfinstruct_local.filters.decide import NOT_NOVEL
+from selfinstruct_local.filters.echo import ECHO
+from selfinstruct_local.io.files import replace_atomically
+from selfinstruct_local.io.progress import counting
 from selfinstruct_local.report.review.files import Key, KeyItem, KeySource, KeyStratum, Stage, as_json, read_key
 from selfinstruct_local.report.review.page import PageItem, render_review
 from selfinstruct_local.report.review.sample import SAID, Draw, Drawn, Per, draw_sample
 from selfinstruct_local.report.sources import Source, read_source, source_names
-from selfinstruct_local.targets import check_targets
+from selfinstruct_local.runs.rejudge import DECIDED_HERE
+from selfinstruct_local.runs.targets import check_targets
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ from pathlib import Path
 from selfinstruct_local.errors import WrongUseError
 from selfinstruct_local.report.review.files import Key, Labels, read_key, read_labels
 from selfinstruct_local.report.review.scores import ALL, ALL_READERS, Reading, Scores, make_scores, read_reading
-from selfinstruct_local.store import RunStore
-from selfinstruct_local.store.review import ReviewShare, RunReview, write_review
+from selfinstruct_local.runs.store import RunStore
+from selfinstruct_local.runs.store.review import ReviewShare, RunReview, write_review
 
 _TOLD = 8  # digits of a checksum that tell samples apart
 

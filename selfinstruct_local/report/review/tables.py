@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from selfinstruct_local.errors import one_line
 from selfinstruct_local.report.review.files import QUESTIONS
 from selfinstruct_local.report.review.scores import (
     ALL,
@@ -16,7 +17,6 @@ from selfinstruct_local.report.review.scores import (
     Scores,
     Share,
 )
-from selfinstruct_local.terminal import one_line
 
 _NONE = "-"
 _HEADS = {"input": "with input", "tasks": ""}

@@ -12,10 +12,10 @@ import orjson
 import pytest
 
 import selfinstruct_local as si
-from selfinstruct_local.progress import stderr_console
+from selfinstruct_local.io.progress import stderr_console
 from selfinstruct_local.report.make import make_report
 from selfinstruct_local.report.review.make import _stage
-from selfinstruct_local.store import RunStore
+from selfinstruct_local.runs.store import RunStore
 from tests.conftest import RunCli
 from tests.report.conftest import ATTACK, HOSTILE
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from selfinstruct_local.report.review.sample import Draw, allocate, draw_sample
 from selfinstruct_local.report.sources import Decided, Source, read_source
-from selfinstruct_local.tasks import Instance, Lineage, Task
+from selfinstruct_local.task import Instance, Lineage, Task
 
 
 def source(name: str, kept: list[Decided], rejected: list[Decided] | None = None, kind: str = "run") -> Source:

@@ -1,0 +1,84 @@
+"""The rule sets by name, language and limits."""
+
+import functools
+
+from selfinstruct_local.filters.arithmetic import wrong_arithmetic
+from selfinstruct_local.filters.asking_back import asks_back
+from selfinstruct_local.filters.checks import FailedCheck
+from selfinstruct_local.filters.faults import missing_input, missing_input_zh, refusal
+from selfinstruct_local.filters.limits import DEFAULT_LIMITS, Limits
+from selfinstruct_local.filters.measured import JudgedLow, Unsure
+from selfinstruct_local.filters.placeholders import placeholder
+from selfinstruct_local.filters.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
+from selfinstruct_local.filters.rewording import not_reworded
+from selfinstruct_local.filters.rules import INSTANCE_RULES, UNSUITABLE, Rule, published_rules
+from selfinstruct_local.filters.rules_zh import chinese_repetition, chinese_rules
+from selfinstruct_local.filters.scripts import ForeignScript
+from selfinstruct_local.filters.unfinished import copied, cut_off
+from selfinstruct_local.languages.base import LANGUAGES, Language
+
+# The published decisions and no more: an empty output passes. They know English alone.
+PUBLISHED = {"alpaca-2023": "alpaca", "self-instruct-2022": "self-instruct"}
+RULE_SETS = (*UNSUITABLE, *PUBLISHED, "none")
+
+UNFINISHED_RULES = (
+    Rule("cut_off", cut_off),
+    Rule("copied", copied),
+    Rule("asks_back", asks_back),
+    Rule("not_reworded", not_reworded),
+    Rule("wrong_arithmetic", wrong_arithmetic),
+)
+
+
+@functools.cache
+def rule_set(name: str, lang: str = "en", limits: Limits = DEFAULT_LIMITS) -> tuple[Rule, ...]:
+    """The rules of that name for texts in that language.
+
+    Args:
+        name: one of `RULE_SETS`.
+        lang: `en`, or `zh` for Chinese, also with Latin words in it.
+        limits: the thresholds; those that ask for nothing leave their rule out.
+
+    Raises:
+        ValueError: there are no rules of that name, or none for that language.
+    """
+    if name not in RULE_SETS or lang not in LANGUAGES or (name in PUBLISHED and lang != "en"):
+        known = f"{', '.join(RULE_SETS)} for {' and '.join(LANGUAGES)}, {' and '.join(PUBLISHED)} for en alone"
+        message = f"no rules {name!r} for language {lang!r}; {known}"
+        raise ValueError(message)
+    if name == "none":
+        return ()
+    if name in PUBLISHED:
+        return published_rules(PUBLISHED[name])
+    if lang == "en":
+        return (*published_rules(name), Rule("missing_input", missing_input), *_rules_of_instances("en", limits))
+    return (*chinese_rules(name), Rule("missing_input", missing_input_zh), *_rules_of_instances("zh", limits))
+
+
+def refuses_echoes(name: str) -> bool:
+    """Whether who knows the prompt shall turn away its echoes beside those rules; see echo.py."""
+    return name in UNSUITABLE
+
+
+def _rules_of_instances(lang: Language, limits: Limits) -> tuple[Rule, ...]:
+    """The rules that look at inputs and outputs, at what was measured, and at what has a limit."""
+    english = Repetition(
+        str.split,
+        MIN_WORDS,
+        MAX_PHRASE,
+        characters=2 * MIN_WORDS - 1,  # so many words need that many characters and a space between each two
+        limit=limits.max_repetition,
+        letters=latin_letters,
+    )
+    asks_for_confidence = limits.min_confidence is not None or limits.min_output_confidence is not None
+    return (
+        *INSTANCE_RULES,
+        *([Rule("refusal", refusal)] if limits.refuse_refusals else []),
+        Rule("placeholder", placeholder),
+        *UNFINISHED_RULES,
+        Rule("failed_check", FailedCheck(lang)),
+        Rule("foreign_script", ForeignScript(lang, limits.max_foreign)),
+        Rule("degenerate_repetition", english if lang == "en" else chinese_repetition(limits.max_repetition)),
+        *([Rule("unsure", Unsure(limits.min_confidence, limits.min_output_confidence))] if asks_for_confidence else []),
+        Rule("judged_low", JudgedLow(limits.min_judge)),
+    )

@@ -1,0 +1,245 @@
+"""The settings of `selfinstruct generate`.
+
+The settings of a run are of two kinds. *Deciding* settings shape what is asked and what is accepted: they
+are fixed when a run is created. *Executing* settings say how far and how fast to go: they may change
+whenever it is resumed.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
+
+from selfinstruct_local.config.loading import LARGEST
+from selfinstruct_local.engines.settings import EngineSettings
+from selfinstruct_local.filters.limits import DEFAULT_LIMITS, Limits
+from selfinstruct_local.languages.base import Language
+from selfinstruct_local.prompts import Prompts, read_prompts
+
+ProfileName = Literal["alpaca", "self-instruct", "magpie", "alpaca-2023", "self-instruct-2022"]
+RuleSetName = Literal["alpaca", "self-instruct", "alpaca-2023", "self-instruct-2022", "none"]
+ENGLISH_ONLY = frozenset({"alpaca-2023", "self-instruct-2022"})
+PromptFormat = Literal["completion", "chat"]
+# Jobs a prompt may lag behind the pool, in multiples of the requests in flight: with less, one slow request
+# drains the engine while all others wait for its decision.
+WINDOW_FACTOR = 8
+# Of profiles whose jobs hold several requests at a time, in multiples of the jobs that hold those in flight.
+TURNS_WINDOW_FACTORS = {"magpie": 4, "self-instruct": 2}
+
+
+# What a profile takes for settings that are left out. The dated ones stand in the published programs: stanford_alpaca,
+# generate_instruction.py, and self-instruct, bootstrap_instructions.py.
+PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "alpaca": {},
+    # The minimum confidences were chosen on one model of 1.5 billion parameters: of 34 outputs that were read, 12 of 15
+    # below -0.4 were wrong, and 7 of 19 above.
+    "self-instruct": {
+        "temperature": 0.8,
+        "min_confidence": -1.9,
+        "min_output_confidence": -0.5,
+        "tasks_per_prompt": 4,
+        # More than the 15 % that come out, since more of these are rejected; most have an input, so that with those of
+        # the others 30 % have one.
+        "classification_share": 0.3,
+        "input_share": 0.25,
+    },
+    # A stricter threshold and a floor under the model's own confidence, since nothing but its habits keeps the user
+    # that it plays from asking the same things or talking at random.
+    "magpie": {
+        "prompt_format": "chat",
+        "threshold": 0.6,
+        "min_confidence": -1.6,
+        "top_p": 0.9,
+        "max_tokens": 1024,
+        "tasks_per_prompt": 4,
+    },
+    "alpaca-2023": {
+        "rules": "alpaca-2023",
+        "prompt_format": "completion",
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_tokens": 3072,
+        "tasks_per_prompt": 17,
+    },
+    "self-instruct-2022": {
+        "rules": "self-instruct-2022",
+        "prompt_format": "completion",
+        "temperature": 0.7,
+        "top_p": 0.5,
+        "max_tokens": 1024,
+        "tasks_per_prompt": 7,
+        "instances_per_task": 5,
+    },
+}
+
+# The same with short answers.
+SHORT_ANSWER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "magpie": {"min_confidence": -1.5, "min_output_confidence": -0.7, "max_tokens": 256},
+    "self-instruct": {"min_output_confidence": -0.7, "max_tokens": 256},
+}
+
+
+def profile_defaults(profile: str, answers: str) -> dict[str, Any]:
+    """What a profile takes for settings that are left out; nothing if there is no such profile."""
+    defaults = PROFILE_DEFAULTS.get(profile, {})
+    return {**defaults, **SHORT_ANSWER_DEFAULTS.get(profile, {})} if answers == "short" else defaults
+
+
+def _as_prompts(value: Any) -> Prompts:
+    """Return the templates that a setting names: none are the user's own without a folder."""
+    if isinstance(value, Prompts):
+        return value
+    if value is not None and not isinstance(value, str | Path):
+        message = "expected the name of a folder"
+        raise ValueError(message)
+    return Prompts() if value is None else read_prompts(Path(value))
+
+
+def _folder_of(prompts: Prompts) -> str | None:
+    return str(prompts.folder) if prompts.folder else None
+
+
+class DecidingSettings(BaseModel):
+    """What shapes the tasks of a run; fixed when it is created."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    profile: ProfileName = Field("self-instruct", description="how tasks are asked for")
+    lang: Language = Field("en", description="language of prompts, seeds and rules: en or zh")
+    threshold: float = Field(0.7, gt=0, le=1, description="ROUGE-L F above which an instruction is a near copy")
+    prompt_format: PromptFormat = Field(
+        "completion", description="completion, for base models, or chat, in the model's own chat template"
+    )
+    answers: Literal["short", "full"] = Field(
+        "short", description="of self-instruct and magpie: one paragraph, or as long as it takes"
+    )
+    structured: bool = Field(default=False, description="hold the model to a JSON schema or to the allowed answers")
+    rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")
+    max_repetition: float = Field(
+        DEFAULT_LIMITS.max_repetition, ge=0, le=1, description="share of a text that may repeat what stood in it"
+    )
+    max_echo: float = Field(
+        DEFAULT_LIMITS.max_echo,
+        ge=0,
+        le=1,
+        description="ROUGE-L F of an output with its instruction or a demonstration",
+    )
+    max_foreign: float = Field(
+        DEFAULT_LIMITS.max_foreign, ge=0, le=1, description="share of an output in a script that nothing calls for"
+    )
+    refuse_refusals: bool = Field(
+        DEFAULT_LIMITS.refuse_refusals, description="turn away outputs that decline to answer"
+    )
+    min_confidence: float | None = Field(
+        DEFAULT_LIMITS.min_confidence, le=0, description="least mean log-probability a token of instructions, in nats"
+    )
+    min_output_confidence: float | None = Field(
+        DEFAULT_LIMITS.min_output_confidence, le=0, description="least mean log-probability a token of outputs, in nats"
+    )
+    judge: bool = Field(default=False, description="let the model give points from 1 to 5 to each task")
+    min_judge: float = Field(DEFAULT_LIMITS.min_judge, ge=1, le=5, description="least of the judge's points")
+    temperature: float = Field(0.7, ge=0, le=2, description="of sampling; 0 is greedy")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus share of sampling")
+    max_tokens: int = Field(
+        768,
+        ge=1,
+        le=LARGEST,
+        description="the most tokens a completion may have; clamped to the context less the prompt",
+    )
+    max_model_len: int = Field(
+        2048, ge=256, le=LARGEST, description="context in tokens, prompt and completion together"
+    )
+    tasks_per_prompt: int = Field(5, ge=1, le=20, description="new tasks asked for in one prompt")
+    answers_per_task: int = Field(
+        1, ge=1, le=64, description="answers asked for per task, of which the one that most agree on is kept"
+    )
+    instances_per_task: int = Field(1, ge=1, le=5, description="the most worked cases that are asked for in one task")
+    topics: tuple[str, ...] = Field((), description="what tasks may be about; one is drawn for each prompt")
+    classification_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the prompts that ask for classification tasks; left to the model if none",
+    )
+    input_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the other prompts that ask for tasks with an input; left to the model if none",
+    )
+    favor_rare: bool = Field(default=False, description="show tasks that are unlike the rest of the pool more often")
+    seed: int = Field(0, ge=0, le=LARGEST, description="of all random choices of the run")
+    quantization: str | None = Field(
+        None,
+        description="method of vLLM's that is applied to the weights (fp8, ...); none but the folder's if left out",
+    )
+    window: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST,
+        description="jobs a prompt may lag behind the pool; 8 times the requests in flight if left out",
+    )
+
+    # Given as a folder and read once, so that what is asked with is what was checked and stored.
+    prompts: Annotated[Prompts, PlainValidator(_as_prompts), PlainSerializer(_folder_of)] = Field(
+        Prompts(), description="folder of templates that replace the built-in ones of the same names"
+    )
+
+    def limits(self) -> Limits:
+        """The thresholds of the rules."""
+        return Limits(**{name: getattr(self, name) for name in Limits._fields})
+
+
+class ExecutingSettings(BaseModel):
+    """How far and how fast a run goes; may change when it is resumed."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    num: int = Field(100, ge=1, le=LARGEST, description="accepted tasks to stop at")
+    patience: int = Field(
+        200, ge=1, le=LARGEST, description="jobs in a row without an accepted task after which the run gives up"
+    )
+    token_budget: int | None = Field(None, ge=1, le=LARGEST, description="generated tokens after which the run stops")
+    request_budget: int | None = Field(None, ge=1, le=LARGEST, description="completions after which the run stops")
+    minutes: float | None = Field(None, gt=0, description="minutes after which this start stops")
+    engine: EngineSettings = EngineSettings()
+
+
+class GenerateSettings(DecidingSettings, ExecutingSettings):
+    """All settings of `selfinstruct generate`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_profile(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        profile = values.get("profile") or cls.model_fields["profile"].default
+        answers = values.get("answers") or cls.model_fields["answers"].default
+        # An unknown profile is refused with the other fields.
+        return {**profile_defaults(str(profile), str(answers)), **values}
+
+    @model_validator(mode="after")
+    def _check_language(self) -> Self:
+        if self.lang == "zh" and not ENGLISH_ONLY.isdisjoint({self.profile, self.rules}):
+            message = "--lang zh: the profiles and rules of 2022 and 2023 are English only"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        if self.window is None:
+            if factor := TURNS_WINDOW_FACTORS.get(self.profile):
+                self.window = max(1, factor * self.engine.in_flight // self.tasks_per_prompt)
+            else:
+                self.window = WINDOW_FACTOR * self.engine.in_flight
+            # A run that is there already has its own, however many are in flight now; see `open_run`.
+            self.model_fields_set.discard("window")
+        return self
+
+    def deciding(self) -> dict[str, Any]:
+        """The deciding settings alone, as JSON values; of the prompts, the texts decide and not their folder."""
+        return self.model_dump(mode="json", include=set(DecidingSettings.model_fields) - {"prompts"})
+
+    def executing(self) -> dict[str, Any]:
+        """The executing settings alone, as JSON values."""
+        return self.model_dump(mode="json", include=set(ExecutingSettings.model_fields))

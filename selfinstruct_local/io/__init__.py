@@ -1,0 +1,1 @@
+"""Reading and writing: whole files, locks, records in their formats, the terminal."""

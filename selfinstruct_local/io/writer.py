@@ -1,0 +1,218 @@
+"""Writing records: JSON lines, one JSON array, or Parquet; always aside first, then renamed into place.
+
+The format follows from the ending of the name. Parquet needs pyarrow: the extra `parquet`, or `train`.
+"""
+
+import json
+from collections.abc import Iterator, KeysView, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import orjson
+
+from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.io.files import replace_atomically
+
+if TYPE_CHECKING:
+    from pyarrow import DataType, Schema, Table
+
+PARQUET = ".parquet"
+ROW_GROUP = 16384
+
+
+class RecordWriter(Protocol):
+    """Takes records one by one."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes one record."""
+
+
+@contextmanager
+def open_writer(path: Path, *, lines: bool = False, schema: "Schema | None" = None) -> Iterator[RecordWriter]:
+    """A writer whose file takes its place when the block ends without an error.
+
+    Args:
+        path: `.json` makes one indented array, `.parquet` Parquet, anything else JSON lines.
+        lines: write JSON lines whatever the ending.
+        schema: columns of a Parquet file; those of its first row group if None.
+
+    Raises:
+        WrongUseError: Parquet is wanted and pyarrow is missing; or a record holds what the format has no place for.
+    """
+    with replace_atomically(path) as stream:
+        if lines or path.suffix not in {".json", PARQUET}:
+            yield _LineWriter(stream)
+        elif path.suffix == ".json":
+            array = _ArrayWriter(stream)
+            yield array
+            array.close()
+        else:
+            table = _ParquetWriter(stream, schema)
+            try:
+                yield table
+                table.finish()
+            finally:
+                table.close()
+
+
+def _dump(record: dict[str, Any], option: int = 0) -> bytes:
+    try:
+        return _json(record, option)
+    except (TypeError, ValueError) as error:  # a value of a Parquet column, such as bytes
+        message = f"field '{_unwritable(record)}': JSON has no place for what it holds ({error}); write Parquet"
+        raise WrongUseError(message) from error
+
+
+def _json(value: Any, option: int = 0) -> bytes:
+    """JSON of a value; the standard `json` writes integers beyond 64 bits, which orjson refuses."""
+    try:
+        return orjson.dumps(value, option=option)
+    except orjson.JSONEncodeError:
+        layout: dict[str, Any] = {"indent": 2} if option & orjson.OPT_INDENT_2 else {"separators": (",", ":")}
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, **layout)
+        return text.encode() + (b"\n" if option & orjson.OPT_APPEND_NEWLINE else b"")
+
+
+def _unwritable(record: dict[str, Any]) -> str:
+    for name, value in record.items():
+        try:
+            _json(value)
+        except (TypeError, ValueError):
+            return name
+    return next(iter(record), "")
+
+
+class _LineWriter:
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._stream.write(_dump(record, orjson.OPT_APPEND_NEWLINE))
+
+
+class _ArrayWriter:
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._before = b"[\n"
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._stream.write(self._before)
+        self._stream.write(_dump(record, orjson.OPT_INDENT_2))
+        self._before = b",\n"
+
+    def close(self) -> None:
+        self._stream.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")
+
+
+class _ParquetWriter:
+    """Buffers a row group at a time; the columns are those of the first group where none are given."""
+
+    def __init__(self, stream: BinaryIO, schema: "Schema | None") -> None:
+        self._parquet = import_parquet()
+        self._stream = stream
+        self._schema = schema
+        self._rows: list[dict[str, Any]] = []
+        self._writer: Any = None
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._rows.append(record)
+        if len(self._rows) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        try:
+            later = _later_field(self._rows, self._schema) if self._schema is not None else None
+            if later:
+                message = f"field '{later}': Parquet takes its columns from the first records; write JSON lines"
+                raise WrongUseError(message)
+            table = as_table(self._rows, self._schema)
+            if self._writer is None:
+                self._schema = table.schema
+                self._writer = self._parquet.ParquetWriter(self._stream, self._schema)
+            self._writer.write_table(table)
+        except (pa.ArrowException, OverflowError) as error:
+            message = f"{describe_misfit(self._rows, error, self._schema)}; write JSON lines"
+            raise WrongUseError(message) from error
+        self._rows.clear()
+
+    def finish(self) -> None:
+        if self._rows or self._writer is None:
+            self._flush()
+
+    def close(self) -> None:
+        """Ends the file, which must still be open: where an error took it away first, pyarrow would complain later."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _later_field(records: Sequence[dict[str, Any]], schema: "Schema") -> str | None:
+    """A field that a record has and the schema has not, at whatever depth; Arrow would drop an inner one in silence."""
+    import pyarrow as pa
+
+    if later := _names(records) - set(schema.names):
+        return min(later)
+    nested = [field for field in schema if pa.types.is_nested(field.type)]
+    found = (pa.array([record.get(field.name) for record in records]).type for field in nested)
+    inner = (_later_inside(kind, field.type, field.name) for kind, field in zip(found, nested, strict=True))
+    return next(filter(None, inner), None)
+
+
+def _later_inside(found: "DataType", kind: "DataType | None", name: str) -> str | None:
+    from pyarrow import types
+
+    if kind is None:
+        return name
+    if types.is_list(found) and types.is_list(kind):
+        return _later_inside(found.value_type, kind.value_type, name)
+    if types.is_struct(found) and types.is_struct(kind):
+        known = {field.name: field.type for field in kind}
+        inner = (_later_inside(field.type, known.get(field.name), f"{name}.{field.name}") for field in found)
+        return next(filter(None, inner), None)
+    return None
+
+
+def as_table(records: Sequence[dict[str, Any]], schema: "Schema | None" = None) -> "Table":
+    """Records as a table; without a schema it has every field of any of them, in the order they come up.
+
+    Raises:
+        ArrowException, OverflowError: a table has no place for a value.
+    """
+    import pyarrow as pa
+
+    if schema is not None:
+        return pa.Table.from_pylist(records, schema=schema)
+    return pa.table({name: [record.get(name) for record in records] for name in _names(records)})
+
+
+def describe_misfit(records: Sequence[dict[str, Any]], error: Exception, schema: "Schema | None" = None) -> str:
+    """Returns why `as_table` refused records, with the name of the field if one alone cannot be a column."""
+    import pyarrow as pa
+
+    for name in _names(records):
+        try:
+            pa.array([record.get(name) for record in records], schema.field(name).type if schema is not None else None)
+        except (pa.ArrowException, OverflowError) as found:
+            return f"field '{name}': Parquet has no place for a record ({str(found).splitlines()[0]})"
+    return f"Parquet has no place for a record ({str(error).splitlines()[0]})"
+
+
+def _names(records: Sequence[dict[str, Any]]) -> KeysView[str]:
+    return dict.fromkeys(name for record in records for name in record).keys()
+
+
+def import_parquet() -> ModuleType:
+    """The module `pyarrow.parquet`.
+
+    Raises:
+        WrongUseError: it is not installed.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        message = "Parquet needs pyarrow, which is missing; install this package with its extra 'parquet'"
+        raise WrongUseError(message) from error
+    return parquet

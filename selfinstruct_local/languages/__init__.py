@@ -1,0 +1,1 @@
+"""The languages that prompts, seeds and rules are written in."""

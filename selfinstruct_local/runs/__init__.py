@@ -1,0 +1,1 @@
+"""Runs: the database, how runs are made, looked at and exported."""

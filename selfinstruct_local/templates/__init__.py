@@ -1,0 +1,1 @@
+"""How a task or a conversation becomes a prompt's text or tokens."""
