@@ -32,9 +32,9 @@ from corpus import InstructionModel
 from selfinstruct_local.engines import Completion, FinishReason, Request
 from selfinstruct_local.engines.process import EngineProcess
 from selfinstruct_local.engines.vllm_engine import VllmEngine, describe_vllm
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.display import RunDisplay
-from selfinstruct_local.generate.meter import Meter
-from selfinstruct_local.generate.opening import open_run
+from selfinstruct_local.generate.metrics import RunMetrics
 from selfinstruct_local.generate.run import Session, make_acceptance, make_scheduler
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.io.interrupt import Interrupt
@@ -57,7 +57,7 @@ def open_session(store: RunStore, chosen: GenerateSettings, capacity: int) -> Se
     scheduler = make_scheduler(store, chosen, seeds, acceptance)
     number = store.begin_session({}, {})
     display = RunDisplay(stderr_console(), store.totals(), chosen.num)
-    return Session(number, store, chosen, scheduler, acceptance, Meter(capacity), display, Interrupt())
+    return Session(number, store, chosen, scheduler, acceptance, RunMetrics(capacity), display, Interrupt())
 
 
 class OurLoop:

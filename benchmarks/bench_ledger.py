@@ -29,7 +29,7 @@ from corpus import InstructionModel  # noqa: E402 - after pinning the threads
 from selfinstruct_local.engines import Completion, FinishReason, RequestKey  # noqa: E402
 from selfinstruct_local.filters.decide import Decider  # noqa: E402
 from selfinstruct_local.filters.rulesets import rule_set  # noqa: E402
-from selfinstruct_local.generate.opening import open_run  # noqa: E402
+from selfinstruct_local.generate.create import open_run  # noqa: E402
 from selfinstruct_local.generate.run import make_acceptance, make_scheduler  # noqa: E402
 from selfinstruct_local.generate.settings import GenerateSettings  # noqa: E402
 from selfinstruct_local.kernels import NoveltyIndex  # noqa: E402

@@ -24,9 +24,9 @@ from pathlib import Path
 from results import table
 
 from selfinstruct_local.errors import UserFacingError
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filters.rules import Rule
 from selfinstruct_local.filters.rulesets import PUBLISHED, rule_set
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.languages.base import LANGUAGES
 from selfinstruct_local.runs.store import RunStore
@@ -37,7 +37,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "concepts" / "rules.md"
 BEGIN, END = "<!-- bench_rules: begin -->", "<!-- bench_rules: end -->"
 SAMPLE = 2_000
 # For the rule that is off by default: the floors of magpie's short answers.
-LIMITS = DEFAULT_LIMITS._replace(min_confidence=-1.5, min_output_confidence=-0.7)
+LIMITS = DEFAULT_THRESHOLDS._replace(min_confidence=-1.5, min_output_confidence=-0.7)
 NAMES = frozenset(rule.name for name in PUBLISHED for rule in rule_set(name))
 SETS = ("alpaca", "self-instruct")  # they differ in the words of `unsuitable_word`
 OWN, ALL = "own rules together", "all rules together"
@@ -52,7 +52,7 @@ class Source:
     tasks: Sequence[Task]
 
 
-def rules_of(lang: str, limits: Limits = LIMITS) -> dict[str, Rule]:
+def rules_of(lang: str, limits: Thresholds = LIMITS) -> dict[str, Rule]:
     """Return every rule of the default rule sets by the name of its row."""
     alpaca, other = (rule_set(name, lang, limits) for name in SETS)
     rules = {rule.name: rule for rule in alpaca}

@@ -20,7 +20,7 @@ from results import table, write_section
 from selfinstruct_local.errors import UserFacingError
 from selfinstruct_local.languages.base import TOKENIZERS
 from selfinstruct_local.report.make import check_report_extra
-from selfinstruct_local.report.novelty import measure_nearness
+from selfinstruct_local.report.novelty import measure_similarity
 from selfinstruct_local.report.verbs import MAX_CHARACTERS, root_verbs
 from selfinstruct_local.task import Task
 
@@ -134,7 +134,7 @@ def spread_rows(source: Source) -> dict[int, list[object]]:
 def _nearest(earlier: Sequence[str], instructions: Sequence[str], lang: str) -> np.ndarray:
     """Return float64[instructions]: the highest ROUGE-L F with an earlier one; NaN where there is none."""
     tokenizer = TOKENIZERS["zh" if lang == "zh" else "en"]
-    return measure_nearness(earlier, instructions, tokenizer, THRESHOLD, seeds_stand_before=bool(earlier)).to_earlier
+    return measure_similarity(earlier, instructions, tokenizer, THRESHOLD, seeds_stand_before=bool(earlier)).to_earlier
 
 
 def yield_row(run: FinishedRun) -> list[object]:

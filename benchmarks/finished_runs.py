@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.report.sources import source_names
 from selfinstruct_local.runs.store import RunStore, Totals
 from selfinstruct_local.task import Task
@@ -53,7 +53,7 @@ def read_runs(paths: Sequence[Path], *, may_be_running: bool) -> list[FinishedRu
     """Return the runs in the given folders.
 
     Raises:
-        WrongUseError: a folder holds no run or is named twice, or a process works on it and that is not allowed.
+        UsageError: a folder holds no run or is named twice, or a process works on it and that is not allowed.
     """
     return [
         _read_run(path, name, may_be_running=may_be_running)
@@ -65,7 +65,7 @@ def _read_run(path: Path, name: str, *, may_be_running: bool) -> FinishedRun:
     with RunStore(path, read_only=True) as store:
         if not may_be_running and store.at_work():
             message = f"{path}: 'selfinstruct generate' still works on it; wait until it ends, or leave --write out"
-            raise WrongUseError(message)
+            raise UsageError(message)
         accepted: list[Task] = []
         jobs: list[JobYield] = []
         for decided, counts in store.ledger():

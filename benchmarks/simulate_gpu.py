@@ -34,7 +34,7 @@ from gpu_model import (
 from results import table, write_section
 
 from selfinstruct_local.engines.base import Completion, FinishReason, Request, RequestKey, Sampling
-from selfinstruct_local.generate.job import Draft, Job, Steps, stream_seed
+from selfinstruct_local.generate.job import Job, ParsedTask, Steps, stream_seed
 from selfinstruct_local.generate.scheduler import Scheduler
 from selfinstruct_local.task import Task
 
@@ -192,7 +192,7 @@ class SimulatedProfile:
         job.demonstrate(self.demonstrations, machine_made=1, stage=STAGE)
         (completion,) = yield [job.request(STAGE, 0, "", SAMPLING)]
         readable = len(work_of(completion.key.job, self._shape).lucks)
-        return [Draft(Task(f"Task {job.number}.{place}")) for place in range(readable)]
+        return [ParsedTask(Task(f"Task {job.number}.{place}")) for place in range(readable)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from bench_rules import read_file, sample
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import replace_atomically
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.models import ModelFolder
@@ -42,17 +42,17 @@ def parse_arms(texts: Sequence[str]) -> dict[str, Path]:
     """Return the path of each `NAME=PATH` by its name.
 
     Raises:
-        WrongUseError: a name is missing, taken, or no plain file name.
+        UsageError: a name is missing, taken, or no plain file name.
     """
     arms: dict[str, Path] = {}
     for text in texts:
         name, _, path = text.partition("=")
         if not path or not NAME.fullmatch(name):
             message = f"--arm {text}: write NAME=PATH, with a name of letters, digits, '-', '_' and '.'"
-            raise WrongUseError(message)
+            raise UsageError(message)
         if name in {*arms, SEEDS, "expert", "untuned"}:
             message = f"--arm {text}: the name '{name}' is taken; choose another"
-            raise WrongUseError(message)
+            raise UsageError(message)
         arms[name] = Path(path)
     return arms
 
@@ -61,14 +61,14 @@ def make_arms(paths: Mapping[str, Path], num: int, model: ModelFolder) -> dict[s
     """Return the rows of each arm, the seeds' as the last.
 
     Raises:
-        WrongUseError: an arm has fewer than `num` tasks.
+        UsageError: an arm has fewer than `num` tasks.
     """
     arms: dict[str, Rows] = {}
     for name, path in paths.items():
         tasks = [task for task in read_arm(path) if task.output.strip()]
         if len(tasks) < num:
             message = f"--arm {name}={path}: has {len(tasks)} tasks with an output; lower --num {num}"
-            raise WrongUseError(message)
+            raise UsageError(message)
         arms[name] = [row_of(task) for task in sample(tasks, num, DRAW)]
     seeds = [
         {"instruction": task.instruction, "input": case.input, "output": case.output}
@@ -111,11 +111,11 @@ def store_rows(path: Path, rows: Rows) -> None:
     """Write the rows once.
 
     Raises:
-        WrongUseError: the file holds other rows, so the results next to it are of other data.
+        UsageError: the file holds other rows, so the results next to it are of other data.
     """
     data = orjson.dumps(rows, option=orjson.OPT_INDENT_2)
     if path.exists() and path.read_bytes() != data:
         message = f"{path}: holds other tasks, and results of them may lie next to it; name a new --folder"
-        raise WrongUseError(message)
+        raise UsageError(message)
     with replace_atomically(path) as stream:
         stream.write(data)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from results import table
 from tuning_arms import SEEDS
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 
 RESAMPLES = 2_000
 UNTUNED = {"alpaca": "untuned, Alpaca's prompt", "chat": "untuned, its chat template"}  # by template
@@ -74,13 +74,13 @@ def read_asked(outs: Sequence[Path], max_tokens: int) -> Asked:
     """Return what `selfinstruct eval` wrote for the models of one arm.
 
     Raises:
-        WrongUseError: they were asked different tasks, or with another `max_tokens`.
+        UsageError: they were asked different tasks, or with another `max_tokens`.
     """
     records = [orjson.loads((out / "eval.json").read_bytes()) for out in outs]
     for out, record in zip(outs, records, strict=True):
         if (found := record["settings"]["max_tokens"]) != max_tokens:
             message = f"--max-tokens {max_tokens}: {out} holds answers of at most {found}; use a new --folder"
-            raise WrongUseError(message)
+            raise UsageError(message)
     cases = [record["cases_sha256"] for record in records]
     check_same(cases, [str(out) for out in outs])
     lines = [(out / "answers.jsonl").read_bytes().splitlines() for out in outs]
@@ -102,12 +102,12 @@ def check_same(cases: Sequence[str], names: Sequence[str]) -> None:
     """Refuse evaluations that cannot be compared.
 
     Raises:
-        WrongUseError: they are of different tasks.
+        UsageError: they are of different tasks.
     """
     for name, each in zip(names, cases, strict=True):
         if each != cases[0]:
             message = f"{name} and {names[0]}: were asked different tasks; use a new --folder"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
 
 def measure(asked: Asked, place: int) -> dict[str, Measure]:
@@ -146,7 +146,7 @@ def make_table(asked: Mapping[str, Asked], sizes: Mapping[str, tuple[int, int]])
         sizes: examples and trainable tokens of each arm.
 
     Raises:
-        WrongUseError: the arms were asked different tasks.
+        UsageError: the arms were asked different tasks.
     """
     names = list(asked)
     check_same([each.cases for each in asked.values()], names)

@@ -25,7 +25,7 @@ from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filen
 from packaging.version import Version
 
 import selfinstruct_local
-from selfinstruct_local.errors import JobFailedError, UserFacingError, WrongUseError
+from selfinstruct_local.errors import RunError, UsageError, UserFacingError
 from selfinstruct_local.io.files import check_writable_folder, replace_atomically
 from selfinstruct_local.models import ModelFolder, prepare_embedded
 from selfinstruct_local.models.folder import MANIFEST
@@ -71,16 +71,16 @@ def read_pins(lock: Path) -> dict[NormalizedName, Version]:
     """The versions that a lock names, by the names of their distributions.
 
     Raises:
-        WrongUseError: there is no such file, or it pins nothing.
+        UsageError: there is no such file, or it pins nothing.
     """
     try:
         pins = _PIN.findall(lock.read_text(encoding="utf-8"))
     except OSError as error:
         message = f"--lock {lock}: cannot be read ({(error.strerror or str(error)).lower()})"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     if not pins:
         message = f"--lock {lock}: no line 'name==version'; name requirements/cpu.txt or requirements/gpu.txt"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return {canonicalize_name(name): Version(version) for name, version in pins}
 
 
@@ -88,13 +88,13 @@ def make_bundle(lock: Path, pins: Pins, out: Path, torch_index: str | None) -> N
     """Fills `out`, checksums last: a bundle without them is not finished, and the same command goes on.
 
     Raises:
-        WrongUseError: `out` holds something else, or cannot be written to; or there is no embedded model.
-        JobFailedError: pip did not bring a wheel, or a file could not be written.
+        UsageError: `out` holds something else, or cannot be written to; or there is no embedded model.
+        RunError: pip did not bring a wheel, or a file could not be written.
     """
     check_writable_folder(out, "--out")
     if any(out.iterdir()) and not (out / ABOUT).exists():
         message = f"--out {out}: holds other things than a bundle; name a folder that is new or empty"
-        raise WrongUseError(message)
+        raise UsageError(message)
     wheels = out / "wheels"
     try:
         (out / CHECKSUMS).unlink(missing_ok=True)
@@ -112,7 +112,7 @@ def make_bundle(lock: Path, pins: Pins, out: Path, torch_index: str | None) -> N
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         message = f"{error.filename or out}: {reason}; mend that and give the same command again"
-        raise JobFailedError(message) from error
+        raise RunError(message) from error
     size = sum(path.stat().st_size for path in _files(out))
     typer.echo(f"{out}: {len(pins) + 1} wheels and a model, {size / 1e9:.2f} GB, for {_made_for()}")
 
@@ -148,24 +148,24 @@ def _fetch(pins: Pins, wheels: Path, torch_index: str | None) -> None:
         _say(f"downloading {torch}")
         if not _pip(*download, torch) and not _pip(*download, "--index-url", torch_index, torch):
             message = f"PyTorch's CPU wheel was found neither by pip's configuration nor at {torch_index}"
-            raise JobFailedError(message)
+            raise RunError(message)
     missing = _missing(pins, wheels)
     _say(f"downloading {len(missing)} of {len(pins)} wheels; the others are there")
     if missing and not _pip(*download, *missing):
         message = "pip did not bring all wheels, see above; give the same command again, what is there is kept"
-        raise JobFailedError(message)
+        raise RunError(message)
     for source in [*wheels.glob("*.tar.gz"), *wheels.glob("*.zip")]:
         _say(f"building a wheel of {source.name}")
         if not _pip("wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source):
             message = f"{source.name}: pip could not build a wheel of it, see above"
-            raise JobFailedError(message)
+            raise RunError(message)
         source.unlink()
     missing = _missing(pins, wheels)
     if missing:
         # pip takes 2.0+cpu for 2.0, so a configuration that offers another build ends here.
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         message = f"pip gave no wheel of exactly {', '.join(missing[:SHOWN])}{more}; see 'pip config list'"
-        raise JobFailedError(message)
+        raise RunError(message)
 
 
 def _missing(pins: Pins, wheels: Path) -> list[str]:
@@ -181,7 +181,7 @@ def _build_own(wheels: Path) -> None:
         build = ("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", wheels)
         if not _pip(*build, folder):
             message = f"pip could not build the wheel of {ROOT}; see above"
-            raise JobFailedError(message)
+            raise RunError(message)
 
 
 def _copy(source: Path, target: Path, *left_out: str) -> None:
@@ -201,7 +201,7 @@ def _copy_model(model: ModelFolder, models: Path) -> None:
     for name, checksum in manifest["files"].items():
         if _sha256(target / name) != checksum:
             message = f"{model.path / name}: changed since it was prepared; move the folder away and try again"
-            raise JobFailedError(message)
+            raise RunError(message)
 
 
 def _copy_readable(lock: Path, out: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.languages.base import TOKENIZERS, Language
 from selfinstruct_local.offline import go_offline
@@ -19,10 +19,10 @@ from selfinstruct_local.task import Task, Verdict
 
 if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
-    from selfinstruct_local.report.figures import Figures
     from selfinstruct_local.report.review.make import Review
     from selfinstruct_local.report.review.sample import Per
     from selfinstruct_local.report.review.scores import Scores
+    from selfinstruct_local.report.statistics import Figures
     from selfinstruct_local.train.result import TrainingResult
 
 PathLike = str | Path
@@ -46,7 +46,7 @@ class Generated(NamedTuple):
     Attributes:
         tasks: all that it accepted so far, with those of earlier starts.
         rejected: number of candidates by rule, most first.
-        reason: why it ended: `done`, `barren`, `interrupted`, or the budget that is spent.
+        reason: why it ended: `done`, `stalled`, `interrupted`, or the budget that is spent.
     """
 
     tasks: list[Task]
@@ -58,7 +58,7 @@ def load_tasks(source: PathLike) -> list[Task]:
     """The tasks of a file (JSONL, a JSON array, Parquet; Alpaca's fields or the seeds'), or those a run accepted.
 
     Raises:
-        WrongUseError: there is no such file or run, or a record of it is broken; the message names it.
+        UsageError: there is no such file or run, or a record of it is broken; the message names it.
     """
     path = Path(source)
     if not (path / DATABASE).is_file():
@@ -116,13 +116,13 @@ def generate_tasks(
 
     Raises:
         TypeError: there is no setting of such a name.
-        WrongUseError: a value will not do, or the run was made under other deciding settings.
-        JobFailedError: the engine could not start, or died and did not come back; or no server answers.
+        UsageError: a value will not do, or the run was made under other deciding settings.
+        RunError: the engine could not start, or died and did not come back; or no server answers.
     """
     from selfinstruct_local.config.loading import load_settings
+    from selfinstruct_local.generate.create import open_run
     from selfinstruct_local.generate.display import RunDisplay
     from selfinstruct_local.generate.launch import choose_model, fit_to_model, launch
-    from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.generate.profiles.registry import make_profile
     from selfinstruct_local.generate.run import run as generate
     from selfinstruct_local.generate.settings import GenerateSettings
@@ -168,7 +168,7 @@ def train_model(
 
     Raises:
         TypeError: there is no setting of such a name.
-        WrongUseError: a value will not do, the audit has something against the data, or `out` holds another training.
+        UsageError: a value will not do, the audit has something against the data, or `out` holds another training.
         OutOfMemoryError: the memory does not hold the model or a step.
     """
     from selfinstruct_local.io.files import check_writable_folder
@@ -193,7 +193,7 @@ def train_model(
     folder = open_folder(Path(out), examples, base, chosen)
     if folder.is_done:
         message = f"{out}: its training is done already; name another folder to train anew"
-        raise WrongUseError(message)
+        raise UsageError(message)
     display = TrainingDisplay(stderr_console())
     with interruptible(echo_seconds()) as interrupt:
         return train(examples, base, folder, chosen, interrupt=interrupt, callbacks=[display], tell=display.tell)
@@ -211,7 +211,7 @@ def make_report(sources: Sequence[PathLike], out: PathLike, *, seeds: PathLike |
         seeds: a file of seeds to compare with, in place of those of the run or the package.
 
     Raises:
-        WrongUseError: a source cannot be read, `out` cannot be written, or the extra `report` is missing.
+        UsageError: a source cannot be read, `out` cannot be written, or the extra `report` is missing.
     """
     from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report import make
@@ -242,7 +242,7 @@ def make_review(
         rejected: whether to draw rejected tasks; None for no in runs and yes in files.
 
     Raises:
-        WrongUseError: a source cannot be read or has no task to draw, `out` cannot be written, or the key of another
+        UsageError: a source cannot be read or has no task to draw, `out` cannot be written, or the key of another
             sample is in the way.
     """
     from selfinstruct_local.io.progress import stderr_console
@@ -263,7 +263,7 @@ def score_review(labels: Sequence[PathLike], *, key: PathLike | None = None, run
         run: a run to store the scores of its accepted tasks in, for its card and report; needs the key.
 
     Raises:
-        WrongUseError: a file is something else or has the labels of another sample, or the run is none of the sample.
+        UsageError: a file is something else or has the labels of another sample, or the run is none of the sample.
     """
     from selfinstruct_local.report.review import score
 

@@ -24,23 +24,23 @@ class UserFacingError(Exception):
         return one_line(super().__str__())
 
 
-class WrongUseError(UserFacingError):
+class UsageError(UserFacingError):
     """Bad input, refused before any work: a file, a flag, a model folder."""
 
     exit_code = 2
 
 
-class JobFailedError(UserFacingError):
+class RunError(UserFacingError):
     """The work was begun and could not be finished; what was committed stands."""
 
     exit_code = 1
 
 
-class EngineDeadError(JobFailedError):
+class EngineDeadError(RunError):
     """The engine stopped answering."""
 
 
-class OutOfMemoryError(JobFailedError):
+class OutOfMemoryError(RunError):
     """The model or its work does not fit the memory; trying again would end the same way."""
 
 

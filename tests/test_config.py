@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_local.config.loading import load_settings
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filters.limits import Limits
+from selfinstruct_local.errors import UsageError
+from selfinstruct_local.filters.thresholds import Thresholds
 from selfinstruct_local.generate.settings import GenerateSettings
 
 
@@ -51,7 +51,7 @@ def test_executing_settings_do_not_decide() -> None:
 def test_bad_yaml_is_named(tmp_path: Path, text: str, wanted: str) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(text)
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_settings(GenerateSettings, config, {})
     assert str(config) in str(caught.value)
     assert wanted in str(caught.value)
@@ -74,24 +74,24 @@ def test_a_file_of_comments_alone_leaves_the_defaults(tmp_path: Path, text: str)
     ],
 )
 def test_a_bad_flag_is_named(flags: dict[str, object], wanted: str) -> None:
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_settings(GenerateSettings, None, flags)
     assert str(caught.value).startswith(wanted)
 
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         load_settings(GenerateSettings, tmp_path / "none.yaml", {})
 
 
 @pytest.mark.parametrize("flags", [{"profile": "alpaca-2023"}, {"rules": "self-instruct-2022"}])
 def test_what_is_dated_is_english_only(flags: dict[str, object]) -> None:
-    with pytest.raises(WrongUseError, match=r"^--lang zh: the profiles and rules of 2022 and 2023 are English only$"):
+    with pytest.raises(UsageError, match=r"^--lang zh: the profiles and rules of 2022 and 2023 are English only$"):
         load_settings(GenerateSettings, None, {"lang": "zh", **flags})
 
 
 def test_the_limits_are_those_of_the_settings() -> None:
     flags = {"profile": "alpaca", "max_repetition": 0.4, "min_output_confidence": -2.0}
     settings = load_settings(GenerateSettings, None, flags)
-    assert settings.limits() == Limits(max_repetition=0.4, min_output_confidence=-2.0)
-    assert Limits.of({"max_echo": 0.5, "seed": 3}) == Limits(max_echo=0.5)
+    assert settings.thresholds() == Thresholds(max_repetition=0.4, min_output_confidence=-2.0)
+    assert Thresholds.of({"max_echo": 0.5, "seed": 3}) == Thresholds(max_echo=0.5)

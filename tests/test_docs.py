@@ -22,10 +22,10 @@ from selfinstruct_local.filters.checks import CHECKS as ANSWER_CHECKS
 from selfinstruct_local.filters.contamination import CONTAMINATED
 from selfinstruct_local.filters.decide import NOT_NOVEL
 from selfinstruct_local.filters.echo import ECHO
-from selfinstruct_local.filters.limits import Limits
 from selfinstruct_local.filters.rulesets import RULE_SETS, rule_set
+from selfinstruct_local.filters.thresholds import Thresholds
 from selfinstruct_local.generate.parsing.questions import FOLLOW_UP, NO_REQUEST
-from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, TOO_MANY, UNFINISHED
+from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, TOO_MANY, TRUNCATED
 from selfinstruct_local.generate.profiles.answers import NEEDS_LINES
 from selfinstruct_local.generate.profiles.copies import ANSWER_IN_INPUT
 from selfinstruct_local.generate.profiles.self_instruct import NO_LABELS
@@ -228,7 +228,7 @@ def test_the_texts_show_commands_enough_to_hold_something() -> None:
 
 
 def test_every_rule_is_explained() -> None:
-    limits = Limits(min_confidence=-1.0)
+    limits = Thresholds(min_confidence=-1.0)
     names = {rule.name for name in RULE_SETS for rule in rule_set(name, limits=limits)}
     names |= {
         ECHO,
@@ -240,7 +240,7 @@ def test_every_rule_is_explained() -> None:
         ANSWER_IN_INPUT,
         MALFORMED,
         REFUSED_PROMPT,
-        UNFINISHED,
+        TRUNCATED,
         NEEDS_LINES,
     }
     names |= {TOO_MANY, NOT_TRANSLATED, ABOUT_LANGUAGE, LABEL_CHANGED, UNCHANGED, *(name for name, _ in CHECKS)}

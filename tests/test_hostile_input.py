@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.config.loading import load_settings
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.io.json_faults import MAX_DEPTH, record_fault
 from selfinstruct_local.io.reader import BadRecordError, read_rows, read_tasks
@@ -192,7 +192,7 @@ def test_a_flipped_byte_of_a_parquet_file_is_said(tmp_path: Path) -> None:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x80]) + whole[place + 1 :])
         try:
             read_tasks(path)
-        except WrongUseError as error:
+        except UsageError as error:
             said.append(str(error))
     assert len(said) > 20
     assert all(each.startswith(str(path)) for each in said)
@@ -256,7 +256,7 @@ def test_hostile_yaml_is_refused(text: str, said: str, tmp_path: Path) -> None:
     """Faults 9, 10 and 38."""
     config = tmp_path / "c.yaml"
     config.write_text(text.replace("PLACE", str(tmp_path / "ran")))
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_settings(GenerateSettings, config, {})
     assert str(caught.value).startswith(f"--config {config}: ")
     assert said in str(caught.value)

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from selfinstruct_local.config.loading import load_settings
-from selfinstruct_local.errors import WrongUseError, one_line, shown
+from selfinstruct_local.errors import UsageError, one_line, shown
 from selfinstruct_local.generate.display import ENGINE_LOG, RunDisplay
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.io.progress import stderr_console, waiting
@@ -65,13 +65,13 @@ def test_errors_show_the_data_and_the_names_they_quote(tmp_path: Path, cli: RunC
     assert len(done.stderr.splitlines()) == 1
     config = tmp_path / "c.yaml"
     config.write_text(f"{orjson.dumps(EVIL).decode()}: 1")
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_settings(GenerateSettings, config, {})
     assert not any(character in str(caught.value) for character in OBEYED)
 
 
 def test_an_error_is_one_line_whatever_it_quotes() -> None:
-    assert str(WrongUseError("a\nb\x1b[2J\tc\ud800")) == "a\\nb\\x1b[2J\\tc\\ud800"
+    assert str(UsageError("a\nb\x1b[2J\tc\ud800")) == "a\\nb\\x1b[2J\\tc\\ud800"
     assert shown("a\nb\tc é 中 \u200d") == "a\nb\tc é 中 \u200d"
 
 

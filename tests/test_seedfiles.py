@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from selfinstruct_local.cli.seeds import app
 from selfinstruct_local.errors import UserFacingError
-from selfinstruct_local.generate.opening import read_seeds
+from selfinstruct_local.generate.create import read_seeds
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.seedfiles.check import check_seeds
 from selfinstruct_local.seedfiles.text import PLACEHOLDER, cleaned, text_faults

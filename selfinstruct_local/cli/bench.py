@@ -21,13 +21,13 @@ def filter_(
     as_json: Annotated[bool, typer.Option("--json", help="Print the timings as JSON.")] = False,
 ) -> None:
     """Time the novelty filter beside comparing all pairs, and compare their decisions."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.reader import read_tasks
     from selfinstruct_local.seeds import seed_file
 
     if not 0 < threshold <= 1:
         message = f"--threshold {threshold}: above 0 and at most 1"
-        raise WrongUseError(message)
+        raise UsageError(message)
     texts = [task.instruction for task in read_tasks(corpus or seed_file())]
 
     from selfinstruct_local.cli.bench_run import bench_filter  # imports numba

@@ -34,7 +34,7 @@ def chat(
     quiet: QuietOption = False,
 ) -> None:
     """Ask a model, tuned or not, and print its greedy answer."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.evaluate.chat import Chat
     from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.io.terminal import echo_data
@@ -45,7 +45,7 @@ def chat(
         chosen = cast("TemplateName", template)
     elif template is not None:
         message = f"--template {template}: alpaca or chat"
-        raise WrongUseError(message)
+        raise UsageError(message)
     folder = base_of(adapter, model) if adapter else find_or_prepare(model)
     with waiting(stderr_console(), f"loading {folder.path.name}"):
         loaded = Chat(folder, adapter, chosen)

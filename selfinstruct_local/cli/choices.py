@@ -47,10 +47,10 @@ def check_choice(flag: str, value: str | None, choices: Collection[str | None]) 
     """Refuses what is none of the choices.
 
     Raises:
-        WrongUseError: naming the flag and the choices.
+        UsageError: naming the flag and the choices.
     """
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
 
     if value not in choices:
         message = f"{flag} {value}: one of {', '.join(choice for choice in choices if choice)}"
-        raise WrongUseError(message)
+        raise UsageError(message)

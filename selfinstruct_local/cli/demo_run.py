@@ -16,7 +16,7 @@ from pathlib import Path
 
 import typer
 
-from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.errors import RunError
 from selfinstruct_local.io.progress import format_seconds
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.runs.store import RunStore
@@ -52,7 +52,7 @@ def run_demo(folder: Path, num: int) -> None:
         num: tasks to generate.
 
     Raises:
-        JobFailedError: a step failed, or the result does not hold what was claimed.
+        RunError: a step failed, or the result does not hold what was claimed.
     """
     started = time.monotonic()
     tasks, adapter = folder / "alpaca.json", folder / "adapter"
@@ -104,7 +104,7 @@ def _step(*arguments: object) -> str:
     typer.echo(done.stdout, nl=False)
     if done.returncode != 0:
         message = f"the step 'selfinstruct {words[0]}' ended with exit code {done.returncode}; see above"
-        raise JobFailedError(message)
+        raise RunError(message)
     return done.stdout
 
 
@@ -140,4 +140,4 @@ def _check_loss(path: Path) -> tuple[float, float]:
 def _claim(holds: bool, what_else: str) -> None:  # noqa: FBT001 - reads as a sentence
     if not holds:
         message = f"the demo did not hold what it claims: {what_else}"
-        raise JobFailedError(message)
+        raise RunError(message)

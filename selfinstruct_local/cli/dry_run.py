@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from selfinstruct_local.errors import WrongUseError, one_line
+from selfinstruct_local.errors import UsageError, one_line
 from selfinstruct_local.generate.run import make_acceptance, make_scheduler
 from selfinstruct_local.io.files import check_name
 from selfinstruct_local.io.terminal import echo_data
@@ -42,7 +42,7 @@ def found_run(folder: Path, flag: str = "--run") -> Iterator[RunStore]:
     that all checks of a beginning can be made on it; what was imported into it is there.
 
     Raises:
-        WrongUseError: the folder could not be made, or holds what is no run.
+        UsageError: the folder could not be made, or holds what is no run.
     """
     with ExitStack() as stack:
         inherited = []
@@ -64,14 +64,14 @@ def check_could_be_made(folder: Path, flag: str) -> None:
     """What `check_writable_folder` asks for, as far as it can be told without making anything.
 
     Raises:
-        WrongUseError: it could not be made or written to, or its name is no text.
+        UsageError: it could not be made or written to, or its name is no text.
     """
     check_name(folder, flag)
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "not a directory" if not there.is_dir() else "permission denied"
         message = f"{flag} {folder}: the folder cannot be written to ({reason}); name one that can"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def print_facts(facts: "Iterable[tuple[str, object]]") -> None:
@@ -94,7 +94,7 @@ def describe_settings(settings: "GenerateSettings", model: "ChosenModel") -> lis
 
 def describe_rules(settings: "GenerateSettings") -> list[tuple[str, object]]:
     """What decides on a task."""
-    limits = settings.limits()._asdict()
+    limits = settings.thresholds()._asdict()
     told = ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
     return [("rules", f"{settings.rules}, for {settings.lang}"), ("limits", f"threshold {settings.threshold}, {told}")]
 
@@ -122,7 +122,7 @@ def show_request(request: "Request", folder: "ModelFolder | None", title: str = 
         title: what the request is called.
 
     Raises:
-        WrongUseError: the model has no chat template, or its tokenizer cannot be loaded.
+        UsageError: the model has no chat template, or its tokenizer cannot be loaded.
     """
     text, size = request.prompt, f"{len(request.prompt)} characters"
     if is_conversation(request) and folder is not None:

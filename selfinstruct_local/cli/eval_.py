@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from selfinstruct_local.evaluate.cases import HeldOut
-    from selfinstruct_local.evaluate.contenders import Contender
+    from selfinstruct_local.evaluate.evaluated_models import EvaluatedModel
     from selfinstruct_local.evaluate.evaluation import Evaluation
     from selfinstruct_local.generate.settings import GenerateSettings
     from selfinstruct_local.templates.alpaca import TemplateName
@@ -83,40 +83,40 @@ def eval_(
     import orjson
 
     from selfinstruct_local.cli.settings import check_config
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.evaluate.cases import read_held_out
-    from selfinstruct_local.evaluate.contenders import find_contenders
+    from selfinstruct_local.evaluate.evaluated_models import find_evaluated_models
     from selfinstruct_local.evaluate.evaluation import fit_to_context
-    from selfinstruct_local.evaluate.figures import table
+    from selfinstruct_local.evaluate.metrics import table
     from selfinstruct_local.io.files import check_writable_folder
     from selfinstruct_local.io.progress import stderr_console, waiting
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     if template not in {None, "alpaca", "chat"}:
         message = f"--template {template}: alpaca or chat"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if judge is not None and len(model) == 1:
         message = "--judge: compares answers with those of the first --model; name a second one"
-        raise WrongUseError(message)
+        raise UsageError(message)
     check_config("eval", config)
     settings = _settings(context, config, None)
     _check_prompts(settings, judge)
     held_out = read_held_out(data, settings.num, settings.seed)
-    contenders = find_contenders(model, cast("TemplateName | None", template), base)
-    referee = find_contenders([judge], base=base, flag="--judge")[0] if judge else None
-    settings = _settings(context, config, min(each.folder.context for each in contenders))
-    for each in contenders:
+    evaluated_models = find_evaluated_models(model, cast("TemplateName | None", template), base)
+    referee = find_evaluated_models([judge], base=base, flag="--judge")[0] if judge else None
+    settings = _settings(context, config, min(each.folder.context for each in evaluated_models))
+    for each in evaluated_models:
         each.folder.check_context(settings.max_model_len)
     if out is not None and not dry_run:
         check_writable_folder(out, "--out")
     console = stderr_console()
     with waiting(console, f"reading {len(held_out.cases)} tasks"):
-        references = fit_to_context(held_out, contenders, settings)
-    _describe(held_out, contenders, console)
+        references = fit_to_context(held_out, evaluated_models, settings)
+    _describe(held_out, evaluated_models, console)
     if dry_run:
-        _show_plan(held_out, contenders, referee, settings, out)
+        _show_plan(held_out, evaluated_models, referee, settings, out)
         return
-    evaluation = _run(held_out, references, contenders, referee, settings, out)
+    evaluation = _run(held_out, references, evaluated_models, referee, settings, out)
     if out is not None:
         evaluation.write(out, settings)
     if as_json:
@@ -127,13 +127,13 @@ def eval_(
 
 def _check_prompts(settings: "GenerateSettings", judge: str | None) -> None:
     """Refuses a folder of prompts without a judge, whose prompt alone it can replace; notes what is not used of it."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.evaluate.pairwise import judge_prompt
     from selfinstruct_local.io.progress import stderr_console
 
     if settings.prompts.folder is not None and judge is None:
         message = f"--prompts {settings.prompts.folder}: only the judge's prompt can be replaced; add --judge MODEL"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if note := settings.prompts.note_unused([judge_prompt(settings.lang)], f"'eval' for --lang {settings.lang}"):
         stderr_console().print(note)
 
@@ -151,12 +151,12 @@ def _settings(context: typer.Context, config: Path | None, shortest: int | None)
 
 def _show_plan(
     held_out: "HeldOut",
-    contenders: "Sequence[Contender]",
-    judge: "Contender | None",
+    evaluated_models: "Sequence[EvaluatedModel]",
+    judge: "EvaluatedModel | None",
     settings: "GenerateSettings",
     out: Path | None,
 ) -> None:
-    """Prints what would be asked, and the first request to each contender."""
+    """Prints what would be asked, and the first request to each evaluated."""
     from selfinstruct_local.cli.dry_run import check_could_be_made, print_facts, show_request
     from selfinstruct_local.engines.base import RequestKey
 
@@ -165,26 +165,26 @@ def _show_plan(
     told = [("out", str(out))] if out else []
     told += [("judge", f"{judge.name}, asked by template {judge.template}")] if judge else []
     print_facts([("tasks", len(held_out.cases)), ("context", f"{settings.max_model_len} tokens"), *told])
-    for contender in contenders:
+    for evaluated in evaluated_models:
         typer.echo("")
-        print_facts([("contender", f"{contender.name}, asked by template {contender.template}")])
-        request = contender.request(RequestKey(0, "answer", 0), held_out.cases[0], settings.max_tokens)
-        show_request(request, contender.folder)
+        print_facts([("evaluated", f"{evaluated.name}, asked by template {evaluated.template}")])
+        request = evaluated.request(RequestKey(0, "answer", 0), held_out.cases[0], settings.max_tokens)
+        show_request(request, evaluated.folder)
 
 
-def _describe(held_out: "HeldOut", contenders: "Sequence[Contender]", console: "Console") -> None:
+def _describe(held_out: "HeldOut", evaluated_models: "Sequence[EvaluatedModel]", console: "Console") -> None:
     console.print(f"{len(held_out.cases)} tasks are asked")
     for reason, number in held_out.dropped.items():
         console.print(f"  left out {number}: {reason}")
-    for contender in contenders:
-        console.print(f"{contender.name} is asked by template {contender.template}")
+    for evaluated in evaluated_models:
+        console.print(f"{evaluated.name} is asked by template {evaluated.template}")
 
 
 def _run(
     held_out: "HeldOut",
     references: "Sequence[Sequence[Example]]",
-    contenders: "Sequence[Contender]",
-    judge: "Contender | None",
+    evaluated_models: "Sequence[EvaluatedModel]",
+    judge: "EvaluatedModel | None",
     settings: "GenerateSettings",
     out: Path | None,
 ) -> "Evaluation":
@@ -203,7 +203,7 @@ def _run(
         evaluator = Evaluator(
             settings, lambda model, own: launch(model, own, aside / "engine.log"), stderr_console(), interrupt
         )
-        evaluation = evaluator.evaluate(held_out, references, contenders, judge)
+        evaluation = evaluator.evaluate(held_out, references, evaluated_models, judge)
     if out is None:
         shutil.rmtree(aside)
     if evaluation is None:

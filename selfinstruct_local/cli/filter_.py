@@ -179,7 +179,7 @@ def _filter_run(
 
 
 def _check_engine(engine: str, address: str | None, workers: int | None, runs: list[Path]) -> None:
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
 
     check_choice("--engine", engine, FILTER_ENGINES)
     message = ""
@@ -190,42 +190,42 @@ def _check_engine(engine: str, address: str | None, workers: int | None, runs: l
     elif engine == "local" and len(runs) > 1:
         message = f"--run {runs[1]}: several runs are merged with --engine ray; name one without it"
     if message:
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _check_sources(files: list[Path], runs: list[Path], into: Path | None) -> None:
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.reader import reading
 
     if bool(files) == bool(runs):
         message = "name either files of tasks, or a run with --run RUN"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if into and not runs:
         message = f"--into {into}: makes a run of another run's ledger; name that one with --run"
-        raise WrongUseError(message)
+        raise UsageError(message)
     for source in files:
         with reading(source):
             if not source.exists() or source.is_dir():
                 message = f"{source}: {'is a folder' if source.is_dir() else 'no such file'}; name a file of tasks"
-                raise WrongUseError(message)
+                raise UsageError(message)
 
 
 def _check_targets(
     targets: Mapping[str, Path | None], inputs: list[Path | None], into: Path | None, *, of_run: bool
 ) -> None:
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.files import check_new_folder
     from selfinstruct_local.runs.targets import check_targets
 
     if not targets["--out"] and not into:
         message = "--out is missing: name the file for the survivors" + (" (or a run, with --into)" if of_run else "")
-        raise WrongUseError(message)
+        raise UsageError(message)
     if into:
         check_new_folder(into, "--into")
         for flag, path in targets.items():
             if path and into.resolve() in path.resolve().parents:
                 message = f"{flag} {path}: lies in the run that --into makes whole at the end; name a file elsewhere"
-                raise WrongUseError(message)
+                raise UsageError(message)
     check_targets(targets, inputs)
 
 
@@ -262,10 +262,10 @@ def _print_summary(
 
 
 def _raise_what_fell_short(files: list[Path], counts: "FilterCounts", verification: "Verification | None") -> None:
-    from selfinstruct_local.errors import JobFailedError, PartlyDoneError
+    from selfinstruct_local.errors import PartlyDoneError, RunError
 
     if verification and verification.disagreements:
-        raise JobFailedError(verification.describe())
+        raise RunError(verification.describe())
     if counts.skipped:
         what = str(files[0]) if len(files) == 1 else f"{len(files)} files"
         message = f"{what}: {len(counts.skipped)} line(s) could not be read, first: {counts.skipped[0]}"

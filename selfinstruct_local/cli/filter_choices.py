@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfinstruct_local.cli.choices import check_choice
-from selfinstruct_local.filters.limits import Limits
+from selfinstruct_local.filters.thresholds import Thresholds
 from selfinstruct_local.languages.base import LANGUAGES, TOKENIZERS, Language
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class FilterChoices:
         """What they come to where a run was decided by `facts`, which are empty for files.
 
         Raises:
-            WrongUseError: the rules know no such language, or nothing can verify its tokens.
+            UsageError: the rules know no such language, or nothing can verify its tokens.
         """
-        from selfinstruct_local.errors import WrongUseError
+        from selfinstruct_local.errors import UsageError
         from selfinstruct_local.filters.rulesets import PUBLISHED
 
         rules = self.rules or facts.get("rules", DEFAULT_RULES)
@@ -51,17 +51,17 @@ class FilterChoices:
         tokenizer = self.tokenizer or TOKENIZERS[lang]
         if lang == "zh" and rules in PUBLISHED:
             message = f"--rules {rules}: the published rules are English only; name others for --lang zh"
-            raise WrongUseError(message)
+            raise UsageError(message)
         if self.verify and tokenizer == "unicode":
             message = "--verify: rouge_score sees a-z and 0-9 alone, so it can check --tokenizer rouge alone"
-            raise WrongUseError(message)
+            raise UsageError(message)
         return SettledChoices(
             rules=rules,
             threshold=self.threshold or facts.get("threshold", DEFAULT_THRESHOLD),
             prefilter=self.prefilter,  # type: ignore[arg-type]  # checked by then
             lang=lang,
             tokenizer=tokenizer,  # type: ignore[arg-type]  # checked by then
-            limits=Limits.of({**facts, **self.limits}),
+            limits=Thresholds.of({**facts, **self.limits}),
             against=self.against,
             decontaminate=self.decontaminate,
             ngram=self.ngram,
@@ -78,7 +78,7 @@ class SettledChoices:
     prefilter: "PrefilterName"
     lang: Language
     tokenizer: "TokenizerName"
-    limits: Limits
+    limits: Thresholds
     against: list[Path]
     decontaminate: list[Path]
     ngram: int
@@ -102,11 +102,11 @@ def add_settings(choices: FilterChoices, config: Path, *, of_run: bool) -> None:
     """Takes from a file what no flag gave.
 
     Raises:
-        WrongUseError: a key or value will not do; or the file asks of a file of tasks what runs alone have measured.
+        UsageError: a key or value will not do; or the file asks of a file of tasks what runs alone have measured.
     """
     from selfinstruct_local.cli.settings import MEASURED, check_config
     from selfinstruct_local.config.loading import load_settings
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.generate.settings import GenerateSettings
 
     check_config("filter", config)
@@ -115,25 +115,25 @@ def add_settings(choices: FilterChoices, config: Path, *, of_run: bool) -> None:
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
     if not of_run and (unknown := sorted(MEASURED & given.keys())):
         message = f"--config {config}: {unknown[0]}: files of tasks do not tell; it is for --run"
-        raise WrongUseError(message)
+        raise UsageError(message)
     choices.rules = choices.rules or given.get("rules")
     choices.threshold = choices.threshold if choices.threshold is not None else given.get("threshold")
     choices.lang = choices.lang or given.get("lang")
-    choices.limits = {name: given[name] for name in Limits._fields if name in given}
+    choices.limits = {name: given[name] for name in Thresholds._fields if name in given}
 
 
 def check_choices(choices: FilterChoices, *, of_run: bool) -> None:
     """Refuses what no filter takes.
 
     Raises:
-        WrongUseError: a value is none of those allowed, or two do not go together.
+        UsageError: a value is none of those allowed, or two do not go together.
     """
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.filters.rulesets import RULE_SETS
 
     if choices.threshold is not None and not 0 < choices.threshold <= 1:
         message = f"--threshold {choices.threshold}: above 0 and at most 1"
-        raise WrongUseError(message)
+        raise UsageError(message)
     check_choice("--rules", choices.rules, (None, *RULE_SETS))
     # A run is decided exactly, and by the tokens of its language: that is what a resumed `generate` goes on with.
     check_choice("--prefilter", choices.prefilter, ("exact", "none", "auto", *(() if of_run else ("minhash",))))
@@ -141,19 +141,19 @@ def check_choices(choices: FilterChoices, *, of_run: bool) -> None:
     check_choice("--tokenizer", choices.tokenizer, (None, "rouge", "unicode"))
     if of_run and choices.tokenizer:
         message = f"--tokenizer {choices.tokenizer}: a run is decided by the tokens of its --lang; leave it out"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if choices.verify and choices.prefilter == "minhash":
         message = "--verify: minhash may miss pairs by its nature; check --prefilter exact, or read its recall"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def shared_facts(runs: list[Path], choices: FilterChoices) -> dict[str, Any]:
     """What the runs were decided by, as far as nothing else was asked for; empty for no run.
 
     Raises:
-        WrongUseError: they differ in it, or one is no run.
+        UsageError: they differ in it, or one is no run.
     """
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.runs.store import RunStore
 
     flags = ("rules", "threshold", "lang")
@@ -162,7 +162,7 @@ def shared_facts(runs: list[Path], choices: FilterChoices) -> dict[str, Any]:
     for number, run in enumerate(runs):
         with RunStore(run, read_only=True) as store:
             facts = store.facts()
-        own = {name: facts[name] for name in (*flags, *Limits._fields) if name in facts}
+        own = {name: facts[name] for name in (*flags, *Thresholds._fields) if name in facts}
         if number == 0:
             shared = own
         for name in sorted((shared.keys() | own.keys()) - given):
@@ -170,7 +170,7 @@ def shared_facts(runs: list[Path], choices: FilterChoices) -> dict[str, Any]:
                 mend = f"--{name}" if name in flags else f"'{name}' in --config"
                 values = f"{own.get(name)}, and {shared.get(name)} in {runs[0]}"
                 message = f"--run {run}: {name} is {values}; name one with {mend}"
-                raise WrongUseError(message)
+                raise UsageError(message)
     return shared
 
 

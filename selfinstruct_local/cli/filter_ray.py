@@ -13,9 +13,9 @@ def check_ray_choices(choices: FilterChoices, out: Path | None, rejects: Path | 
     """Refuses what the filter on Ray does not do; gives back the folder for its output, which can be written.
 
     Raises:
-        WrongUseError: an option is for one machine, or the folder holds something or cannot be made.
+        UsageError: an option is for one machine, or the folder holds something or cannot be made.
     """
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.files import check_new_folder
 
     for given, message in (
@@ -28,16 +28,16 @@ def check_ray_choices(choices: FilterChoices, out: Path | None, rejects: Path | 
         (choices.prefilter == "none", "--prefilter none: --engine ray joins by exact or minhash"),
     ):
         if given:
-            raise WrongUseError(message)
+            raise UsageError(message)
     if not out:
         message = "--out is missing: name the folder for what --engine ray writes"
-        raise WrongUseError(message)
+        raise UsageError(message)
     check_new_folder(out, "--out")
     return out
 
 
 def _check_files(files: list[Path]) -> None:
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.reader import reading
 
     for path in files:
@@ -45,7 +45,7 @@ def _check_files(files: list[Path]) -> None:
             if not path.is_file():
                 what = "no such file" if not path.exists() else "is a folder" if path.is_dir() else "is no file"
                 message = f"{path}: {what}; --engine ray reads files, each twice"
-                raise WrongUseError(message)
+                raise UsageError(message)
 
 
 def filter_on_ray(
@@ -61,8 +61,8 @@ def filter_on_ray(
     """Filters files, or the candidates of runs one run after the other, into a folder.
 
     Raises:
-        WrongUseError: Ray cannot be had, or a source cannot be read.
-        JobFailedError: Ray lost the work.
+        UsageError: Ray cannot be had, or a source cannot be read.
+        RunError: Ray lost the work.
     """
     from selfinstruct_local.cluster.filtering import ClusterFilter, NoveltySettings
     from selfinstruct_local.cluster.reading import ScreenSettings

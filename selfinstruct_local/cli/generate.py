@@ -171,8 +171,8 @@ def generate(
 ) -> None:
     """Write new tasks with a local model until --num are accepted. The same command resumes."""
     from selfinstruct_local.config.loading import load_settings
+    from selfinstruct_local.generate.create import open_run
     from selfinstruct_local.generate.launch import choose_model, fit_to_model
-    from selfinstruct_local.generate.opening import open_run
     from selfinstruct_local.generate.profiles.registry import make_profile
     from selfinstruct_local.generate.settings import GenerateSettings
     from selfinstruct_local.seeds import seed_file
@@ -235,17 +235,17 @@ def _show_plan(
 
 
 def _on_or_off(flag: str, value: str) -> bool | None:
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
 
     meanings = {"on": True, "off": False, "auto": None}
     if value not in meanings:
         message = f"{flag} {value}: on, off or auto"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return meanings[value]
 
 
 def _fork(run: Path, store: "RunStore") -> None:
-    from selfinstruct_local.generate.opening import fork
+    from selfinstruct_local.generate.create import fork
     from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.runs.store import RunStore
 
@@ -271,7 +271,7 @@ def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome",
             f"with a larger {BUDGETS[outcome.reason]} goes on"
         )
         raise PartlyDoneError(message)
-    if outcome.reason == "barren":
+    if outcome.reason == "stalled":
         message = (
             f"nothing new in {settings.patience} jobs in a row, so the run stopped at {totals.accepted} of "
             f"{settings.num} tasks (rejected: {rejected}); what was accepted stands. A higher --temperature, more "

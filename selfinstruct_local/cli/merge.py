@@ -30,7 +30,7 @@ def merge(
     quiet: QuietOption = False,
 ) -> None:
     """Fold an adapter into its base: a folder of safetensors that vLLM serves like any model."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.files import check_writable_folder
     from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.models.adapter import base_of
@@ -39,7 +39,7 @@ def merge(
     folder = base_of(adapter, model, enlarges=True)
     if out.exists() and any(out.iterdir()):
         message = f"--out {out}: is not empty; name a new folder"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if dry_run:
         _show_plan(folder, adapter, out)
         return
@@ -58,7 +58,7 @@ def _show_plan(folder: "ModelFolder", adapter: Path, out: Path) -> None:
     """Prints what would be merged.
 
     Raises:
-        WrongUseError: the folder could not be made.
+        UsageError: the folder could not be made.
     """
     from selfinstruct_local.cli.dry_run import check_could_be_made, print_facts
 

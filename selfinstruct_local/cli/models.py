@@ -28,23 +28,23 @@ def prepare(
 ) -> None:
     """Turn a GGUF file, or pickle weights of a model or adapter, into safetensors that vLLM and transformers load."""
     from selfinstruct_local import models
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.models.adapter import ADAPTER_PICKLE
     from selfinstruct_local.models.gguf import GgufDtype
 
     if source is not None and not source.exists():
         message = f"{source}: neither a GGUF file nor a folder with pytorch_model*.bin or adapter_model.bin"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if source is None and name is not None:
         message = f"--name {name}: names what is made of SOURCE; give one, the embedded model keeps its own name"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if dtype is not None and (source is None or not source.is_file()):
         message = f"--dtype {dtype}: is for a GGUF file; other weights keep their own"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if dtype not in {None, *get_args(GgufDtype)}:
         message = f"--dtype {dtype}: {', '.join(get_args(GgufDtype))}"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if source is None:
         typer.echo(find_or_prepare(None).path)
         return
@@ -63,7 +63,7 @@ def prepare(
 @app.command("list")
 def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False) -> None:
     """Print the prepared models and adapters: name, architecture, context and folder."""
-    from selfinstruct_local.errors import WrongUseError, one_line
+    from selfinstruct_local.errors import UsageError, one_line
     from selfinstruct_local.models import check_model_folder
     from selfinstruct_local.models.folder import NO_LIMIT, cache_folder, prepared_adapters, prepared_models
 
@@ -74,7 +74,7 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON li
         path = cache_folder() / name
         try:
             folder = check_model_folder(path)
-        except WrongUseError as error:
+        except UsageError as error:
             reason = str(error).removeprefix(f"--model {path}: ")
             if as_json:
                 print_json({"name": name, "path": str(path), "error": reason})

@@ -58,13 +58,13 @@ def refuse_json_of_nothing(*, as_json: bool, dry_run: bool) -> None:
     """Refuses the two flags together: there is no outcome of what is not done.
 
     Raises:
-        WrongUseError: both were given.
+        UsageError: both were given.
     """
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
 
     if as_json and dry_run:
         message = "--json --dry-run: give one of them"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def print_json(record: Any) -> None:
@@ -82,10 +82,10 @@ def find_or_prepare(model: str | None, *, may_prepare: bool = True) -> "ModelFol
         may_prepare: whether the embedded one may be made; a dry run makes nothing.
 
     Raises:
-        WrongUseError: there is none, or it is not whole or not safe.
+        UsageError: there is none, or it is not whole or not safe.
     """
     from selfinstruct_local import models
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.models.folder import prepared_models
 
@@ -95,6 +95,6 @@ def find_or_prepare(model: str | None, *, may_prepare: bool = True) -> "ModelFol
         return models.find_model(models.EMBEDDED_NAME)
     if not may_prepare:
         message = "--dry-run: the embedded model is not prepared; run 'selfinstruct models prepare' or name another"
-        raise WrongUseError(message)
+        raise UsageError(message)
     with waiting(stderr_console(), "preparing the embedded model (once; about a minute)"):
         return models.prepare_embedded()

@@ -35,7 +35,7 @@ def profiles(
     """
     import orjson
 
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.generate.profiles.registry import PROFILES as REGISTERED
     from selfinstruct_local.generate.profiles.registry import describe_profile
 
@@ -43,11 +43,11 @@ def profiles(
         check_choice("--profile", profile, PROFILES)
     if run is not None and (export is None or profile is not None):
         message = f"--run {run}: give it with --export and without --profile"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if export is not None:
         if as_json:
             message = "--json --export: give one of them"
-            raise WrongUseError(message)
+            raise UsageError(message)
         _export(export, _texts(profile, run))
         return
     for number, name in enumerate(each for each in REGISTERED if profile in {None, each}):
@@ -60,7 +60,7 @@ def profiles(
 
 def _texts(profile: str | None, run: Path | None) -> dict[str, str]:
     """Return the templates to export by name."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.generate.profiles.registry import PROFILES as REGISTERED
     from selfinstruct_local.generate.profiles.registry import prompts_of
     from selfinstruct_local.prompts import load_prompt, prompt_names
@@ -71,7 +71,7 @@ def _texts(profile: str | None, run: Path | None) -> dict[str, str]:
             stored = store.facts().get("prompt_texts")
         if not stored:
             message = f"--run {run}: stores no prompts; it was not begun, or by an older release"
-            raise WrongUseError(message)
+            raise UsageError(message)
         return {name: each["text"] for name, each in stored.items()}
     chosen = [name for name in REGISTERED if name == profile]
     names = prompts_of(chosen[0]) if chosen else prompt_names()

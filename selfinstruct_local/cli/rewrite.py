@@ -118,7 +118,7 @@ def polish(
 def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     from selfinstruct_local.cli.settings import check_config
     from selfinstruct_local.config.loading import load_settings
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.generate.launch import choose_model
     from selfinstruct_local.generate.rewriting.sources import open_rewriting
     from selfinstruct_local.generate.settings import GenerateSettings
@@ -128,7 +128,7 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     to: Language | None = options.get("to")
     if run.resolve() == into.resolve():
         message = f"--into {into}: is the run that is read; name a new folder"
-        raise WrongUseError(message)
+        raise UsageError(message)
     dry_run: bool = options["dry_run"]
     refuse_json_of_nothing(as_json=options["as_json"], dry_run=dry_run)
     check_config(command, options["config"])
@@ -185,13 +185,13 @@ def _show_plan(store: "RunStore", source: "RunStore", rewriting: "Rewriting", mo
 
 
 def _with_prompt_format(settings: "GenerateSettings", model: "ChosenModel") -> "GenerateSettings":
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
 
     if "prompt_format" not in settings.model_fields_set:
         return settings.model_copy(update={"prompt_format": "chat" if model.chats else "completion"})
     if settings.prompt_format == "chat" and model.folder is not None and not model.chats:
         message = f"--prompt-format chat: {model.folder.path.name} has no chat template; use completion"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return settings
 
 

@@ -27,7 +27,7 @@ def open_store(folder: Path, flag: str = "--run", *, dry_run: bool = False) -> "
     """The run in a folder, which is made; a dry run finds it as `found_run` says.
 
     Raises:
-        WrongUseError: see `RunStore` and `found_run`.
+        UsageError: see `RunStore` and `found_run`.
     """
     from selfinstruct_local.runs.store import RunStore
 

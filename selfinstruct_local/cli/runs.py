@@ -20,12 +20,12 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """List the runs in a folder."""
-    from selfinstruct_local.errors import UserFacingError, WrongUseError, one_line
+    from selfinstruct_local.errors import UsageError, UserFacingError, one_line
     from selfinstruct_local.runs.summary import find_runs, summarize
 
     if not folder.is_dir():
         message = f"{folder}: no such folder; name one that holds runs"
-        raise WrongUseError(message)
+        raise UsageError(message)
     for run in find_runs(folder):
         try:
             summary = summarize(run)
@@ -75,7 +75,7 @@ def import_(
     run: Annotated[Path, typer.Option(help="Folder of the new run.")],
 ) -> None:
     """Make a run whose pool is what another program generated; 'selfinstruct generate' goes on from it."""
-    from selfinstruct_local.generate.opening import import_tasks
+    from selfinstruct_local.generate.create import import_tasks
     from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.runs.store import RunStore
 

@@ -32,12 +32,12 @@ def check(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the spread alone, as a Markdown table.")] = False,
 ) -> None:
     """Look for faults in a file of seeds, and print how they are spread. Only instruction and outputs must be there."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.seedfiles.check import check_seeds  # imports numba
 
     if as_json and markdown:
         message = "--json --markdown: give one of them"
-        raise WrongUseError(message)
+        raise UsageError(message)
     found = check_seeds(file, lang)
     if as_json:
         import orjson
@@ -90,11 +90,11 @@ def import_(
 
 
 def _fail_on_faults(found: "SeedCheck", *, strict: bool = False) -> None:
-    from selfinstruct_local.errors import JobFailedError
+    from selfinstruct_local.errors import RunError
 
     warnings = len(found.warnings) if strict else 0
     if not found.faults and not warnings:
         return
     counts = f"{len(found.faults)} fault(s)" + (f" and {warnings} warning(s)" if warnings else "")
     message = f"{found.path}: {counts} in {found.spread.seeds} seeds"
-    raise JobFailedError(message)
+    raise RunError(message)

@@ -69,13 +69,13 @@ def serve(
     """  # noqa: D301 - the escape is for the help, which keeps the lines after it
     from selfinstruct_local.config.loading import load_settings
     from selfinstruct_local.engines import serve as server
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.models.adapter import base_of
 
     extra = vllm_options or []
     if extra and not extra[0].startswith("-"):
         message = f"{extra[0]}: name a model with --model; options for vLLM follow --"
-        raise WrongUseError(message)
+        raise UsageError(message)
     settings = load_settings(server.ServeSettings, config, context.params)
     build = server.installed_build()
     folder = base_of(adapter, model) if adapter else find_or_prepare(model)

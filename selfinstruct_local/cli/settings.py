@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from selfinstruct_local.config.loading import load_settings, read_yaml
 from selfinstruct_local.engines.serve import ServeSettings
 from selfinstruct_local.engines.settings import EngineSettings
-from selfinstruct_local.errors import WrongUseError, one_line
+from selfinstruct_local.errors import UsageError, one_line
 from selfinstruct_local.generate.settings import (
     PROFILE_DEFAULTS,
     SHORT_ANSWER_DEFAULTS,
@@ -105,7 +105,7 @@ def check_config(command: str, config: Path | None) -> None:
     Names that are no setting at all, and bad values, are left to `load_settings`.
 
     Raises:
-        WrongUseError: naming the file and the setting.
+        UsageError: naming the file and the setting.
     """
     used = USED.get(command)
     if config is None or used is None:
@@ -114,7 +114,7 @@ def check_config(command: str, config: Path | None) -> None:
     for name, _ in leaves(MODELS[command]):
         if name in given and name not in used:
             message = f"--config {config}: {name}: '{command}' makes no use of it; take it out"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
 
 def leaves(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -151,15 +151,15 @@ def resolve(command: str, config: Path | None, preset: str | None = None, profil
         profile: of `generate` alone.
 
     Raises:
-        WrongUseError: there is no such command, preset or profile, or a key or value of the file will not do.
+        UsageError: there is no such command, preset or profile, or a key or value of the file will not do.
     """
     if command not in MODELS:
         message = f"{command}: takes no --config; one of {', '.join(MODELS)}"
-        raise WrongUseError(message)
+        raise UsageError(message)
     for flag, value, owner in (("--preset", preset, "train"), ("--profile", profile, "generate")):
         if value is not None and command != owner:
             message = f"{flag} {value}: is of '{owner}' alone"
-            raise WrongUseError(message)
+            raise UsageError(message)
     check_config(command, config)
     if command == "train":
         settings: BaseModel = load_train_settings(preset, config, {})

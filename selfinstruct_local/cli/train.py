@@ -110,7 +110,7 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Fine-tune a model on tasks: the data is audited first, and the same command resumes what was broken off."""
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.files import check_writable_folder
     from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.train.processes import are_started, is_first, start, world_size
@@ -121,7 +121,7 @@ def train(
     settings = load_train_settings(preset, config, context.params)
     if out is None and not dry_run:
         message = "--out: name a folder for what is trained; --dry-run needs none"
-        raise WrongUseError(message)
+        raise UsageError(message)
     processes = world_size() if are_started() else nproc
     starts_others = processes > 1 and not are_started() and not dry_run
     console = stderr_console()
@@ -159,16 +159,16 @@ def _show_dropped(samples: "list[Sample | Dropped]", console: "Console") -> None
     """Prints which records are no sample, and why.
 
     Raises:
-        WrongUseError: none is one.
+        UsageError: none is one.
     """
-    from selfinstruct_local.errors import WrongUseError
+    from selfinstruct_local.errors import UsageError
     from selfinstruct_local.train.sources import Dropped
 
     dropped = Counter(each.reason for each in samples if isinstance(each, Dropped))
     if dropped.total() == len(samples):
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         message = f"--data: no example is left to train on ({reasons or 'no tasks'})"
-        raise WrongUseError(message)
+        raise UsageError(message)
     for reason, count in dropped.items():
         console.print(f"  dropped {count:,}: {reason}", markup=False, highlight=False)
 

@@ -37,7 +37,7 @@ from selfinstruct_local.cluster.reading import (
     write_part,
 )
 from selfinstruct_local.cluster.sources import Source, SourcePart, divide, row_key
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.filters.files import FilterCounts
 from selfinstruct_local.filters.instances import SAME, Digests, Instances
 from selfinstruct_local.io.files import replace_atomically, whole_folder
@@ -135,7 +135,7 @@ class ClusterFilter:
             out: the folder; it must be missing or empty.
 
         Raises:
-            WrongUseError: a source cannot be read, the records do not fit one table, or `out` holds something.
+            UsageError: a source cannot be read, the records do not fit one table, or `out` holds something.
         """
         self._screen.screen()  # an evaluation set that will not do is told of here
         with self._timed("read"):
@@ -169,7 +169,7 @@ class ClusterFilter:
         """Counts what was read, and returns the columns of all records.
 
         Raises:
-            WrongUseError: a part cannot be read, a source is empty, or the records do not fit one table.
+            UsageError: a part cannot be read, a source is empty, or the records do not fit one table.
         """
         import pyarrow as pa
 
@@ -195,7 +195,7 @@ class ClusterFilter:
             warn_of_unread(source.name, unread[number])
             if not read[number] and not source.run:
                 message = f"{source.path}: holds no task; expected one JSON object a line, or a JSON array of objects"
-                raise WrongUseError(message)
+                raise UsageError(message)
         return whole if whole is not None else pa.schema([("instruction", pa.string())])
 
     def _decide(self, tokenised: "Dataset") -> Refused:

@@ -19,13 +19,13 @@ import orjson
 from numpy.typing import NDArray
 
 from selfinstruct_local.cluster.sources import NUMBER_BITS, Item, Source, SourcePart, read_items
-from selfinstruct_local.errors import JobFailedError, WrongUseError
+from selfinstruct_local.errors import RunError, UsageError
 from selfinstruct_local.filters.contamination import EvaluationSet
 from selfinstruct_local.filters.decide import Screen, near_copy
 from selfinstruct_local.filters.instances import Digests
-from selfinstruct_local.filters.limits import Limits
 from selfinstruct_local.filters.rejects import Place, reject_record, task_record
 from selfinstruct_local.filters.rulesets import rule_set
+from selfinstruct_local.filters.thresholds import Thresholds
 from selfinstruct_local.io.reader import UnreadFieldWarning
 from selfinstruct_local.io.writer import as_table, describe_misfit, open_writer
 from selfinstruct_local.kernels import NoTokensWarning, TokenizerName, encode
@@ -54,7 +54,7 @@ class ScreenSettings(NamedTuple):
 
     rules: str
     lang: str
-    limits: Limits
+    limits: Thresholds
     decontaminate: tuple[Path, ...]
     ngram: int
     tokenizer: TokenizerName
@@ -64,7 +64,7 @@ class ScreenSettings(NamedTuple):
         """The rules and the evaluation set, made once in each process.
 
         Raises:
-            WrongUseError: an evaluation file cannot be read, or is too short for its n-grams.
+            UsageError: an evaluation file cannot be read, or is too short for its n-grams.
         """
         return _screen(self)
 
@@ -126,7 +126,7 @@ def tokenise_part(
             digests += [] if source.run or source.known else [Digests.stable(item.task) for item in passed]
             if not source.known:
                 schema = widened(schema, _schema(source, passed), source)
-    except WrongUseError as error:
+    except UsageError as error:
         fault, texts, numbers, names, digests = str(error), [], [], [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoTokensWarning)  # counted here, told once
@@ -167,14 +167,14 @@ def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
         return as_table(records).schema
     except (pa.ArrowException, OverflowError) as error:
         message = f"{source.path}: {describe_misfit(records, error)}; mend its types"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def widened(one: "Schema | None", other: "Schema | None", source: Source) -> "Schema | None":
     """The columns of two lots of records, of which the other's are of `source`.
 
     Raises:
-        WrongUseError: a field has two types.
+        UsageError: a field has two types.
     """
     import pyarrow as pa
 
@@ -185,7 +185,7 @@ def widened(one: "Schema | None", other: "Schema | None", source: Source) -> "Sc
     except pa.ArrowException as error:
         why = str(error).splitlines()[0]
         message = f"{source.path}: its records do not fit one table with those before ({why}); give the field one type"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 class NearCopies(NamedTuple):
@@ -226,7 +226,7 @@ def write_part(
         `kept`, and `rejected`, JSON: how many by rule.
 
     Raises:
-        JobFailedError: the part is not what it was when it was read first, or the disk is full.
+        RunError: the part is not what it was when it was read first, or the disk is full.
     """
     import ray
 
@@ -260,7 +260,7 @@ def write_part(
             throws.write(_reject_record(source, item, verdict, place, several=several))
         if read != row["rows"]:
             message = f"{source.path}: changed while it was filtered; give the same command again"
-            raise JobFailedError(message)
+            raise RunError(message)
     if not kept and len(copies) > 1:
         (folder / KEPT_FOLDER / f"{name}.parquet").unlink()  # a table of no rows is no file of tasks
     return {"kept": kept, "rejected": orjson.dumps(rejected)}

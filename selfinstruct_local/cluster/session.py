@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from selfinstruct_local.errors import JobFailedError, UserFacingError, WrongUseError
+from selfinstruct_local.errors import RunError, UsageError, UserFacingError
 from selfinstruct_local.io.interrupt import SIGNAL_EXIT
 from selfinstruct_local.offline import go_offline
 
@@ -29,8 +29,8 @@ def ray_session(address: str | None = None, workers: int | None = None) -> Itera
         workers: processors that a Ray started here may use; all of this process if None.
 
     Raises:
-        WrongUseError: Ray is not installed, or nothing answers at the address.
-        JobFailedError: Ray lost the work for good.
+        UsageError: Ray is not installed, or nothing answers at the address.
+        RunError: Ray lost the work for good.
     """
     go_offline()
     try:
@@ -40,7 +40,7 @@ def ray_session(address: str | None = None, workers: int | None = None) -> Itera
         from ray.exceptions import RayError
     except ImportError as error:
         message = f"--engine ray: {error.name or 'ray'} is missing; install this package with its extra 'ray'"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     if address:
         _check_answers(address)
     # Its errors are raised too.
@@ -61,7 +61,7 @@ def ray_session(address: str | None = None, workers: int | None = None) -> Itera
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         message = f"--ray-address {address or 'none'}: {str(error).splitlines()[0]}; see 'ray status'"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -85,11 +85,11 @@ def _check_answers(address: str) -> None:
     """Knocks at HOST:PORT before Ray does, which would knock for most of a minute.
 
     Raises:
-        WrongUseError: it is another kind of address, or nothing answers.
+        UsageError: it is another kind of address, or nothing answers.
     """
     if "://" in address:
         message = f"--ray-address {address}: give auto or HOST:PORT, on a machine of the cluster"
-        raise WrongUseError(message)
+        raise UsageError(message)
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return  # `auto` and other words, which Ray looks up
@@ -97,7 +97,7 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
     except (OSError, OverflowError) as error:
         message = f"--ray-address {address}: nothing answers there ({error}); see 'ray status' on its first machine"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 @contextlib.contextmanager
@@ -124,4 +124,4 @@ def _for_the_user(error: BaseException) -> UserFacingError | None:
     if isinstance(error, RayTaskError):
         return error.cause if isinstance(error.cause, UserFacingError) else None
     why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return JobFailedError(f"Ray gave up ({why}); nothing was written")
+    return RunError(f"Ray gave up ({why}); nothing was written")

@@ -87,7 +87,7 @@ def divide(source: Source) -> list[Part | None]:
     """The parts of a source; None stands for the whole of one that cannot be divided.
 
     Raises:
-        WrongUseError: it cannot be read, or it is Parquet and pyarrow is missing.
+        UsageError: it cannot be read, or it is Parquet and pyarrow is missing.
     """
     path = Path(source.path)
     with reading(path):

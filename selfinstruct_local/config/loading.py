@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 # The largest integer that a run's database holds.
@@ -27,7 +27,7 @@ def load_settings(
         base: values that stand in place of the defaults.
 
     Raises:
-        WrongUseError: the file cannot be read, or a key or value will not do; the message names it.
+        UsageError: the file cannot be read, or a key or value will not do; the message names it.
     """
     values: dict[str, Any] = {**(base or {}), **(read_yaml(config_file) if config_file else {})}
     for name, field in model.model_fields.items():
@@ -40,7 +40,7 @@ def load_settings(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise WrongUseError(_first_problem(error, config_file, flags)) from error
+        raise UsageError(_first_problem(error, config_file, flags)) from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -67,21 +67,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     A file of comments alone is an empty one.
 
     Raises:
-        WrongUseError: the file is missing, broken, or not a mapping.
+        UsageError: the file is missing, broken, or not a mapping.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         message = f"--config {path}: {(error.strerror or str(error)).lower()}"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # bytes, dates and numbers that are none; nesting
         message = f"--config {path}: not plain YAML ({' '.join(str(error).split())})"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     if values is None:  # comments alone, as in what `config show` prints of a command whose settings are all open
         return {}
     if not isinstance(values, dict):
         message = f"--config {path}: expected 'key: value' lines"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return values
 
 

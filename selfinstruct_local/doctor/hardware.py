@@ -19,12 +19,12 @@ BF16 = (8, 0)
 # vLLM takes 90 % of a card unless told otherwise (ServeSettings.gpu_memory_share).
 CARD_SHARE = 0.9
 # The embedded model in vLLM: libraries, weights in float32 and 2 GiB of KV cache; an assumption with some room.
-LEAST_MEMORY = 4 * GIB
+MIN_MEMORY = 4 * GIB
 # vLLM speaks with its workers through rings of 10 chunks of 16 MiB (shm_broadcast.py, VLLM_MQ_MAX_CHUNK_BYTES_MB), one
 # a group of workers, and NCCL and torch's data loaders want room beside them. Docker gives a container 64 MiB.
-LEAST_SHARED = GIB
+MIN_SHARED = GIB
 # `--in-flight` goes to 4,096, each request has a connection, and the program has files of its own (engine/lanes.py).
-LEAST_FILES = 4096 + 128
+MIN_FILES = 4096 + 128
 # A control group without a limit of memory tells a number near 2**63.
 UNLIMITED = 1 << 60
 
@@ -199,8 +199,8 @@ def read_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup"
 def check_memory(available: int) -> Finding:
     """Main memory for the least of this program's work."""
     detail = f"{available / GIB:.1f} GiB of main memory can be had"
-    if available < LEAST_MEMORY:
-        mend = f"free some: vLLM with the embedded model wants {LEAST_MEMORY // GIB} GiB"
+    if available < MIN_MEMORY:
+        mend = f"free some: vLLM with the embedded model wants {MIN_MEMORY // GIB} GiB"
         return Finding("memory", "warn", detail, mend)
     return Finding("memory", "ok", detail)
 
@@ -212,7 +212,7 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Finding:  # noqa: S1
         return Finding("shared memory", "fail", f"{folder} is missing, and vLLM's processes speak through it", mend)
     size = shutil.disk_usage(folder)
     detail = f"{folder}: {size.free / GIB:.2f} of {size.total / GIB:.2f} GiB free"
-    if size.free < LEAST_SHARED:
+    if size.free < MIN_SHARED:
         return Finding("shared memory", "warn", detail, mend)
     return Finding("shared memory", "ok", detail)
 
@@ -223,7 +223,7 @@ def check_open_files() -> Finding:
     if hard == resource.RLIM_INFINITY:
         return Finding("open files", "ok", "no limit")
     detail = f"{hard:,} at most"
-    if hard < LEAST_FILES:
+    if hard < MIN_FILES:
         mend = f"raise the hard limit (ulimit -Hn, limits.conf), or keep --in-flight below {max(1, hard - 128)}"
         return Finding("open files", "warn", detail, mend)
     return Finding("open files", "ok", detail)

@@ -18,7 +18,7 @@ import orjson
 from selfinstruct_local.doctor.finding import Finding, Status
 from selfinstruct_local.doctor.hardware import CARD_SHARE, GIB, Card
 from selfinstruct_local.engines.serve import ServeSettings
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import EMBEDDED_NAME, ModelFolder
 from selfinstruct_local.models.folder import INDEX, locate_model, prepared_models
 from selfinstruct_local.models.headers import TornFileError, read_header
@@ -72,7 +72,7 @@ def check_folder(name: str | None) -> tuple[Finding, ModelFolder | None]:
         return Finding("model", "warn", detail, "name one, or run 'selfinstruct models prepare' (a minute)"), None
     try:
         folder = locate_model(name or EMBEDDED_NAME)
-    except WrongUseError as error:
+    except UsageError as error:
         return Finding.of_error("model", error), None
     except OSError as error:
         return _unreadable("model", error), None
@@ -210,7 +210,7 @@ def check_training(
             devices=max(1, len(cards)) if settings.fsdp else 1,
             on_gpu=bool(cards),
         )
-    except WrongUseError as error:
+    except UsageError as error:
         return Finding.of_error("training", error, status)
     where = "the card" if cards else "main memory"
     has = min(cards[0].free if cards else available, cards[0].total if cards else available)
@@ -240,7 +240,7 @@ def check_room(folder: ModelFolder, settings: "TrainSettings", out: Path, *, pla
 
     try:
         check_training_room(out, folder, settings)
-    except WrongUseError as error:
+    except UsageError as error:
         return Finding.of_error("checkpoints", error, "fail" if planned else "warn")
     return Finding("checkpoints", "ok", f"{settings.keep_checkpoints + 1} of them and the result fit on the disk")
 

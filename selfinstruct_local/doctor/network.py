@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from selfinstruct_local.doctor.finding import Finding
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.offline import SWITCHES
 
 CHILD_SECONDS = 60
@@ -58,7 +58,7 @@ def check_proxies(endpoints: Sequence[str]) -> Finding:
         return Finding("proxies", "ok", "no proxy variables are set")
     try:
         through = [each for each in endpoints if proxy_for(each)]
-    except WrongUseError as error:
+    except UsageError as error:
         return Finding.of_error("proxies", error)
     if through:
         detail = f"{', '.join(through)} would be asked through a proxy ({', '.join(names)})"
@@ -78,14 +78,14 @@ def check_port(port: int | None) -> Finding:
     settings = ServeSettings() if port is None else ServeSettings(port=port)
     try:
         check_ready(settings)
-    except WrongUseError as error:
+    except UsageError as error:
         return Finding.of_error("port", error, "warn" if port is None else "fail")
     return Finding("port", "ok", f"{settings.port} on {settings.host} is free for 'selfinstruct serve'")
 
 
 def check_endpoint(url: str) -> Finding:
     """Whether a server answers, and what it serves."""
-    from selfinstruct_local.engines.lanes import UnreachableError
+    from selfinstruct_local.engines.http_clients import UnreachableError
     from selfinstruct_local.engines.model_lists import LOOK_SECONDS, served_models
     from selfinstruct_local.engines.serve import API_KEY_VARIABLE
 
@@ -93,7 +93,7 @@ def check_endpoint(url: str) -> Finding:
         models = served_models(url, os.environ.get(API_KEY_VARIABLE), LOOK_SECONDS)
     except UnreachableError as error:
         return Finding("endpoint", "fail", f"{url}: {error}", "start the server there, or mend the URL or the firewall")
-    except WrongUseError as error:
+    except UsageError as error:
         return Finding.of_error("endpoint", error)
     if not models:
         return Finding("endpoint", "fail", f"{url}: serves no model", "start it with one")

@@ -25,13 +25,13 @@ PASSING = {
 }
 # 52,000 accepted of three times as many, some 1.5 KB each, as a completion and again as a candidate, are half a GiB;
 # the journal and the exports want as much.
-LEAST_ROOM = GIB
+MIN_ROOM = GIB
 STRICT_TABLES = (3, 37, 0)
 COMMITS = 40
 COMMIT_SECONDS = 5.0
 PAYLOAD = "x" * 4096
 # An engine that finishes tens of requests a second has its completions stored in as many transactions.
-LEAST_COMMITS = 20.0
+MIN_COMMITS = 20.0
 
 
 def existing_folder(out: Path) -> Path:
@@ -89,8 +89,8 @@ def check_disk(folder: Path) -> Finding:
     """Room for a run."""
     free = shutil.disk_usage(folder).free
     detail = f"{free / GIB:.1f} GiB free for {folder}"
-    if free < LEAST_ROOM:
-        return Finding("disk", "fail", f"{detail}: a run of 52,000 tasks wants {LEAST_ROOM // GIB}", "make room")
+    if free < MIN_ROOM:
+        return Finding("disk", "fail", f"{detail}: a run of 52,000 tasks wants {MIN_ROOM // GIB}", "make room")
     return Finding("disk", "ok", detail)
 
 
@@ -109,7 +109,7 @@ def check_sqlite(folder: Path) -> Finding:
         detail = f"SQLite {version}: {folder} gives no WAL with synchronous=FULL, but {modes}"
         return Finding("sqlite", "fail", detail, "name a folder on a local disk")
     detail = f"SQLite {version}, WAL, synchronous=FULL: {pace:,.0f} commits/s"
-    if pace < LEAST_COMMITS:
+    if pace < MIN_COMMITS:
         return Finding("sqlite", "warn", f"{detail}; an engine would wait for them", "name a folder on a faster disk")
     return Finding("sqlite", "ok", detail)
 

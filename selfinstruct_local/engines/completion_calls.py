@@ -7,18 +7,18 @@ from typing import Any
 import orjson
 
 from selfinstruct_local.engines.base import Completion, FinishReason, Request
-from selfinstruct_local.engines.lanes import Answer, UnreachableError
+from selfinstruct_local.engines.http_clients import Answer, UnreachableError
 from selfinstruct_local.engines.model_lists import LOG, REFUSED_KEY, wrong_key
 from selfinstruct_local.engines.request_bodies import Question
 from selfinstruct_local.engines.server_answers import HTTP_OK, OddAnswerError
-from selfinstruct_local.engines.server_pool import Server, ServerPool, TroubleError
+from selfinstruct_local.engines.server_pool import RetryableError, Server, ServerPool
 from selfinstruct_local.engines.suspects import given_up
 from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.templates.conversation import FolderEncoder, is_conversation
 
 # A request that brings down or confuses every server that takes it, while others are answered, is given up after that
 # many. Where nothing is answered it is the servers that fail, and the pool says for how long that may go on.
-MOST_TRIES = 8
+MAX_TRIES = 8
 
 WRONG_REQUEST = frozenset({400, 422})
 MISSING_ROUTE = frozenset({404, 405, 501})
@@ -66,7 +66,7 @@ class CompletionCalls:
 
         Raises:
             EngineDeadError: a server refuses the request or the key, and would refuse all others.
-            WrongUseError: the request needs the model's files, and they are not known here or do not serve.
+            UsageError: the request needs the model's files, and they are not known here or do not serve.
         """
         if self._encoder is None:
             question = Question.of(request, None)
@@ -78,12 +78,12 @@ class CompletionCalls:
     async def _ask_until_answered(self, request: Request, question: Question) -> Completion:
         now = asyncio.get_running_loop().time
         tries, counted_at, reason = 0, now(), ""
-        while tries < MOST_TRIES:
+        while tries < MAX_TRIES:
             server = await self._pool.take()
             sent_at = now()
             try:
                 completion = await self._try(server, question)
-            except TroubleError as trouble:
+            except RetryableError as trouble:
                 reason = f"no server can answer it, the last one, {server.url}: {trouble}"
                 self._pool.struck(server, trouble, sent_at)
                 if trouble.counts and self._pool.answered_at > counted_at:
@@ -103,11 +103,11 @@ class CompletionCalls:
                 return await self._ask(server, question)
         except TimeoutError:
             reason = f"no answer in {self._request_seconds:g} s"
-            raise TroubleError(reason, lost=True, silent=True) from None
+            raise RetryableError(reason, lost=True, silent=True) from None
         except OddAnswerError as error:
-            raise TroubleError(str(error)) from error
+            raise RetryableError(str(error)) from error
         except UnreachableError as error:
-            raise TroubleError(str(error), counts=error.connected, lost=True) from error
+            raise RetryableError(str(error), counts=error.connected, lost=True) from error
 
     async def _ask(self, server: Server, question: Question) -> Completion:
         """One try on one server, with as many calls as it takes to find the right route, length and fields."""
@@ -176,10 +176,10 @@ class CompletionCalls:
             pause = None
             reason += f"; {odd}"
         if status == TOO_MANY_REQUESTS:
-            raise TroubleError(reason, counts=False, busy=True, pause=pause)
+            raise RetryableError(reason, counts=False, busy=True, pause=pause)
         if status >= SERVER_ERROR or status in PASSING:
             reason += self._pool.reader.error(answer)
-            raise TroubleError(reason, pause=pause)
+            raise RetryableError(reason, pause=pause)
         raise self._wrong_request(server, answer)
 
     async def _find_route(self, server: Server, answer: Answer, *, by_chat: bool) -> None:
@@ -187,12 +187,12 @@ class CompletionCalls:
         try:
             wrong = await self._pool.look(server)
         except UnreachableError as error:
-            raise TroubleError(str(error), counts=False, lost=True) from error
+            raise RetryableError(str(error), counts=False, lost=True) from error
         if wrong is not None:
-            raise TroubleError(wrong, counts=False, lost=True)
+            raise RetryableError(wrong, counts=False, lost=True)
         if self._model in answer.text:
             reason = f"answers {answer.status_line}{self._pool.reader.error(answer)}"
-            raise TroubleError(reason, lost=True)
+            raise RetryableError(reason, lost=True)
         if by_chat and not server.speaks_chat:
             message = (
                 f"{server.url}: has no /chat/completions, by which conversations are asked; "

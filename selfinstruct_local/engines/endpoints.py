@@ -15,9 +15,9 @@ from pathlib import Path
 
 from selfinstruct_local.engines.base import Completion, Request
 from selfinstruct_local.engines.completion_calls import CompletionCalls
+from selfinstruct_local.engines.http_clients import allow_connections
 from selfinstruct_local.engines.intake import Intake
 from selfinstruct_local.engines.keys import authorization
-from selfinstruct_local.engines.lanes import allow_connections
 from selfinstruct_local.engines.model_lists import check_urls, find_served_model, served_models
 from selfinstruct_local.engines.server_pool import ServerPool
 from selfinstruct_local.engines.settings import EngineSettings
@@ -56,7 +56,7 @@ class EndpointEngine:
                 has no words for.
 
         Raises:
-            WrongUseError: a URL or the key will not do.
+            UsageError: a URL or the key will not do.
         """
         authorization(api_key)
         self.urls = check_urls(urls)

@@ -3,7 +3,7 @@
 import re
 
 from selfinstruct_local.engines.serve import API_KEY_VARIABLE
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 
 # So many letters and digits in a row, as they stand in the key, count as a part of it.
 _PART = 6
@@ -15,13 +15,13 @@ def authorization(api_key: str | None) -> dict[str, str]:
     """Return the header that carries the key.
 
     Raises:
-        WrongUseError: no header can hold it; told here, because the library's own error would show it.
+        UsageError: no header can hold it; told here, because the library's own error would show it.
     """
     if not api_key:
         return {}
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
         message = f"${API_KEY_VARIABLE}: holds characters that a key cannot have, perhaps a space or the end of a line"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return {"Authorization": f"Bearer {api_key}"}
 
 

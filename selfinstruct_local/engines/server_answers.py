@@ -13,8 +13,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
+from selfinstruct_local.engines.http_clients import Answer, UnreachableError
 from selfinstruct_local.engines.keys import without_key
-from selfinstruct_local.engines.lanes import Answer, UnreachableError
 
 HTTP_OK = 200
 MAX_TOKENS = 2**31 - 1  # more than any context has, and few enough that a run's database can sum them

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from selfinstruct_local.engines.base import RequestKey
-from selfinstruct_local.engines.lanes import Lanes, UnreachableError
+from selfinstruct_local.engines.http_clients import HttpClients, UnreachableError
 from selfinstruct_local.engines.model_lists import LOG, REFUSED_KEY, ask_for_models, listed, look_seconds, wrong_key
 from selfinstruct_local.engines.server_answers import AnswerReader
 from selfinstruct_local.errors import EngineDeadError
@@ -26,7 +26,7 @@ WATCH_SECONDS = 0.1
 ROLL_CALL_SECONDS = 1.0
 
 
-class TroubleError(Exception):
+class RetryableError(Exception):
     """A request failed in a way that another try may mend.
 
     Attributes:
@@ -79,7 +79,7 @@ class Server:
     """
 
     url: str
-    lanes: Lanes
+    lanes: HttpClients
     load: int = 0
     context: int | None = None
     speaks_chat: bool = False
@@ -116,7 +116,7 @@ class ServerPool:
             outage_seconds: how long all of them may be gone.
 
         Raises:
-            WrongUseError: the key, a proxy variable or SSL_CERT_FILE cannot be used.
+            UsageError: the key, a proxy variable or SSL_CERT_FILE cannot be used.
         """
         self.dead: BaseException | None = None
         self.died = asyncio.Event()
@@ -129,7 +129,7 @@ class ServerPool:
         self._changed = asyncio.Event()
         self._watches: set[asyncio.Task[None]] = set()
         self.reader = AnswerReader(api_key)
-        self._servers = [Server(url, Lanes(url, api_key)) for url in urls]
+        self._servers = [Server(url, HttpClients(url, api_key)) for url in urls]
 
     async def __aenter__(self) -> Self:
         for server in self._servers:
@@ -210,7 +210,7 @@ class ServerPool:
         if server.gone is None:
             self._say_back(server)
 
-    def struck(self, server: Server, trouble: TroubleError, sent_at: float) -> None:
+    def struck(self, server: Server, trouble: RetryableError, sent_at: float) -> None:
         """Notes a failure of a request of that time: the server rests, and is looked after when it may be gone."""
         now = _now()
         server.last_error = str(trouble)

@@ -22,7 +22,7 @@ import orjson
 from selfinstruct_local.engines.base import Completion, FinishReason, Request, Sampling
 from selfinstruct_local.engines.intake import Intake
 from selfinstruct_local.engines.settings import EngineSettings
-from selfinstruct_local.errors import EngineDeadError, JobFailedError, OutOfMemoryError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, RunError, UsageError
 from selfinstruct_local.models.vocabulary import embedding_rows
 from selfinstruct_local.templates.conversation import PromptEncoder, end_token_ids
 
@@ -73,9 +73,9 @@ class VllmEngine:
             log_file: where vLLM's log goes; its warnings go to stderr when None.
 
         Raises:
-            WrongUseError: vLLM is not installed.
+            UsageError: vLLM is not installed.
             OutOfMemoryError: the memory does not hold the model.
-            JobFailedError: vLLM could not start for another reason.
+            RunError: vLLM could not start for another reason.
         """
         self.model = model
         self.settings = settings
@@ -154,7 +154,7 @@ class VllmEngine:
         except ValueError as error:  # such as a JSON schema that no grammar can be made of
             reason = " ".join(str(error).split())
             message = f"the engine refuses a request: {reason}"
-            raise WrongUseError(message) from error
+            raise UsageError(message) from error
         in_flight[request_id] = request
 
     def _step(self) -> "list[RequestOutput]":
@@ -204,7 +204,7 @@ class _Log:
             logger.propagate = False
             logger.addHandler(handler)
 
-    def explain(self, error: Exception, what_happened: str, otherwise: type[JobFailedError]) -> JobFailedError:
+    def explain(self, error: Exception, what_happened: str, otherwise: type[RunError]) -> RunError:
         """The error for the user: `OutOfMemoryError` with the flags to lower when that is what it was."""
         first_line = str(error).strip().partition("\n")[0]
         where = f"; its log: {self._path}" if self._path else ""
@@ -255,7 +255,7 @@ def _start(arguments: dict[str, Any], settings: EngineSettings, log: _Log) -> "L
         from vllm.v1.engine.llm_engine import LLMEngine
     except ImportError as error:
         message = f"vLLM cannot be imported ({error}); install this package with its extra 'cpu' or 'gpu'"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     common = {
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
@@ -267,7 +267,7 @@ def _start(arguments: dict[str, Any], settings: EngineSettings, log: _Log) -> "L
     except Exception as error:
         # vLLM raises many kinds here, of its own, of torch, of pydantic; the log has the whole story.
         traceback.print_exc()
-        raise log.explain(error, "could not start", JobFailedError) from error
+        raise log.explain(error, "could not start", RunError) from error
 
 
 def lora_rank(adapter: Path) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from selfinstruct_local.engines.base import Completion, Engine, FinishReason, Request, RequestKey
-from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.errors import RunError
 
 MAX_TRIES = 3  # of a request that the engine aborts
 
@@ -21,7 +21,7 @@ def ask(
 
     Raises:
         UserFacingError: the engine could not start, or died and did not come back.
-        JobFailedError: it aborts a request again and again, or gives it up.
+        RunError: it aborts a request again and again, or gives it up.
     """
     found: dict[RequestKey, Completion] = {}
     engine.wait_until_ready(keep_going)
@@ -35,7 +35,7 @@ def ask(
                 for each in batch:
                     if each.given_up:
                         message = f"request {'/'.join(map(str, each.key))} has no answer: {each.given_up}"
-                        raise JobFailedError(message)
+                        raise RunError(message)
                 whole = [each for each in batch if each.finish_reason is not FinishReason.ABORT]
                 found.update({each.key: each for each in whole})
                 advance(len(whole))
@@ -45,5 +45,5 @@ def ask(
             batches.close()
     if len(found) < len(requests):
         message = f"the engine aborted {len(requests) - len(found)} of {len(requests)} requests {MAX_TRIES} times"
-        raise JobFailedError(message)
+        raise RunError(message)
     return found

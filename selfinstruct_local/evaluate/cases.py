@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.task import Task
 from selfinstruct_local.train.sources import NO_CASE, Dropped, Sample, read_each, samples_of_record, samples_of_task
 
@@ -79,7 +79,7 @@ def read_held_out(paths: Sequence[Path], num: int, seed: int) -> HeldOut:
         seed: of the draw.
 
     Raises:
-        WrongUseError: a source is missing, or holds no case.
+        UsageError: a source is missing, or holds no case.
         BadRecordError: a task cannot be read or has no reference; the text names the place.
     """
     held_out = HeldOut(paths)
@@ -95,7 +95,7 @@ def read_held_out(paths: Sequence[Path], num: int, seed: int) -> HeldOut:
         if len(held_out.cases) == before:
             reasons = ", ".join(f"{count} {reason}" for reason, count in held_out.dropped.items())
             message = f"--data {path}: holds no task with a reference" + (f" ({reasons})" if reasons else "")
-            raise WrongUseError(message)
+            raise UsageError(message)
     if len(held_out.cases) > num:
         stream = Random(f"held out {seed}")  # noqa: S311 - a draw of data
         drawn = sorted(stream.sample(range(len(held_out.cases)), num))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selfinstruct_local.engines.base import Request, RequestKey, Sampling
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import check_base, read_manifest
 from selfinstruct_local.models.vocabulary import check_tokens
@@ -28,11 +28,11 @@ def choose_template(model: ModelFolder, adapter: Path | None, wanted: TemplateNa
         wanted: is taken in place of these, where it can be.
 
     Raises:
-        WrongUseError: the chat template is wanted, and the model has none; or what tells of the training is broken.
+        UsageError: the chat template is wanted, and the model has none; or what tells of the training is broken.
     """
     if wanted == "chat" and not model.has_chat_template:
         message = f"--template chat: {model.path} has no chat template; use --template alpaca"
-        raise WrongUseError(message)
+        raise UsageError(message)
     manifest = read_manifest(adapter) if adapter else read_manifest(model.path, "--model")
     trained: TemplateName | None = manifest.get("template")
     return wanted or trained or ("chat" if model.has_chat_template and adapter is None else "alpaca")
@@ -50,7 +50,7 @@ class Chat:
             template: how to ask; left out, as `choose_template` says.
 
         Raises:
-            WrongUseError: the template is not there, the adapter was trained on another base or does not fit this one,
+            UsageError: the template is not there, the adapter was trained on another base or does not fit this one,
                 or the libraries are missing.
         """
         if adapter is not None:
@@ -60,7 +60,7 @@ class Chat:
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError as error:
             message = f"chat needs '{error.name}', which is missing; install this package with its extra 'train'"
-            raise WrongUseError(message) from error
+            raise UsageError(message) from error
         self._torch = torch
         self._model = model
         self.template = choose_template(model, adapter, template)
@@ -78,7 +78,7 @@ class Chat:
         """The greedy answer, without the prompt; the prompt's tokens are those of training.
 
         Raises:
-            WrongUseError: the chat template refuses the question, it holds a token without an embedding, or it leaves
+            UsageError: the chat template refuses the question, it holds a token without an embedding, or it leaves
                 no room in the model's context.
         """
         prompt, turns = ask(self.template, instruction, task_input)
@@ -91,7 +91,7 @@ class Chat:
                 f"the question takes {len(ids)} tokens: {self._model.path.name} has a context of "
                 f"{self._model.context}; shorten it"
             )
-            raise WrongUseError(message)
+            raise UsageError(message)
         asked = self._torch.tensor([ids], device=self._network.device)  # (1, T)
         with self._torch.inference_mode():
             output = self._network.generate(

@@ -1,4 +1,4 @@
-"""The evaluation from end to end: answers by an engine a contender, the judge's engine, then the losses.
+"""The evaluation from end to end: answers by an engine a evaluated, the judge's engine, then the losses.
 
 Engines run one after the other, since each takes the memory for itself; the losses come last, in this process, because
 what torch holds of a GPU here would be missing to an engine that starts after it.
@@ -15,12 +15,12 @@ from rich.console import Console
 
 from selfinstruct_local import __version__
 from selfinstruct_local.engines.base import Completion, Engine, Request, RequestKey
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.evaluate.answers import ask
 from selfinstruct_local.evaluate.cases import Case, HeldOut
-from selfinstruct_local.evaluate.contenders import Contender
-from selfinstruct_local.evaluate.figures import Figures, Scored, Scorer, make_figures
+from selfinstruct_local.evaluate.evaluated_models import EvaluatedModel
 from selfinstruct_local.evaluate.losses import Surprise, build_references, measure_losses, prompt_length
+from selfinstruct_local.evaluate.metrics import Figures, Scored, Scorer, make_figures
 from selfinstruct_local.evaluate.pairwise import STAGE, Judgement, PairwiseJudge, Said, judge_prompt
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.settings import GenerateSettings
@@ -43,8 +43,8 @@ class Evaluation:
     Attributes:
         held_out: the cases.
         labels: of each, whether its reference is a label.
-        scored: the contenders' answers, in their order.
-        figures: the contenders' figures, in their order.
+        scored: the evaluated_models' answers, in their order.
+        figures: the evaluated_models' figures, in their order.
         judge: who judged.
     """
 
@@ -52,7 +52,7 @@ class Evaluation:
     labels: list[bool]
     scored: list[Scored]
     figures: list[Figures]
-    judge: Contender | None
+    judge: EvaluatedModel | None
 
     def record(self, settings: GenerateSettings) -> dict[str, Any]:
         """Figures, settings and fingerprints as JSON values."""
@@ -63,8 +63,8 @@ class Evaluation:
             "dropped": self.held_out.dropped,
             "cases_sha256": self.held_out.fingerprint,
             "settings": settings.model_dump(mode="json", include=_SETTINGS),
-            "contenders": [
-                {**_facts(scored.contender), "engine": scored.engine, **figures.record()}
+            "evaluated_models": [
+                {**_facts(scored.evaluated), "engine": scored.engine, **figures.record()}
                 for scored, figures in zip(self.scored, self.figures, strict=True)
             ],
             "judge": _facts(self.judge) | _judge_prompt(settings) if self.judge else None,
@@ -94,12 +94,12 @@ def _judge_prompt(settings: GenerateSettings) -> dict[str, Any]:
     return {"prompt_texts": settings.prompts.used([judge_prompt(settings.lang)])}
 
 
-def _facts(contender: Contender) -> dict[str, Any]:
-    adapter = str(contender.adapter) if contender.adapter else None
+def _facts(evaluated: EvaluatedModel) -> dict[str, Any]:
+    adapter = str(evaluated.adapter) if evaluated.adapter else None
     return {
-        "name": contender.name,
-        "template": contender.template,
-        **contender.chosen.facts(),
+        "name": evaluated.name,
+        "template": evaluated.template,
+        **evaluated.chosen.facts(),
         "adapter_path": adapter,
     }
 
@@ -107,7 +107,7 @@ def _facts(contender: Contender) -> dict[str, Any]:
 def _row(scored: Scored, index: int) -> dict[str, Any]:
     surprise = scored.surprises[index]
     row: dict[str, Any] = {
-        "contender": scored.contender.name,
+        "evaluated": scored.evaluated.name,
         "answer": scored.answers[index],
         "finish_reason": scored.completions[index].finish_reason,
         "tokens": scored.completions[index].completion_tokens,
@@ -123,17 +123,17 @@ def _row(scored: Scored, index: int) -> dict[str, Any]:
 
 
 def fit_to_context(
-    held_out: HeldOut, contenders: Sequence[Contender], settings: GenerateSettings
+    held_out: HeldOut, evaluated_models: Sequence[EvaluatedModel], settings: GenerateSettings
 ) -> list[list[Example]]:
-    """The references as examples of each contender; drops the cases that one of them has no room for.
+    """The references as examples of each evaluated; drops the cases that one of them has no room for.
 
-    A case stays when its prompt leaves room for `max_tokens` and for the reference, under every contender's template:
+    A case stays when its prompt leaves room for `max_tokens` and for the reference, under every evaluated's template:
     all are measured on the same cases.
 
     Raises:
-        WrongUseError: no case is left, or a tokenizer will not do.
+        UsageError: no case is left, or a tokenizer will not do.
     """
-    columns = [build_references(held_out.cases, each) for each in contenders]
+    columns = [build_references(held_out.cases, each) for each in evaluated_models]
     kept: list[Case] = []
     fitting: list[list[Example]] = []
     for case, *examples in zip(held_out.cases, *columns, strict=True):
@@ -148,7 +148,7 @@ def fit_to_context(
     if not kept:
         reasons = ", ".join(f"{number} {reason}" for reason, number in held_out.dropped.items())
         message = f"--data: no task is left to ask ({reasons}); see --max-model-len and --max-tokens"
-        raise WrongUseError(message)
+        raise UsageError(message)
     held_out.cases = kept
     return [list(column) for column in zip(*fitting, strict=True)]
 
@@ -177,39 +177,39 @@ class Evaluator:
         self,
         held_out: HeldOut,
         references: Sequence[Sequence[Example]],
-        contenders: Sequence[Contender],
-        judge: Contender | None,
+        evaluated_models: Sequence[EvaluatedModel],
+        judge: EvaluatedModel | None,
     ) -> Evaluation | None:
         """Asks, judges and measures; None when a signal ended it.
 
         Args:
             held_out: the cases, all of which fit.
-            references: of each contender, as `fit_to_context` gives them.
-            contenders: at least one, or two with a judge; the others are compared with the first.
+            references: of each evaluated, as `fit_to_context` gives them.
+            evaluated_models: at least one, or two with a judge; the others are compared with the first.
             judge: None for no judgements.
 
         Raises:
             UserFacingError: an engine could not start, or died and did not come back; or the libraries are missing.
         """
         asked: list[tuple[list[Completion], dict[str, str]]] = []
-        for contender in contenders:
+        for evaluated in evaluated_models:
             requests = [
-                contender.request(RequestKey(index, "answer", 0), case, self.settings.max_tokens)
+                evaluated.request(RequestKey(index, "answer", 0), case, self.settings.max_tokens)
                 for index, case in enumerate(held_out.cases)
             ]
-            found, description = self._ask(contender, self.settings, requests, "answers")
+            found, description = self._ask(evaluated, self.settings, requests, "answers")
             if not self._goes_on():
                 return None
             asked.append(([found[request.key] for request in requests], description))
         answers = [[completion.text.strip() for completion in completions] for completions, _ in asked]
-        judgements = self._judge(judge, held_out.cases, answers) if judge else [[] for _ in contenders]
-        surprises = [self._surprises(*each) for each in zip(contenders, references, strict=True)]
+        judgements = self._judge(judge, held_out.cases, answers) if judge else [[] for _ in evaluated_models]
+        surprises = [self._surprises(*each) for each in zip(evaluated_models, references, strict=True)]
         if not self._goes_on():
             return None
         scorer = Scorer(held_out.cases, self.settings.lang)
         scored = [
             Scored(
-                contender,
+                evaluated,
                 answers[number],
                 completions,
                 scorer.rouge_l(answers[number]),
@@ -218,7 +218,7 @@ class Evaluator:
                 judgements[number],
                 description,
             )
-            for number, (contender, (completions, description)) in enumerate(zip(contenders, asked, strict=True))
+            for number, (evaluated, (completions, description)) in enumerate(zip(evaluated_models, asked, strict=True))
         ]
         return Evaluation(held_out, scorer.labels, scored, make_figures(scored, held_out.cases), judge)
 
@@ -226,27 +226,27 @@ class Evaluator:
         return self.interrupt.signum is None
 
     def _ask(
-        self, contender: Contender, settings: GenerateSettings, requests: Sequence[Request], what: str
+        self, evaluated: EvaluatedModel, settings: GenerateSettings, requests: Sequence[Request], what: str
     ) -> tuple[dict[RequestKey, Completion], dict[str, str]]:
-        """The completions by a contender's own engine, which ends with them, and what that engine was."""
-        engine = self.start_engine(contender.chosen, settings)
+        """The completions by a evaluated's own engine, which ends with them, and what that engine was."""
+        engine = self.start_engine(evaluated.chosen, settings)
         try:
-            with waiting(self.console, f"starting vLLM on {contender.name}"):
+            with waiting(self.console, f"starting vLLM on {evaluated.name}"):
                 engine.wait_until_ready(self._goes_on)
             started = time.monotonic()
-            with counting(self.console, f"{contender.name}: {what},") as advance:
+            with counting(self.console, f"{evaluated.name}: {what},") as advance:
                 found = ask(engine, requests, self._goes_on, advance)
             seconds = format_seconds(time.monotonic() - started)
-            self.console.print(f"{contender.name}: {len(found)} {what} in {seconds}")
+            self.console.print(f"{evaluated.name}: {len(found)} {what} in {seconds}")
             return found, engine.description
         finally:
             engine.close()
 
     def _judge(
-        self, judge: Contender, cases: Sequence[Case], answers: Sequence[Sequence[str]]
+        self, judge: EvaluatedModel, cases: Sequence[Case], answers: Sequence[Sequence[str]]
     ) -> list[list[Judgement]]:
-        """The judgements of each contender beside the first, of whom there are none."""
-        # Two answers stand in its prompt, which may be longer than any contender's.
+        """The judgements of each evaluated beside the first, of whom there are none."""
+        # Two answers stand in its prompt, which may be longer than any evaluated's.
         context = min(judge.folder.context, 2 * self.settings.max_model_len)
         settings = self.settings.model_copy(update={"max_model_len": context})
         asking = PairwiseJudge(self.settings.lang, chats=judge.template == "chat", prompts=self.settings.prompts)
@@ -269,11 +269,11 @@ class Evaluator:
 
         return [[], *([judgement(number, index) for index in range(len(cases))] for number in range(len(others)))]
 
-    def _surprises(self, contender: Contender, references: Sequence[Example]) -> list[Surprise]:
-        """What the references cost a contender; of fewer when a signal came."""
+    def _surprises(self, evaluated: EvaluatedModel, references: Sequence[Example]) -> list[Surprise]:
+        """What the references cost a evaluated; of fewer when a signal came."""
         surprises: list[Surprise] = []
-        with counting(self.console, f"{contender.name}: losses,") as advance:
-            for batch in measure_losses(contender, references, self._goes_on):
+        with counting(self.console, f"{evaluated.name}: losses,") as advance:
+            for batch in measure_losses(evaluated, references, self._goes_on):
                 surprises += batch
                 advance(len(batch))
         return surprises

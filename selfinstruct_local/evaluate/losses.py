@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.evaluate.cases import Case
-from selfinstruct_local.evaluate.contenders import Contender
+from selfinstruct_local.evaluate.evaluated_models import EvaluatedModel
 from selfinstruct_local.models.vocabulary import check_tokens
 from selfinstruct_local.train.batches import PaddingFreeCollator
 from selfinstruct_local.train.data import IGNORED, Example, make_examples
@@ -33,24 +33,24 @@ class Surprise(NamedTuple):
     tokens: int
 
 
-def build_references(cases: Sequence[Case], contender: Contender) -> list[Example | str]:
-    """The example of each case under the contender's template, or why there is none.
+def build_references(cases: Sequence[Case], evaluated: EvaluatedModel) -> list[Example | str]:
+    """The example of each case under the evaluated's template, or why there is none.
 
     Raises:
-        WrongUseError: the tokenizer cannot be loaded, or has no end-of-sequence token.
+        UsageError: the tokenizer cannot be loaded, or has no end-of-sequence token.
     """
     from selfinstruct_local.train.trainer import load_tokenizer
 
-    tokenizer = load_tokenizer(contender.folder)
+    tokenizer = load_tokenizer(evaluated.folder)
     found: list[Example | str] = [""] * len(cases)
     for verbatim in (False, True):
         # The template of a text prompt is nothing around it, which is what Alpaca's leaves of it.
-        settings = TrainSettings(template="alpaca" if verbatim else contender.template, max_length=sys.maxsize)
+        settings = TrainSettings(template="alpaca" if verbatim else evaluated.template, max_length=sys.maxsize)
         places = [index for index, case in enumerate(cases) if case.sample.verbatim == verbatim]
         made = make_examples((cases[index].sample for index in places), tokenizer, settings)
         for index, example in zip(places, made, strict=True):
             found[index] = example
-    check_tokens((each.input_ids for each in found if not isinstance(each, str)), contender.folder, "--data")
+    check_tokens((each.input_ids for each in found if not isinstance(each, str)), evaluated.folder, "--data")
     return found
 
 
@@ -60,18 +60,18 @@ def prompt_length(example: Example) -> int:
 
 
 def measure_losses(
-    contender: Contender, examples: Sequence[Example], keep_going: Callable[[], bool]
+    evaluated: EvaluatedModel, examples: Sequence[Example], keep_going: Callable[[], bool]
 ) -> Iterator[list[Surprise]]:
-    """Loads the contender, and yields what the references cost it, in batches and in order, while it may go on.
+    """Loads the evaluated, and yields what the references cost it, in batches and in order, while it may go on.
 
     In float32 on a CPU; in the precision of the weights on GPUs, over as many as there are.
 
     Raises:
-        WrongUseError: the training libraries are missing.
+        UsageError: the training libraries are missing.
     """
     if not keep_going():
         return
-    network = _load(contender)
+    network = _load(evaluated)
     separates = separates_examples(network)
     for batch in _batches(examples, ROW_TOKENS if separates else 0):
         if not keep_going():
@@ -99,18 +99,18 @@ def _measure(network: Any, batch: Sequence[Example], *, separates: bool) -> list
     return [Surprise(float(part.double().sum()), part.numel()) for part in parts]
 
 
-def _load(contender: Contender) -> Any:
+def _load(evaluated: EvaluatedModel) -> Any:
     try:
         import torch
         from transformers import AutoModelForCausalLM
     except ImportError as error:
         message = f"the loss needs '{error.name}', which is missing; install this package with its extra 'train'"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     # What the engine held on several GPUs would not go onto one.
     options = {"dtype": "auto", "device_map": "auto"} if torch.cuda.is_available() else {"dtype": torch.float32}
-    network: Any = AutoModelForCausalLM.from_pretrained(contender.folder.load_path, local_files_only=True, **options)
-    if contender.adapter:
-        network = lay_over(network, contender.folder, contender.adapter)
+    network: Any = AutoModelForCausalLM.from_pretrained(evaluated.folder.load_path, local_files_only=True, **options)
+    if evaluated.adapter:
+        network = lay_over(network, evaluated.folder, evaluated.adapter)
     return network.eval()
 
 

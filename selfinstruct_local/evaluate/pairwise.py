@@ -24,7 +24,7 @@ STAGE = "judge"
 
 
 class Judgement(NamedTuple):
-    """What a judge says of a challenger's answer to one case beside that of the first contender.
+    """What a judge says of a challenger's answer to one case beside that of the first evaluated.
 
     Attributes:
         as_second: which answer it called better when the challenger's stood second; None for no readable answer.
@@ -57,7 +57,7 @@ class Tally(NamedTuple):
     """The judgements of a challenger, counted.
 
     Attributes:
-        wins: over the first contender.
+        wins: over the first evaluated.
         ties: with it.
         losses: to it.
         unjudged: cases of which the judge said nothing readable, or which its context does not hold.

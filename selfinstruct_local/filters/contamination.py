@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.kernels import NoTokensWarning, TokenizerName
 from selfinstruct_local.kernels.ngrams import NgramSet
@@ -30,14 +30,14 @@ class EvaluationSet:
             tokenizer: as the filter's.
 
         Raises:
-            WrongUseError: a file cannot be read, or no text is as long as an n-gram.
+            UsageError: a file cannot be read, or no text is as long as an n-gram.
         """
         texts = [text for path in paths for task in read_tasks(path) for text in _texts(task)]
         with _silently():
             self._ngrams = NgramSet(texts, ngram, tokenizer)
         if not len(self._ngrams):
             message = f"--decontaminate {paths[0]}: no text has {ngram} words, so nothing could be found; lower --ngram"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
     @property
     def too_short(self) -> int:

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from selfinstruct_local.filters.contamination import CONTAMINATED, EvaluationSet
 from selfinstruct_local.filters.echo import ECHO
+from selfinstruct_local.filters.precheck import surely_kept
 from selfinstruct_local.filters.rules import Rule, apply_rules
-from selfinstruct_local.filters.screen import surely_kept
 from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.task import KEPT, Task, Verdict
 

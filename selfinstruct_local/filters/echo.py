@@ -11,7 +11,7 @@ from selfinstruct_local.kernels import Encoded, NoTokensWarning, TokenizerName, 
 from selfinstruct_local.kernels.vocabulary import Vocabulary
 from selfinstruct_local.task import Task
 
-ECHO = "echo"
+ECHO = "prompt_echo"
 # Shorter texts are labels, names and numbers, which tasks have in common.
 MIN_TOKENS = 5
 MIN_RECALLED = 3

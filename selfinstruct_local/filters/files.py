@@ -63,7 +63,7 @@ class FileFilter:
         """Puts the instructions of a file into the index undecided.
 
         Raises:
-            WrongUseError: the file cannot be read.
+            UsageError: the file cannot be read.
         """
         for batch in _batches(read_rows(path)):
             instructions = [row.task.instruction for row in batch]
@@ -91,7 +91,7 @@ class FileFilter:
             advance: told after every batch how many rows it had.
 
         Raises:
-            WrongUseError: a source cannot be read.
+            UsageError: a source cannot be read.
         """
         counts = FilterCounts()
         skipped = counts.skipped if skip_bad_lines else None

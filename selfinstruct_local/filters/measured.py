@@ -8,7 +8,7 @@ JUDGE = "judge."
 
 
 @dataclass(frozen=True, slots=True)
-class Unsure:
+class LowConfidence:
     """The check that the engine was sure enough of what it wrote.
 
     Attributes:

@@ -20,7 +20,7 @@ REWORDING = (
     *("improve", "improved", "improving"),
 )
 # Shorter ones may well stay as they are.
-LEAST_WORDS = 5
+MIN_WORDS = 5
 # Of words in common, in their order; a contraction leaves more, as in `they'd` for `they had`. In a shorter text one
 # word that is left out may be all there was to do.
 MAX_SIMILARITY = 0.9
@@ -65,15 +65,15 @@ def _text(text: str) -> str:
 
 
 def _have_same(given: Sequence[str], made: Sequence[str], *, small_changes: bool) -> bool:
-    """Whether a text of at least `LEAST_WORDS` words is among both, to the letter where small changes are asked for.
+    """Whether a text of at least `MIN_WORDS` words is among both, to the letter where small changes are asked for.
 
     Otherwise its words decide: all of them, or nearly all for the first `LIKE_TEXTS` texts of each side that have
     `LIKE_WORDS` words.
     """
     if small_changes:
         made_texts = {text.strip() for text in made}
-        return any(text.strip() in made_texts and len(_words(text)) >= LEAST_WORDS for text in given)
-    before, after = ([words for text in texts if len(words := _words(text)) >= LEAST_WORDS] for texts in (given, made))
+        return any(text.strip() in made_texts and len(_words(text)) >= MIN_WORDS for text in given)
+    before, after = ([words for text in texts if len(words := _words(text)) >= MIN_WORDS] for texts in (given, made))
     if not set(map(tuple, before)).isdisjoint(map(tuple, after)):
         return True
     before, after = ([words for words in each if len(words) in LIKE_WORDS][:LIKE_TEXTS] for each in (before, after))

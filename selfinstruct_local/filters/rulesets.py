@@ -3,17 +3,17 @@
 import functools
 
 from selfinstruct_local.filters.arithmetic import wrong_arithmetic
-from selfinstruct_local.filters.asking_back import asks_back
 from selfinstruct_local.filters.checks import FailedCheck
+from selfinstruct_local.filters.clarifying import clarifying_question
 from selfinstruct_local.filters.faults import missing_input, missing_input_zh, refusal
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS, Limits
-from selfinstruct_local.filters.measured import JudgedLow, Unsure
+from selfinstruct_local.filters.measured import JudgedLow, LowConfidence
 from selfinstruct_local.filters.placeholders import placeholder
 from selfinstruct_local.filters.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filters.rewording import not_reworded
 from selfinstruct_local.filters.rules import INSTANCE_RULES, UNSUITABLE, Rule, published_rules
 from selfinstruct_local.filters.rules_zh import chinese_repetition, chinese_rules
 from selfinstruct_local.filters.scripts import ForeignScript
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from selfinstruct_local.filters.unfinished import copied, cut_off
 from selfinstruct_local.languages.base import LANGUAGES, Language
 
@@ -21,17 +21,17 @@ from selfinstruct_local.languages.base import LANGUAGES, Language
 PUBLISHED = {"alpaca-2023": "alpaca", "self-instruct-2022": "self-instruct"}
 RULE_SETS = (*UNSUITABLE, *PUBLISHED, "none")
 
-UNFINISHED_RULES = (
+OUTPUT_RULES = (
     Rule("cut_off", cut_off),
     Rule("copied", copied),
-    Rule("asks_back", asks_back),
+    Rule("clarifying_question", clarifying_question),
     Rule("not_reworded", not_reworded),
     Rule("wrong_arithmetic", wrong_arithmetic),
 )
 
 
 @functools.cache
-def rule_set(name: str, lang: str = "en", limits: Limits = DEFAULT_LIMITS) -> tuple[Rule, ...]:
+def rule_set(name: str, lang: str = "en", limits: Thresholds = DEFAULT_THRESHOLDS) -> tuple[Rule, ...]:
     """The rules of that name for texts in that language.
 
     Args:
@@ -60,7 +60,7 @@ def refuses_echoes(name: str) -> bool:
     return name in UNSUITABLE
 
 
-def _rules_of_instances(lang: Language, limits: Limits) -> tuple[Rule, ...]:
+def _rules_of_instances(lang: Language, limits: Thresholds) -> tuple[Rule, ...]:
     """The rules that look at inputs and outputs, at what was measured, and at what has a limit."""
     english = Repetition(
         str.split,
@@ -75,10 +75,14 @@ def _rules_of_instances(lang: Language, limits: Limits) -> tuple[Rule, ...]:
         *INSTANCE_RULES,
         *([Rule("refusal", refusal)] if limits.refuse_refusals else []),
         Rule("placeholder", placeholder),
-        *UNFINISHED_RULES,
+        *OUTPUT_RULES,
         Rule("failed_check", FailedCheck(lang)),
         Rule("foreign_script", ForeignScript(lang, limits.max_foreign)),
         Rule("degenerate_repetition", english if lang == "en" else chinese_repetition(limits.max_repetition)),
-        *([Rule("unsure", Unsure(limits.min_confidence, limits.min_output_confidence))] if asks_for_confidence else []),
+        *(
+            [Rule("low_confidence", LowConfidence(limits.min_confidence, limits.min_output_confidence))]
+            if asks_for_confidence
+            else []
+        ),
         Rule("judged_low", JudgedLow(limits.min_judge)),
     )

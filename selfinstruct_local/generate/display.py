@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfinstruct_local.engines.base import Completion
-from selfinstruct_local.generate.meter import Meter
+from selfinstruct_local.generate.metrics import RunMetrics
 from selfinstruct_local.io.progress import format_seconds
 from selfinstruct_local.runs.store import DecidedJob, Totals
 
@@ -62,27 +62,27 @@ class RunDisplay:
         ENGINE_LOG.propagate = True
 
     def starting(self) -> None:
-        """See `generate.run.Watcher`."""
+        """See `generate.run.Observer`."""
         if self._console.is_terminal:
             self._status.start()
         else:
             self._console.print(self._starting)
 
     def started(self) -> None:
-        """See `generate.run.Watcher`; begins to show and to count time."""
+        """See `generate.run.Observer`; begins to show and to count time."""
         self._status.stop()
         self._started = self._last_line = time.monotonic()
         if self._console.is_terminal:
             self._live.start()
 
     def received(self, completions: Sequence[Completion]) -> None:
-        """See `generate.run.Watcher`."""
+        """See `generate.run.Observer`."""
         self._requests += len(completions)
         self._tokens += sum(completion.completion_tokens for completion in completions)
         self._maybe_line()
 
     def decided(self, jobs: Sequence[DecidedJob]) -> None:
-        """See `generate.run.Watcher`."""
+        """See `generate.run.Observer`."""
         for job in jobs:
             for candidate in job.candidates:
                 if candidate.verdict.keep:
@@ -92,7 +92,7 @@ class RunDisplay:
         self._maybe_line()
 
     def scoring(self, tasks: int) -> None:
-        """See `generate.run.Watcher`; off a terminal it is said where it takes some time."""
+        """See `generate.run.Observer`; off a terminal it is said where it takes some time."""
         if self._console.is_terminal:
             self._live.stop()
             self._status.update(f"scoring {tasks} tasks")
@@ -149,7 +149,7 @@ class _ConsoleHandler(logging.Handler):
         self._console.print(f"selfinstruct: {record.getMessage()}")
 
 
-def describe_session(accepted: int, meter: Meter) -> str:
+def describe_session(accepted: int, meter: RunMetrics) -> str:
     """What a session did, how full it kept the engine, and where its time went."""
     seconds = max(meter.elapsed, 1e-9)
     stages = meter.stages.values()

@@ -19,7 +19,7 @@ from selfinstruct_local.task import Task
 from selfinstruct_local.templates.turns import Role, Turn
 
 
-class Draft(NamedTuple):
+class ParsedTask(NamedTuple):
     """A task read out of a completion, not yet decided; or a piece of text that did not give one.
 
     `rule` and `detail` say why the parser refused it; both are empty for a task that was read.
@@ -32,10 +32,10 @@ class Draft(NamedTuple):
 
 Draw: TypeAlias = Callable[[Random, Sequence[Task], int], Sequence[Task]]
 NearCopies: TypeAlias = Callable[[Sequence[str], int], list[str | None]]
-Steps: TypeAlias = Generator[list[Request], list[Completion], list[Draft]]
+Steps: TypeAlias = Generator[list[Request], list[Completion], list[ParsedTask]]
 
 
-def screen(rules: Sequence[Rule], draft: Draft) -> Draft:
+def screen(rules: Sequence[Rule], draft: ParsedTask) -> ParsedTask:
     """The draft, refused if a rule refuses what there is of it, before more tokens are spent on its kind or answer.
 
     What is refused so is no whole task, keeps no instance, and is not decided again as one.
@@ -43,10 +43,10 @@ def screen(rules: Sequence[Rule], draft: Draft) -> Draft:
     if draft.rule:
         return draft
     verdict = apply_rules(rules, draft.task)
-    return draft if verdict.keep else Draft(draft.task._replace(instances=()), verdict.rule, verdict.detail)
+    return draft if verdict.keep else ParsedTask(draft.task._replace(instances=()), verdict.rule, verdict.detail)
 
 
-def passed(drafts: Sequence[Draft]) -> list[int]:
+def passed(drafts: Sequence[ParsedTask]) -> list[int]:
     """Return the positions of the drafts that nothing has rejected."""
     return [branch for branch, draft in enumerate(drafts) if not draft.rule]
 
@@ -130,7 +130,7 @@ class Job:
         self.shown.extend(chosen)
         return chosen
 
-    def screen_copies(self, drafts: Sequence[Draft]) -> list[Draft]:
+    def screen_copies(self, drafts: Sequence[ParsedTask]) -> list[ParsedTask]:
         """The drafts, of which near copies of what the job may see are refused before more tokens are spent on them.
 
         What joins the pool later is not seen here, so that the answer depends on the job alone; the decision on whole
@@ -143,7 +143,7 @@ class Job:
         screened = []
         for draft in drafts:
             detail = None if draft.rule else next(details)
-            refused = Draft(draft.task._replace(instances=()), NOT_NOVEL, detail or "")
+            refused = ParsedTask(draft.task._replace(instances=()), NOT_NOVEL, detail or "")
             screened.append(draft if detail is None else refused)
         return screened
 

@@ -13,7 +13,7 @@ from selfinstruct_local.engines.process import EngineProcess
 from selfinstruct_local.engines.serve import API_KEY_VARIABLE
 from selfinstruct_local.engines.suspects import DeathRecord
 from selfinstruct_local.engines.vllm_engine import VllmEngine, describe_vllm
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.generate.profiles.registry import PROFILES
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.models import ModelFolder, find_model
@@ -71,7 +71,7 @@ def fit_to_model(
         flags: the flags they come from.
 
     Raises:
-        WrongUseError: chat is asked for, and the model is known to have no template for it; or magpie without chat; or
+        UsageError: chat is asked for, and the model is known to have no template for it; or magpie without chat; or
             the profile needs the files of a model that is only served.
     """
     given = settings.model_fields_set
@@ -82,20 +82,20 @@ def fit_to_model(
     fitted = load_settings(GenerateSettings, config, {**flags, **left_open}) if left_open else settings
     if fitted.profile == "magpie" and fitted.prompt_format == "completion":
         message = "--prompt-format completion: profile magpie is a conversation; leave it out, or use --profile alpaca"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if fitted.prompt_format == "chat" and model.folder is not None and not model.chats:
         what = "--profile magpie" if fitted.profile == "magpie" else "--prompt-format chat"
         message = (
             f"{what}: {model.folder.path.name} has no chat template; name a chat model, or use --profile alpaca "
             "with --prompt-format completion"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     if model.folder is None and fitted.prompt_format in PROFILES[fitted.profile].needs_model_files:
         message = (
             f"--profile {fitted.profile} --prompt-format {fitted.prompt_format}: needs the files of the model; name "
             "the folder that is served with --model, or use --profile alpaca"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     return fitted
 
 
@@ -115,13 +115,13 @@ def choose_model(
         adapter: a LoRA folder over it.
 
     Raises:
-        WrongUseError: there is no such model, it is not whole or not safe, its context is too short, or the adapter
+        UsageError: there is no such model, it is not whole or not safe, its context is too short, or the adapter
             was trained on another; or no server answers in time, or they do not serve it.
     """
     if settings.engine.endpoint:
         if adapter:
             message = "--adapter: servers load adapters themselves; name the one they serve with --model"
-            raise WrongUseError(message)
+            raise UsageError(message)
         return choose_served_model(name, settings)
     folder = base_of(adapter, name) if adapter else find_folder(name)
     folder.check_context(settings.max_model_len)
@@ -137,7 +137,7 @@ def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenM
         settings: `engine.endpoint` names the servers.
 
     Raises:
-        WrongUseError: no server answers in time, or they do not serve it.
+        UsageError: no server answers in time, or they do not serve it.
     """
     from selfinstruct_local.engines.endpoints import find_served_model
 
@@ -164,14 +164,14 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path, deaths: De
         deaths: of earlier starts, and where those of this one are noted; None forgets them.
 
     Raises:
-        WrongUseError: the model is not one for that engine; see `choose_model`.
+        UsageError: the model is not one for that engine; see `choose_model`.
     """
     if settings.engine.endpoint:
         from selfinstruct_local.engines.endpoints import EndpointEngine
 
         if model.served is None:
             message = "a model on this machine is no server's; choose one that the servers of --endpoint serve"
-            raise WrongUseError(message)
+            raise UsageError(message)
         return EndpointEngine(
             settings.engine.endpoint,
             model=model.served,
@@ -182,7 +182,7 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path, deaths: De
         )
     if model.folder is None:
         message = "a model that is only served cannot be loaded here; name its folder with --model"
-        raise WrongUseError(message)
+        raise UsageError(message)
     make_engine = partial(
         VllmEngine,
         model.folder,

@@ -10,9 +10,9 @@ from selfinstruct_local import __version__
 from selfinstruct_local.engines.base import Completion, Engine
 from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError
 from selfinstruct_local.filters.rulesets import refuses_echoes, rule_set
-from selfinstruct_local.generate.acceptance import Acceptance
+from selfinstruct_local.generate.decision import JobDecider
 from selfinstruct_local.generate.job import Profile
-from selfinstruct_local.generate.meter import Meter
+from selfinstruct_local.generate.metrics import RunMetrics
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.scheduler import Scheduler
 from selfinstruct_local.generate.settings import GenerateSettings
@@ -38,10 +38,10 @@ class Work:
 
     profile: Profile
     jobs: int
-    make_acceptance: Callable[[StoredPool], Acceptance]
+    make_acceptance: Callable[[StoredPool], JobDecider]
 
 
-class Watcher(Protocol):
+class Observer(Protocol):
     """Told what happens, for a display."""
 
     def starting(self) -> None:
@@ -65,14 +65,14 @@ class Outcome:
     """How a session ended.
 
     Attributes:
-        reason: `done`, `barren`, `interrupted`, or the budget that is spent: `tokens`, `requests` or `minutes`.
+        reason: `done`, `stalled`, `interrupted`, or the budget that is spent: `tokens`, `requests` or `minutes`.
         accepted: tasks this session accepted.
         meter: where its time went; None when no engine was needed.
     """
 
     reason: str
     accepted: int = 0
-    meter: Meter | None = None
+    meter: RunMetrics | None = None
 
 
 def run(
@@ -80,7 +80,7 @@ def run(
     settings: GenerateSettings,
     seeds: Sequence[Task],
     start_engine: Callable[[], Engine],
-    watcher: Watcher,
+    watcher: Observer,
     interrupt: Interrupt,
     *,
     work: Work | None = None,
@@ -109,7 +109,7 @@ def run(
     watcher.starting()
     versions = {"selfinstruct-local": __version__, "python": platform.python_version()}
     number = store.begin_session(settings.executing(), {**engine.description, **versions})
-    meter = Meter(engine.capacity)
+    meter = RunMetrics(engine.capacity)
     reason = "failed"
     try:
         # Done while the engine loads its model.
@@ -117,7 +117,7 @@ def run(
         scheduler = make_scheduler(store, settings, seeds, acceptance, work)
         engine.wait_until_ready(lambda: interrupt.signum is None)
         watcher.started()
-        meter = Meter(engine.capacity)
+        meter = RunMetrics(engine.capacity)
         session = Session(
             number,
             store,
@@ -145,7 +145,7 @@ def make_scheduler(
     store: RunStore,
     settings: GenerateSettings,
     seeds: Sequence[Task],
-    acceptance: Acceptance,
+    acceptance: JobDecider,
     work: Work | None = None,
 ) -> Scheduler:
     """The scheduler of a run where its decisions ended, with the completions that wait for theirs.
@@ -167,13 +167,13 @@ def make_scheduler(
 
 def make_acceptance(
     store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool, work: Work | None = None
-) -> Acceptance:
+) -> JobDecider:
     """What decides the jobs of a run, with an index over seeds and pool."""
     if work is not None:
         return work.make_acceptance(pool)
-    rules = rule_set(settings.rules, settings.lang, settings.limits())
+    rules = rule_set(settings.rules, settings.lang, settings.thresholds())
     max_echo = settings.max_echo if refuses_echoes(settings.rules) else None
-    return Acceptance(
+    return JobDecider(
         rules,
         settings.threshold,
         TOKENIZERS[settings.lang],
@@ -193,14 +193,14 @@ class Session:
     store: RunStore
     settings: GenerateSettings
     scheduler: Scheduler
-    acceptance: Acceptance
-    meter: Meter
-    watcher: Watcher
+    acceptance: JobDecider
+    meter: RunMetrics
+    watcher: Observer
     interrupt: Interrupt
     tokens_before: int = 0
     requests_before: int = 0
     jobs: int | None = None  # all there are, where that is known
-    barren: int = 0  # jobs in a row without an accepted task
+    stalled: int = 0  # jobs in a row without an accepted task
 
     def loop(self, engine: Engine) -> str:
         """Turns until there is a reason to end, and gives it.
@@ -245,7 +245,7 @@ class Session:
                 sizes.append(len(self.acceptance.pool))
                 decided.append(decision)
                 accepted = any(candidate.verdict.keep for candidate in decision.candidates)
-                self.barren = 0 if accepted else self.barren + 1
+                self.stalled = 0 if accepted else self.stalled + 1
                 if self._end_reached():
                     break
         if not decided:
@@ -270,8 +270,8 @@ class Session:
             return "done" if self.scheduler.decided >= self.jobs else ""
         if len(self.acceptance.pool) >= self.settings.num:
             return "done"
-        if self.barren >= self.settings.patience:
-            return "barren"
+        if self.stalled >= self.settings.patience:
+            return "stalled"
         return ""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from selfinstruct_local.engines.base import Completion, FinishReason, Request, RequestKey
-from selfinstruct_local.generate.job import Draft, Job, NearCopies, Profile, Steps
+from selfinstruct_local.generate.job import Job, NearCopies, ParsedTask, Profile, Steps
 from selfinstruct_local.task import Task
 
 
@@ -45,7 +45,7 @@ class _OpenJob:
     steps: Steps
     asked: list[RequestKey] = field(default_factory=list)
     answers: dict[RequestKey, Completion] = field(default_factory=dict)
-    drafts: list[Draft] | None = None
+    drafts: list[ParsedTask] | None = None
 
 
 # How often a request is asked again after an abort before its torn text is taken for the answer.
@@ -135,7 +135,7 @@ class Scheduler:
         opened.answers[completion.key] = completion
         self._advance(opened)
 
-    def due(self) -> Iterator[tuple[Job, list[Draft]]]:
+    def due(self) -> Iterator[tuple[Job, list[ParsedTask]]]:
         """The finished jobs whose turn it is, in order; what is taken must be settled before the next call."""
         number = self.decided
         while (opened := self._open.get(number)) is not None and opened.drafts is not None:

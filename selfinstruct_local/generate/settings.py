@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from selfinstruct_local.config.loading import LARGEST
 from selfinstruct_local.engines.settings import EngineSettings
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS, Limits
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from selfinstruct_local.languages.base import Language
 from selfinstruct_local.prompts import Prompts, read_prompts
 
@@ -116,28 +116,32 @@ class DecidingSettings(BaseModel):
     structured: bool = Field(default=False, description="hold the model to a JSON schema or to the allowed answers")
     rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")
     max_repetition: float = Field(
-        DEFAULT_LIMITS.max_repetition, ge=0, le=1, description="share of a text that may repeat what stood in it"
+        DEFAULT_THRESHOLDS.max_repetition, ge=0, le=1, description="share of a text that may repeat what stood in it"
     )
     max_echo: float = Field(
-        DEFAULT_LIMITS.max_echo,
+        DEFAULT_THRESHOLDS.max_echo,
         ge=0,
         le=1,
         description="ROUGE-L F of an output with its instruction or a demonstration",
     )
     max_foreign: float = Field(
-        DEFAULT_LIMITS.max_foreign, ge=0, le=1, description="share of an output in a script that nothing calls for"
+        DEFAULT_THRESHOLDS.max_foreign, ge=0, le=1, description="share of an output in a script that nothing calls for"
     )
     refuse_refusals: bool = Field(
-        DEFAULT_LIMITS.refuse_refusals, description="turn away outputs that decline to answer"
+        DEFAULT_THRESHOLDS.refuse_refusals, description="turn away outputs that decline to answer"
     )
     min_confidence: float | None = Field(
-        DEFAULT_LIMITS.min_confidence, le=0, description="least mean log-probability a token of instructions, in nats"
+        DEFAULT_THRESHOLDS.min_confidence,
+        le=0,
+        description="least mean log-probability a token of instructions, in nats",
     )
     min_output_confidence: float | None = Field(
-        DEFAULT_LIMITS.min_output_confidence, le=0, description="least mean log-probability a token of outputs, in nats"
+        DEFAULT_THRESHOLDS.min_output_confidence,
+        le=0,
+        description="least mean log-probability a token of outputs, in nats",
     )
     judge: bool = Field(default=False, description="let the model give points from 1 to 5 to each task")
-    min_judge: float = Field(DEFAULT_LIMITS.min_judge, ge=1, le=5, description="least of the judge's points")
+    min_judge: float = Field(DEFAULT_THRESHOLDS.min_judge, ge=1, le=5, description="least of the judge's points")
     temperature: float = Field(0.7, ge=0, le=2, description="of sampling; 0 is greedy")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus share of sampling")
     max_tokens: int = Field(
@@ -185,9 +189,9 @@ class DecidingSettings(BaseModel):
         Prompts(), description="folder of templates that replace the built-in ones of the same names"
     )
 
-    def limits(self) -> Limits:
+    def thresholds(self) -> Thresholds:
         """The thresholds of the rules."""
-        return Limits(**{name: getattr(self, name) for name in Limits._fields})
+        return Thresholds(**{name: getattr(self, name) for name in Thresholds._fields})
 
 
 class ExecutingSettings(BaseModel):

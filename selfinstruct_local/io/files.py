@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from selfinstruct_local.errors import JobFailedError, WrongUseError
+from selfinstruct_local.errors import RunError, UsageError
 
 # No space on the device, over a quota, over the limit on the size of files, a failing device.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -28,7 +28,7 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
     file beside it.
 
     Raises:
-        JobFailedError: the disk is full, or the file cannot be written for another reason.
+        RunError: the disk is full, or the file cannot be written for another reason.
     """
     target = path.resolve()
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
@@ -45,7 +45,7 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             message = f"{path}: cannot be written ({_reason(error)}); make room and give the same command again"
-            raise JobFailedError(message) from error
+            raise RunError(message) from error
         raise
     sync_folder(target.parent)
 
@@ -55,7 +55,7 @@ def whole_folder(out: Path, flag: str) -> Iterator[Path]:
     """A hidden folder beside `out` that takes its name when the block ends without an error, and goes otherwise.
 
     Raises:
-        WrongUseError: as `check_new_folder`.
+        UsageError: as `check_new_folder`.
     """
     check_new_folder(out, flag)
     target = out.resolve()
@@ -112,20 +112,20 @@ def check_name(path: Path, flag: str = "") -> None:
     """Refuses a name that is no text: no record or report could say where something lies.
 
     Raises:
-        WrongUseError: the name holds bytes that are not UTF-8.
+        UsageError: the name holds bytes that are not UTF-8.
     """
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
         message = f"{flag} {path}: the name is not UTF-8; rename it".strip()
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def check_writable_folder(folder: Path, flag: str) -> None:
     """Makes `folder` if it is missing and proves that a file can be made in it.
 
     Raises:
-        WrongUseError: it cannot be made or written to, or its name is no text.
+        UsageError: it cannot be made or written to, or its name is no text.
     """
     check_name(folder, flag)
     try:
@@ -134,22 +134,22 @@ def check_writable_folder(folder: Path, flag: str) -> None:
             pass
     except OSError as error:
         message = f"{flag} {folder}: the folder cannot be written to ({_reason(error)}); name one that can"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def check_new_folder(folder: Path, flag: str) -> None:
     """Proves that `folder` can be made, or that nothing is lost where it is replaced.
 
     Raises:
-        WrongUseError: it is a file or holds something, a file system is mounted there, it cannot be made, or its name
+        UsageError: it is a file or holds something, a file system is mounted there, it cannot be made, or its name
             is no text.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = f"{flag} {folder}: is there already; name a folder that is missing or empty"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if folder.resolve().is_mount():
         message = f"{flag} {folder}: a whole file system is mounted there; name a folder in it"
-        raise WrongUseError(message)
+        raise UsageError(message)
     check_name(folder, flag)
     check_writable_folder(folder.resolve().parent, flag)
 
@@ -158,13 +158,13 @@ def check_writable_file(path: Path, flag: str) -> None:
     """Proves that `path` can be written before work is spent on its content.
 
     Raises:
-        WrongUseError: it is a folder or a device, its folder cannot be written to, or its name is no text.
+        UsageError: it is a folder or a device, its folder cannot be written to, or its name is no text.
     """
     check_name(path, flag)
     if path.is_dir():
         message = f"{flag} {path}: is a folder; name a file"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if path.exists() and not path.is_file():  # the rename would take its place
         message = f"{flag} {path}: is a device or a pipe; name a file"
-        raise WrongUseError(message)
+        raise UsageError(message)
     check_writable_folder(path.resolve().parent, flag)

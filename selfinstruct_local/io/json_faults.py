@@ -16,7 +16,7 @@ import orjson
 # orjson writes 254 levels, and what is put around a record takes some of them.
 MAX_DEPTH = 200
 SHOWN = 20
-LEAST_FIELD = len('"":"",')
+MIN_FIELD = len('"":"",')
 # orjson reads an integer outside [-2**63, 2**64) as a double, of at least this size.
 _LEAST_ROUNDED = 2.0**63
 _DECODER = json.JSONDecoder()
@@ -107,7 +107,7 @@ def _has_no_room(raw: bytes, value: Any) -> bool:
     for each in value.values():
         if type(each) is not str:
             return False
-    return len(raw) - len(orjson.dumps(value)) < LEAST_FIELD
+    return len(raw) - len(orjson.dumps(value)) < MIN_FIELD
 
 
 def _hides_colons(raw: bytes) -> bool:

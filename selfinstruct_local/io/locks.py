@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 
 
 def take_lock(path: Path, where: str, busy: str, *, needs_locks: bool = True) -> int:
@@ -20,24 +20,24 @@ def take_lock(path: Path, where: str, busy: str, *, needs_locks: bool = True) ->
         needs_locks: refuse a file system that knows no locks; else it goes on there without one.
 
     Raises:
-        WrongUseError: another process holds it, the file is another user's, or its file system knows no locks.
+        UsageError: another process holds it, the file is another user's, or its file system knows no locks.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         message = f"{where}: {path.name} cannot be opened ({_reason(error)}); name a folder of your own"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         message = f"{where}: {busy}"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     except OSError as error:
         if needs_locks:
             os.close(descriptor)
             message = f"{where}: its file system has no file locks ({_reason(error)}); name a folder on a local disk"
-            raise WrongUseError(message) from error
+            raise UsageError(message) from error
     return descriptor
 
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import check_name
 from selfinstruct_local.io.json_faults import array_faults, exact, exact_array, field_fault, record_fault
 from selfinstruct_local.io.writer import PARQUET, import_parquet
@@ -30,7 +30,7 @@ _TEXT_OR_NULL = frozenset({str, type(None)})
 _OUTPUT_LIKE = ("response", "answer", "completion", "target", "solution", "reply", "outputs", "responses", "answers")
 
 
-class BadRecordError(WrongUseError):
+class BadRecordError(UsageError):
     """A record that cannot be read; the text names the file and the line (or the array position)."""
 
 
@@ -125,7 +125,7 @@ def read_rows(
         unread: when given, counts those fields by name, and there is no warning.
 
     Raises:
-        WrongUseError: the file is missing, cannot be read or holds no record.
+        UsageError: the file is missing, cannot be read or holds no record.
         BadRecordError: a record is broken and `skipped` was not given.
     """
     found = part is not None
@@ -144,7 +144,7 @@ def read_rows(
         warn_of_unread(path, counts)
     if not found:
         message = f"{path}: holds no task; expected one JSON object a line, or a JSON array of objects"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def read_tasks(path: Path) -> list[Task]:
@@ -169,10 +169,10 @@ def read_values(path: Path, skipped: list[str] | None = None, part: Part | None 
     with reading(path):
         if not path.exists():
             message = f"{path}: no such file"
-            raise WrongUseError(message)
+            raise UsageError(message)
         if path.is_dir():
             message = f"{path}: is a folder; name a file of tasks (JSONL or a JSON array)"
-            raise WrongUseError(message)
+            raise UsageError(message)
         yield from _read_values(path, skipped, part)
 
 
@@ -181,14 +181,14 @@ def reading(path: Path) -> Iterator[None]:
     """Names the file in what the system says while the block reads it.
 
     Raises:
-        WrongUseError: it cannot be read.
+        UsageError: it cannot be read.
     """
     try:
         yield
     except OSError as error:
         why = os.strerror(error.errno).lower() if error.errno else str(error)
         message = f"{path}: cannot be read ({why}); mend that, or name another file"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _read_values(path: Path, skipped: list[str] | None, part: Part | None) -> Iterator[tuple[int, Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import replace_atomically
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def open_writer(path: Path, *, lines: bool = False, schema: "Schema | None" = No
         schema: columns of a Parquet file; those of its first row group if None.
 
     Raises:
-        WrongUseError: Parquet is wanted and pyarrow is missing; or a record holds what the format has no place for.
+        UsageError: Parquet is wanted and pyarrow is missing; or a record holds what the format has no place for.
     """
     with replace_atomically(path) as stream:
         if lines or path.suffix not in {".json", PARQUET}:
@@ -62,7 +62,7 @@ def _dump(record: dict[str, Any], option: int = 0) -> bytes:
         return _json(record, option)
     except (TypeError, ValueError) as error:  # a value of a Parquet column, such as bytes
         message = f"field '{_unwritable(record)}': JSON has no place for what it holds ({error}); write Parquet"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _json(value: Any, option: int = 0) -> bytes:
@@ -128,7 +128,7 @@ class _ParquetWriter:
             later = _later_field(self._rows, self._schema) if self._schema is not None else None
             if later:
                 message = f"field '{later}': Parquet takes its columns from the first records; write JSON lines"
-                raise WrongUseError(message)
+                raise UsageError(message)
             table = as_table(self._rows, self._schema)
             if self._writer is None:
                 self._schema = table.schema
@@ -136,7 +136,7 @@ class _ParquetWriter:
             self._writer.write_table(table)
         except (pa.ArrowException, OverflowError) as error:
             message = f"{describe_misfit(self._rows, error, self._schema)}; write JSON lines"
-            raise WrongUseError(message) from error
+            raise UsageError(message) from error
         self._rows.clear()
 
     def finish(self) -> None:
@@ -208,11 +208,11 @@ def import_parquet() -> ModuleType:
     """The module `pyarrow.parquet`.
 
     Raises:
-        WrongUseError: it is not installed.
+        UsageError: it is not installed.
     """
     try:
         from pyarrow import parquet
     except ImportError as error:
         message = "Parquet needs pyarrow, which is missing; install this package with its extra 'parquet'"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     return parquet

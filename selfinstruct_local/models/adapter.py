@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models.folder import ModelFolder, find_model, prepared_models, read_json
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -16,25 +16,25 @@ def check_adapter(folder: Path, flag: str = "--adapter") -> None:
     """Checks that an adapter lies in a folder.
 
     Raises:
-        WrongUseError: none does, or its weights are pickles.
+        UsageError: none does, or its weights are pickles.
     """
     if (folder / ADAPTER_PICKLE).is_file() and not (folder / ADAPTER_FILES[1]).is_file():
         message = (
             f"{flag} {folder}: only pickle weights ({ADAPTER_PICKLE}), which can run code when loaded; "
             f"convert them once with 'selfinstruct models prepare {folder}'"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             message = f"{flag} {folder}: no {name}; give a folder that 'selfinstruct train' wrote"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
 
 def read_manifest(folder: Path, flag: str = "--adapter") -> dict[str, Any]:
     """What `selfinstruct train` wrote beside the adapter or model in a folder, or {} for one made elsewhere.
 
     Raises:
-        WrongUseError: the manifest is broken.
+        UsageError: the manifest is broken.
     """
     manifest = folder / TRAINING_MANIFEST
     return read_json(manifest, flag) if manifest.is_file() else {}
@@ -58,7 +58,7 @@ def base_of(
         enlarges: whether the caller gives the base the embeddings that `pad_vocab_to` gave it in the training.
 
     Raises:
-        WrongUseError: no adapter lies there, its base is not here and none is named, or it was trained on another; or
+        UsageError: no adapter lies there, its base is not here and none is named, or it was trained on another; or
             it cannot be laid over the base as that is.
     """
     check_adapter(adapter, flag)
@@ -68,7 +68,7 @@ def base_of(
             f"{flag} {adapter}: was trained with pad_vocab_to, on embeddings that its base has not; fold it in with "
             "'selfinstruct merge' and name the merged folder"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     if named is None:
         named, base_flag = _told_base(adapter, manifest, flag, base_flag), flag
     folder = find_model(named, base_flag)
@@ -80,7 +80,7 @@ def check_base(adapter: Path, model: ModelFolder, flag: str = "--adapter") -> No
     """Checks that an adapter was trained on this base, where that is told.
 
     Raises:
-        WrongUseError: it was trained on another, or on one whose files have changed.
+        UsageError: it was trained on another, or on one whose files have changed.
     """
     manifest = read_manifest(adapter, flag)
     noted = manifest.get("base_model_fingerprint", model.fingerprint)
@@ -89,7 +89,7 @@ def check_base(adapter: Path, model: ModelFolder, flag: str = "--adapter") -> No
             f"{flag} {adapter}: was trained on {manifest.get('base_model', 'another base')}, whose files were not "
             f"those of {model.path} ({', '.join(differing)}); name the base that it was trained on"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def adapter_fingerprint(folder: Path) -> str:
@@ -106,5 +106,5 @@ def _told_base(adapter: Path, manifest: dict[str, Any], flag: str, base_flag: st
         message = (
             f"{flag} {adapter}: the base of this adapter ({told or 'not told'}) is not here; name it with {base_flag}"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     return told

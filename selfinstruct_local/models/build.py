@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from selfinstruct_local.errors import JobFailedError, WrongUseError
+from selfinstruct_local.errors import RunError, UsageError
 from selfinstruct_local.io.files import check_name, check_writable_folder, checksum, obey_umask, sync_folder
 from selfinstruct_local.models.folder import INDEX, LFS_POINTER, LFS_POINTER_FOUND, MANIFEST, cache_folder, read_json
 
@@ -36,16 +36,16 @@ def build_folder(
         options: what else decides the content, for the manifest.
 
     Raises:
-        WrongUseError: the name or a source is invalid, or the name is taken by something else.
+        UsageError: the name or a source is invalid, or the name is taken by something else.
     """
     if not name or name in {".", ".."} or "/" in name:
         message = f"{name!r}: not a model name; letters, digits, '.', '_' and '-'"
-        raise WrongUseError(message)
+        raise UsageError(message)
     cache = cache_folder()
     final = cache / name
     if final.exists() and not (final / MANIFEST).exists():
         message = f"{final}: is in the way (no manifest, so not made here); move it and try again"
-        raise WrongUseError(message)
+        raise UsageError(message)
     for source in sources:
         _check_source(source)
     if final.exists():
@@ -77,7 +77,7 @@ def _check_same(final: Path, sources: list[Path], options: Mapping[str, str]) ->
     if differing is not None or changed:
         what = f"{differing} differs" if differing is not None else f"made with {', '.join(changed)}"
         message = f"{final}: holds another model ({what}); give {sources[0].parent} another --name"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return final
 
 
@@ -132,7 +132,7 @@ def save_tensors(tensors: "dict[str, torch.Tensor]", file: Path) -> None:
     """Write a file of safetensors.
 
     Raises:
-        JobFailedError: the disk is full, or the file cannot be written for another reason.
+        RunError: the disk is full, or the file cannot be written for another reason.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -141,7 +141,7 @@ def save_tensors(tensors: "dict[str, torch.Tensor]", file: Path) -> None:
         save_file(tensors, file, metadata={"format": "pt"})
     except (SafetensorError, OSError) as error:
         message = f"{file.name}: cannot be written ({error}); make room and run the same command again"
-        raise JobFailedError(message) from error
+        raise RunError(message) from error
 
 
 def _check_source(source: Path) -> None:
@@ -149,17 +149,17 @@ def _check_source(source: Path) -> None:
     check_name(source, "SOURCE")  # the manifest notes it
     if first_bytes(source) == LFS_POINTER:
         message = f"{source}: {LFS_POINTER_FOUND}"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _check_made(target: Path, source: Path, check: Callable[[Path, str], object]) -> None:
     try:
         check(target, "SOURCE")
-    except WrongUseError as error:
+    except UsageError as error:
         # What is made aside is gone when this is read.
         reason = str(error).removeprefix(f"SOURCE {target}: ")
         message = f"{source}: no whole model comes of it: {reason}"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _first_difference(manifest: dict[str, Any], sources: list[Path]) -> str | None:
@@ -202,7 +202,7 @@ def first_bytes(file: Path) -> bytes:
     """Return the bytes that tell the kind of a file.
 
     Raises:
-        WrongUseError: it cannot be read.
+        UsageError: it cannot be read.
     """
     try:
         with file.open("rb") as stream:
@@ -210,4 +210,4 @@ def first_bytes(file: Path) -> bytes:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         message = f"{file}: cannot be read ({reason}); mend its rights, or the disk it lies on"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError, one_line
+from selfinstruct_local.errors import UsageError, one_line
 from selfinstruct_local.io.files import checksum
 from selfinstruct_local.models.repair import CONFIG, REPAIRED_FILES, find_repairs, make_view
 
@@ -89,7 +89,7 @@ class ModelFolder:
         """Folder to load the model from: its own, or a view of it with the `corrected` files.
 
         Raises:
-            WrongUseError: the view cannot be written to the cache.
+            UsageError: the view cannot be written to the cache.
         """
         if not self.corrected:
             return self.path
@@ -135,11 +135,11 @@ class ModelFolder:
             flag: what asked for them.
 
         Raises:
-            WrongUseError: naming the flag.
+            UsageError: naming the flag.
         """
         if tokens > self.context:
             message = f"{flag} {tokens}: {self.path.name} has a context of {self.context} tokens; lower it"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
 
 def cache_folder() -> Path:
@@ -155,7 +155,7 @@ def find_model(name: str, flag: str = "--model") -> ModelFolder:
     """The checked folder that `name` stands for: a path, or the name of a prepared model. Corrections are logged.
 
     Raises:
-        WrongUseError: there is none, or it is not whole or not safe.
+        UsageError: there is none, or it is not whole or not safe.
     """
     from selfinstruct_local.models.vocabulary import describe_surplus
 
@@ -179,7 +179,7 @@ def locate_model(name: str, flag: str = "--model") -> ModelFolder:
             f"{flag} {name}: no such folder, and no prepared model of that name (prepared: {known}); "
             "give a local Hugging Face folder, or see 'selfinstruct models list'"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     return check_model_folder(path, flag)
 
 
@@ -202,11 +202,11 @@ def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
     """Checks that `path` is a whole and safe model folder.
 
     Raises:
-        WrongUseError: it is not; the message names the folder and the mend.
+        UsageError: it is not; the message names the folder and the mend.
     """
     if not path.is_dir():
         message = f"{flag} {path}: not a folder; give the folder that holds config.json"
-        raise WrongUseError(message)
+        raise UsageError(message)
     _safe_config(path, flag)
     weights = _weight_files(path, flag)
     files = {name: read_json(path / name, flag) for name in REPAIRED_FILES if (path / name).exists()}
@@ -221,7 +221,7 @@ def check_all_but_weights(path: Path, flag: str) -> None:
     """Checks config and tokenizer of a folder whose weights are still to be converted.
 
     Raises:
-        WrongUseError: with those weights in safetensors it would be no whole and safe model folder.
+        UsageError: with those weights in safetensors it would be no whole and safe model folder.
     """
     _check_facts(path, _safe_config(path, flag), flag)
 
@@ -230,20 +230,20 @@ def files_of_index(index: Path, files: list[Path], flag: str) -> list[Path]:
     """Those of `files` that an index of shards names; all, where there is no index or it names none.
 
     Raises:
-        WrongUseError: a file of the index is not among them, or the index cannot be read.
+        UsageError: a file of the index is not among them, or the index cannot be read.
     """
     if not index.exists():
         return files
     weight_map = read_json(index, flag).get("weight_map", {})
     if not isinstance(weight_map, dict):
         message = f"{flag} {index}: its 'weight_map' is no object; copy the file again"
-        raise WrongUseError(message)
+        raise UsageError(message)
     # A name that leads out of the folder is none of its files.
     named = set(map(str, weight_map.values()))
     missing = sorted(named - {each.name for each in files})
     if missing:
         message = f"{flag} {index.parent}: {len(missing)} weight file(s) of the index are missing, first {missing[0]}"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return [each for each in files if not named or each.name in named]
 
 
@@ -257,11 +257,11 @@ def _check_facts(path: Path, config: dict[str, Any], flag: str) -> tuple[str, in
     """Architecture and context of a folder that has a tokenizer."""
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         message = f"{flag} {path}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); copy it from the same model"
-        raise WrongUseError(message)
+        raise UsageError(message)
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         message = f"{flag} {path}: config.json names no architecture; is it the folder of a causal language model?"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return str(architectures[0]), _context(path, config, flag)
 
 
@@ -274,7 +274,7 @@ def _context(path: Path, config: dict[str, Any], flag: str) -> int:
             told = part.get(name)
             if told and not isinstance(told, int):
                 message = f"{flag} {path}: config.json gives no whole number as {name}; copy the file again"
-                raise WrongUseError(message)
+                raise UsageError(message)
             if told:
                 return int(told)
     return _default_context(text.get("model_type") or config.get("model_type"))
@@ -301,7 +301,7 @@ def _refuse_remote_code(path: Path, config: dict[str, Any], flag: str) -> None:
             f"{flag} {path}: brings code of its own ('auto_map'), which is never run here; "
             "use a model whose architecture vLLM and transformers know"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _weight_files(path: Path, flag: str) -> list[Path]:
@@ -315,7 +315,7 @@ def _weight_files(path: Path, flag: str) -> list[Path]:
             )
         else:
             message = f"{flag} {path}: no *.safetensors; is the download complete?"
-        raise WrongUseError(message)
+        raise UsageError(message)
     files_of_index(path / INDEX, weights, flag)
     return weights
 
@@ -324,19 +324,19 @@ def read_json(path: Path, flag: str) -> dict[str, Any]:
     """The JSON object in a file of a model folder.
 
     Raises:
-        WrongUseError: the file is missing, or holds something else.
+        UsageError: the file is missing, or holds something else.
     """
     try:
         value = orjson.loads(path.read_bytes())
     except FileNotFoundError:
         message = f"{flag} {path.parent}: no {path.name}; give a Hugging Face model folder"
-        raise WrongUseError(message) from None
+        raise UsageError(message) from None
     except orjson.JSONDecodeError as error:
         message = f"{flag} {path}: not JSON ({error.msg}); copy the file again"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     if not isinstance(value, dict):
         message = f"{flag} {path}: not a JSON object; copy the file again"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return value
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfinstruct_local.errors import OutOfMemoryError, WrongUseError
+from selfinstruct_local.errors import OutOfMemoryError, UsageError
 from selfinstruct_local.models.build import ShardWriter
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def convert_gguf(gguf: Path, target: Path, dtype: GgufDtype = "float32", shard_b
         shard_bytes: size of a file of weights, unless a single tensor is larger.
 
     Raises:
-        WrongUseError: the file is damaged, is of an architecture that transformers does not read from GGUF, lacks a
+        UsageError: the file is damaged, is of an architecture that transformers does not read from GGUF, lacks a
             tensor, or there is too little room on the disk.
         OutOfMemoryError: a tensor does not fit the memory.
     """
@@ -57,7 +57,7 @@ def convert_gguf(gguf: Path, target: Path, dtype: GgufDtype = "float32", shard_b
         raise OutOfMemoryError(message) from error
     except _UNREADABLE as error:
         message = f"{gguf}: cannot be converted ({error}); copy it again, or take one that transformers reads"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _convert(gguf: Path, target: Path, dtype_name: str, shard_bytes: int) -> None:
@@ -96,7 +96,7 @@ def _scale_rope(gguf: Path, reader: Any, config: Any) -> None:
     """Set the rotary scaling of Llama 3.1 and later, which a file holds as a tensor that transformers passes over.
 
     Raises:
-        WrongUseError: the frequencies are scaled in another way.
+        UsageError: the frequencies are scaled in another way.
     """
     import numpy as np
 
@@ -109,7 +109,7 @@ def _scale_rope(gguf: Path, reader: Any, config: Any) -> None:
     share = np.clip((_ROPE_POSITIONS / positions - _ROPE_LOW) / (_ROPE_HIGH - _ROPE_LOW), 0, 1)
     if not np.allclose(found, 1 / ((1 - share) / factor + share), rtol=1e-3):
         message = f"{gguf}: its rotary frequencies are scaled in a way that is not Llama 3's; take the original weights"
-        raise WrongUseError(message)
+        raise UsageError(message)
     config.rope_parameters = {
         "rope_type": "llama3",
         "rope_theta": base,
@@ -127,7 +127,7 @@ def _load_tokenizer(gguf: Path) -> Any:
         return AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     except Exception as error:  # the library in Rust raises bare ones
         message = f"{gguf}: its tokenizer cannot be converted ({error}); take a file that transformers reads"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _load_whole(gguf: Path, dtype: "torch.dtype") -> Any:
@@ -143,7 +143,7 @@ def _stream(gguf: Path, reader: Any, model: Any, dtype: "torch.dtype") -> "Itera
     """Yield the tensors of a model under the names of its saved form, each as soon as it is complete.
 
     Raises:
-        WrongUseError: the file lacks a tensor of the model, or one has another shape.
+        UsageError: the file lacks a tensor of the model, or one has another shape.
     """
     import numpy as np
     import torch
@@ -182,7 +182,7 @@ def _stream(gguf: Path, reader: Any, model: Any, dtype: "torch.dtype") -> "Itera
             yield from revert_weight_conversion(model, {name: value}).items()
     if wanted:
         message = f"{gguf}: has no tensor for {min(wanted)}; transformers does not read this kind of model from GGUF"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _target(name: str, names: dict[str, str]) -> str:
@@ -193,7 +193,7 @@ def _target(name: str, names: dict[str, str]) -> str:
 def _check_shape(gguf: Path, name: str, found: "torch.Size", wanted: "torch.Size") -> None:
     if found != wanted:
         message = f"{gguf}: {name} has the shape {tuple(found)}, and its config says {tuple(wanted)}; copy it again"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _check_room(gguf: Path, target: Path, needed: int) -> None:
@@ -203,7 +203,7 @@ def _check_room(gguf: Path, target: Path, needed: int) -> None:
             f"{gguf}: its weights take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free there; "
             "make room, take --dtype bfloat16, or set SELFINSTRUCT_CACHE to another disk"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def end_tokens(reader: Any) -> list[int]:

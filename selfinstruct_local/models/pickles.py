@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from selfinstruct_local.errors import OutOfMemoryError, WrongUseError
+from selfinstruct_local.errors import OutOfMemoryError, UsageError
 from selfinstruct_local.models.adapter import ADAPTER_FILES, ADAPTER_PICKLE, check_adapter
 from selfinstruct_local.models.build import build_folder, first_bytes, save_tensors, write_index
 from selfinstruct_local.models.folder import (
@@ -48,14 +48,14 @@ def prepare_pickle(folder: Path, name: str | None = None) -> ModelFolder:
     their names and dtypes; everything else in the folder that is data (config, tokenizer) is copied.
 
     Raises:
-        WrongUseError: there are no such weights, one is missing or damaged, they hold more than tensors, config or
+        UsageError: there are no such weights, one is missing or damaged, they hold more than tensors, config or
             tokenizer are missing or bring code, or the name is another model's.
         OutOfMemoryError: a file of weights does not fit the memory.
     """
     pickles = files_of_index(folder / PICKLE_INDEX, sorted(folder.glob("pytorch_model*.bin")), "SOURCE")
     if not pickles:
         message = f"{folder}: no pytorch_model*.bin to convert"
-        raise WrongUseError(message)
+        raise UsageError(message)
     _refuse_gaps(folder, pickles)
     beside = _files_beside(folder)
 
@@ -79,7 +79,7 @@ def prepare_adapter(folder: Path, name: str | None = None) -> Path:
         The folder in the cache.
 
     Raises:
-        WrongUseError: the weights are damaged, hold more than tensors or no LoRA matrices; its config is missing or is
+        UsageError: the weights are damaged, hold more than tensors or no LoRA matrices; its config is missing or is
             of a kind that PEFT gave up; or the name is taken by something else.
         OutOfMemoryError: the file of weights does not fit the memory.
     """
@@ -87,7 +87,7 @@ def prepare_adapter(folder: Path, name: str | None = None) -> Path:
     config = read_json(folder / ADAPTER_FILES[0], "SOURCE")
     if config.get("enable_lora"):
         message = f"SOURCE {folder}: has merged projections ('enable_lora'), which PEFT no longer reads; train it again"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
     def convert(target: Path) -> None:
         for file in _files_beside(folder):
@@ -104,12 +104,12 @@ def _named_as_today(file: Path, tensors: "dict[str, torch.Tensor]") -> "dict[str
     """Return the tensors under the names that PEFT gives them today.
 
     Raises:
-        WrongUseError: none is a LoRA matrix, or two would get one name.
+        UsageError: none is a LoRA matrix, or two would get one name.
     """
     named = {_name_today(key): value for key, value in tensors.items()}
     if not any("lora_" in key for key in named) or len(named) < len(tensors):
         message = f"{file}: no weights of one LoRA adapter; get adapter_model.safetensors from its source"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return named
 
 
@@ -140,7 +140,7 @@ def _refuse_gaps(folder: Path, pickles: list[Path]) -> None:
         shard = re.fullmatch(r"pytorch_model-\d+-of-(\d+)", file.stem)
         if shard and len(pickles) < int(shard[1]):
             message = f"SOURCE {folder}: {len(pickles)} of the {int(shard[1])} files of weights; copy the others too"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
 
 def _convert_pickles(pickles: list[Path], target: Path) -> None:
@@ -170,13 +170,13 @@ def load_pickle(file: Path) -> "dict[str, torch.Tensor]":
             message = f"{file}: holds more than tensors and is not loaded; get safetensors from its source"
         else:
             message = f"{file}: no weights of PyTorch; copy it again from its source"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     except _TORN as error:
         if "allocate memory" in str(error):
             message = f"{file}: does not fit the memory; convert it on a machine with more"
             raise OutOfMemoryError(message) from error
         message = f"{file}: not whole; copy it again from its source"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _refuse_other_than_tensors(file: Path, loaded: object) -> None:
@@ -194,4 +194,4 @@ def _refuse_other_than_tensors(file: Path, loaded: object) -> None:
     message = (
         f"{file}: not tensors by their names ({seen}); get the model's own weights, not a checkpoint of a training"
     )
-    raise WrongUseError(message)
+    raise UsageError(message)

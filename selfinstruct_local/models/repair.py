@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models.tokens import TOKEN_KEYS, TOKENIZER_CONFIG, read_vocabulary, text_of
 
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
@@ -54,7 +54,7 @@ def make_view(path: Path, changed: Files, cache: Path) -> Path:
     It is made once, below `cache`, and named by its content.
 
     Raises:
-        WrongUseError: it cannot be made there.
+        UsageError: it cannot be made there.
     """
     names = sorted(entry.name for entry in path.iterdir())
     content = orjson.dumps([str(path), names, changed], option=orjson.OPT_SORT_KEYS)
@@ -78,7 +78,7 @@ def make_view(path: Path, changed: Files, cache: Path) -> Path:
             f"--model {path}: {', '.join(changed)} must be corrected, and {cache} cannot be written to "
             f"({(error.strerror or str(error)).lower()}); set SELFINSTRUCT_CACHE to a folder that can be"
         )
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     return view
 
 

@@ -7,7 +7,7 @@ weights are loaded here: the header of a safetensors file tells the rows.
 from collections.abc import Iterable, Sequence
 from math import ceil
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models.folder import ModelFolder
 from selfinstruct_local.models.headers import TornFileError, read_header
 from selfinstruct_local.models.tokens import read_special_tokens, read_vocabulary
@@ -46,7 +46,7 @@ def check_tokens(examples: Iterable[Sequence[int]], model: ModelFolder, what: st
         what: holds them, for the error.
 
     Raises:
-        WrongUseError: an id is too large.
+        UsageError: an id is too large.
     """
     rows = embedding_rows(model)
     if rows is not None:
@@ -65,7 +65,7 @@ def check_training_tokens(examples: Iterable[Sequence[int]], model: ModelFolder,
         pad_vocab_to: its embeddings are enlarged to a multiple of this; 0 leaves them.
 
     Raises:
-        WrongUseError: an example or a text could hold one.
+        UsageError: an example or a text could hold one.
     """
     rows = embedding_rows(model)
     if rows is None:
@@ -80,7 +80,7 @@ def check_training_tokens(examples: Iterable[Sequence[int]], model: ModelFolder,
             f"--model {model.path}: its tokenizer reads text as token {number} ({token!r}), and the embeddings have "
             f"{rows:,} rows; {_ADVICE}"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def describe_surplus(model: ModelFolder) -> str | None:
@@ -104,7 +104,7 @@ def _check_highest(examples: Iterable[Sequence[int]], model: ModelFolder, what: 
         message = (
             f"{what}: holds token {highest}{shown}, and the embeddings of {model.path} have {rows:,} rows; {_ADVICE}"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _surplus(model: ModelFolder, rows: int) -> list[tuple[int, str]]:

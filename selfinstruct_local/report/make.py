@@ -5,15 +5,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import replace_atomically
 from selfinstruct_local.io.progress import counting, waiting
 from selfinstruct_local.report import verbs
-from selfinstruct_local.report.figures import Figures, make_figures
-from selfinstruct_local.report.novelty import Nearness, measure_nearness
+from selfinstruct_local.report.novelty import SimilarityScores, measure_similarity
 from selfinstruct_local.report.page import render_page
 from selfinstruct_local.report.rows import sample_rows
 from selfinstruct_local.report.sources import Source, read_source, source_names, with_nearest
+from selfinstruct_local.report.statistics import Figures, make_figures
 from selfinstruct_local.runs.targets import check_targets
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "
         console: shows what is being done.
 
     Raises:
-        WrongUseError: a source cannot be read, `out` cannot be written or is a source, or the extra is missing.
-        JobFailedError: the disk is full.
+        UsageError: a source cannot be read, `out` cannot be written or is a source, or the extra is missing.
+        RunError: the disk is full.
     """
     check_report_extra()
     names = source_names(paths)
@@ -52,9 +52,9 @@ def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "
     return figures
 
 
-def _measure(source: Source, console: "Console") -> Nearness:
+def _measure(source: Source, console: "Console") -> SimilarityScores:
     with waiting(console, f"{source.name}: comparing {len(source.kept)} instructions"):
-        return measure_nearness(
+        return measure_similarity(
             [seed.instruction for seed in source.seeds],
             [each.task.instruction for each in source.kept],
             source.tokenizer,
@@ -67,9 +67,9 @@ def check_report_extra() -> None:
     """Refuses to begin without the libraries of the extra.
 
     Raises:
-        WrongUseError: naming the first that is missing.
+        UsageError: naming the first that is missing.
     """
     missing = next((name for name in _NEEDED if find_spec(name) is None), None)
     if missing:
         message = f"report needs '{missing}'; install this package with its extra 'report'"
-        raise WrongUseError(message)
+        raise UsageError(message)

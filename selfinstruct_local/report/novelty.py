@@ -31,7 +31,7 @@ class Pair(NamedTuple):
     earlier: int
 
 
-class Nearness(NamedTuple):
+class SimilarityScores(NamedTuple):
     """What a scan found.
 
     Attributes:
@@ -56,14 +56,14 @@ class Nearness(NamedTuple):
     without_tokens: int
 
 
-def measure_nearness(
+def measure_similarity(
     seeds: Sequence[str],
     instructions: Sequence[str],
     tokenizer: TokenizerName,
     threshold: float,
     *,
     seeds_stand_before: bool,
-) -> Nearness:
+) -> SimilarityScores:
     """Compares instructions with the seeds, and each with those that stand before it.
 
     Args:
@@ -89,7 +89,7 @@ def measure_nearness(
         )
     nearest, to_earlier, above, closest = _scan(pool, first, threshold)
     scanned = int(np.isfinite(to_earlier).sum())
-    return Nearness(to_seeds, nearest, to_earlier, scanned, above, closest, int((encoded.lengths == 0).sum()))
+    return SimilarityScores(to_seeds, nearest, to_earlier, scanned, above, closest, int((encoded.lengths == 0).sum()))
 
 
 def _scan(

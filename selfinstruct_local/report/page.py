@@ -10,9 +10,9 @@ from typing import Any
 from selfinstruct_local import __version__
 from selfinstruct_local.report import verbs
 from selfinstruct_local.report.embedding import content_policy, script_json, script_text
-from selfinstruct_local.report.figures import Figures
 from selfinstruct_local.report.novelty import CLOSEST
 from selfinstruct_local.report.rows import MAX_CHARACTERS, Sample, harmless
+from selfinstruct_local.report.statistics import Figures
 
 _NAMED_VERBS = 5
 _NONE = "\u2013"  # a dash where there is no value

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.filters.rejects import read_reason
 from selfinstruct_local.filters.scripts import count_scripts
 from selfinstruct_local.io.reader import Row, read_rows, read_tasks
 from selfinstruct_local.kernels import TokenizerName
 from selfinstruct_local.languages.base import TOKENIZERS
-from selfinstruct_local.report.novelty import Nearness
+from selfinstruct_local.report.novelty import SimilarityScores
 from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.runs.store.review import RunReview, read_review
 from selfinstruct_local.seeds import seed_file
@@ -108,14 +108,14 @@ def read_source(path: Path, seeds: Path | None, name: str, advance: Callable[[in
         advance: told of every further rows that were read.
 
     Raises:
-        WrongUseError: it is missing, or neither; the message names it.
+        UsageError: it is missing, or neither; the message names it.
     """
     if path.is_dir():
         return _read_run(path, seeds, name, advance)
     return _read_file(path, seeds, name, advance)
 
 
-def with_nearest(source: Source, near: Nearness) -> Source:
+def with_nearest(source: Source, near: SimilarityScores) -> Source:
     """The source with the nearest earlier instruction of each kept task, where that was looked for."""
     ids = [task.id for task in source.earlier] + [each.task.id for each in source.kept]
     found = zip(source.kept, near.nearest.tolist(), near.to_earlier.tolist(), strict=True)
@@ -130,12 +130,12 @@ def source_names(paths: Sequence[Path]) -> list[str]:
     """What a report calls its sources: the last part of each path where that tells them apart, else all of it.
 
     Raises:
-        WrongUseError: one stands there twice.
+        UsageError: one stands there twice.
     """
     twice = next((path for path, count in Counter(path.resolve() for path in paths).items() if count > 1), None)
     if twice:
         message = f"{twice}: is named twice; name each source once"
-        raise WrongUseError(message)
+        raise UsageError(message)
     counts = Counter(path.resolve().name for path in paths)
     return [path.resolve().name if counts[path.resolve().name] == 1 else str(path) for path in paths]
 

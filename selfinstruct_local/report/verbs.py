@@ -16,7 +16,7 @@ from functools import cache
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.errors import RunError
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -121,7 +121,7 @@ def count_verbs(instructions: Sequence[str], advance: Callable[[int], None] = la
     The processes of many import the script that asks, which therefore needs `if __name__ == "__main__":`.
 
     Raises:
-        JobFailedError: one of the processes was killed, or the script has no such line.
+        RunError: one of the processes was killed, or the script has no such line.
     """
     if len(instructions) > MAX_PARSED:
         instructions = random.Random(_SEED).sample(instructions, MAX_PARSED)  # noqa: S311 - a sample, no secret
@@ -151,7 +151,7 @@ def _parse(batches: Sequence[list[str]], instructions: int) -> Iterator[list[Roo
             "a process that parses instructions was ended: a script that makes a report needs "
             "'if __name__ == \"__main__\":' around what it does; elsewhere, is the memory full?"
         )
-        raise JobFailedError(message) from error
+        raise RunError(message) from error
 
 
 def _parse_batch(texts: list[str]) -> list[RootVerb]:

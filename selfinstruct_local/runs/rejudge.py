@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.errors import RunError
 from selfinstruct_local.filters.contamination import CONTAMINATED
 from selfinstruct_local.filters.decide import NOT_NOVEL, Decider
 from selfinstruct_local.filters.files import FilterCounts
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS
 from selfinstruct_local.filters.rejects import Place, reject_record, task_record
 from selfinstruct_local.filters.rulesets import PUBLISHED, RULE_SETS, rule_set
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS
 from selfinstruct_local.filters.verify import DecisionLog
 from selfinstruct_local.io.files import whole_folder
 from selfinstruct_local.io.reader import alpaca_records, read_rows
@@ -30,7 +30,7 @@ from selfinstruct_local.task import Task
 # Jobs decided at a time; a handful of candidates each.
 JOBS = 512
 # Without a limit its rule is left out.
-ALL_LIMITS = DEFAULT_LIMITS._replace(min_confidence=0.0)
+ALL_LIMITS = DEFAULT_THRESHOLDS._replace(min_confidence=0.0)
 DECIDED_HERE = frozenset(
     {"", NOT_NOVEL, CONTAMINATED}
     | {
@@ -61,7 +61,7 @@ class LedgerFilter:
         """Puts the instructions of a file into the index undecided; their ids are `FILE:ROW`.
 
         Raises:
-            WrongUseError: the file cannot be read.
+            UsageError: the file cannot be read.
         """
         self._add_known([row.task._replace(id=f"{path}:{row.number}") for row in read_rows(path)])
 
@@ -136,8 +136,8 @@ def new_run(folder: Path, old: RunStore, **changed: Any) -> Iterator[RunStore]:
     It stands in `folder` when the block ends without an error.
 
     Raises:
-        WrongUseError: `folder` holds something or cannot be made.
-        JobFailedError: the disk is full or fails.
+        UsageError: `folder` holds something or cannot be made.
+        RunError: the disk is full or fails.
     """
     with whole_folder(folder, "--into") as aside, RunStore(aside) as new:
         try:
@@ -146,7 +146,7 @@ def new_run(folder: Path, old: RunStore, **changed: Any) -> Iterator[RunStore]:
             yield new
         except sqlite3.OperationalError as error:  # the store would name the folder aside, and promise to go on
             message = f"--into {folder}: cannot be written ({error}); make room and give the same command again"
-            raise JobFailedError(message) from error
+            raise RunError(message) from error
 
 
 def _write_tasks(writer: RecordWriter | None, tasks: Any) -> None:

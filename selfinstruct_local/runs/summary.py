@@ -77,7 +77,7 @@ def summarize(run: Path) -> RunSummary:
     """Reads what there is to say of a run, also while it is at work.
 
     Raises:
-        WrongUseError: no run lies there, or it cannot be read.
+        UsageError: no run lies there, or it cannot be read.
     """
     with RunStore(run, read_only=True) as store:
         totals, sessions = store.totals(), store.sessions()

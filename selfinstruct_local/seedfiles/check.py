@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from selfinstruct_local.errors import WrongUseError, one_line
+from selfinstruct_local.errors import UsageError, one_line
 from selfinstruct_local.filters.rules import UNSUITABLE
 from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.io.reader import Row, read_rows
@@ -119,11 +119,11 @@ def check_language(lang: str | None) -> None:
     """Refuses a language without rules.
 
     Raises:
-        WrongUseError: there are none for `lang`.
+        UsageError: there are none for `lang`.
     """
     if lang is not None and lang not in LANGUAGES:
         message = f"--lang {lang}: one of {', '.join(LANGUAGES)}"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def check_seeds(path: Path, lang: str | None = None, *, unfinished: bool = False) -> SeedCheck:
@@ -135,7 +135,7 @@ def check_seeds(path: Path, lang: str | None = None, *, unfinished: bool = False
         unfinished: whether outputs may be empty, because they are still to be filled in.
 
     Raises:
-        WrongUseError: the file cannot be read or holds no record, or there are no rules for `lang`.
+        UsageError: the file cannot be read or holds no record, or there are no rules for `lang`.
     """
     check_language(lang)
     rows, unreadable = _read(path)
@@ -159,7 +159,7 @@ def _read(path: Path) -> tuple[list[Row], list[Finding]]:
     skipped: list[str] = []
     try:
         rows = list(read_rows(path, skipped=skipped))
-    except WrongUseError:
+    except UsageError:
         if not skipped:
             raise
         rows = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.reader import BOM, BadRecordError, Row, read_rows
 from selfinstruct_local.io.records import case_fields
 from selfinstruct_local.io.writer import open_writer
@@ -60,7 +60,7 @@ def import_seeds(source: Path, out: Path, *, bare: bool = False) -> ImportedSeed
         bare: write tasks that have no output too, with an empty one.
 
     Raises:
-        WrongUseError: the source cannot be read, or has tasks without an output and `bare` was not given.
+        UsageError: the source cannot be read, or has tasks without an output and `bare` was not given.
     """
     kind, rows = _read_list(source) if _is_list(source) else _read_records(source)
     without = [row.number for row in rows if not all(instance.output.strip() for instance in row.task.instances)]
@@ -69,7 +69,7 @@ def import_seeds(source: Path, out: Path, *, bare: bool = False) -> ImportedSeed
             f"{source}: {len(without)} of {len(rows)} tasks have no output (number {without[0]} is the first), and a "
             "seed shows the model a whole task; write the outputs, or give --bare to fill them in afterwards"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     ids = _unique_ids([row.task.id for row in rows], source.stem)
     clean = [_cleaned_task(row.task) for row in rows]
     with open_writer(out, lines=True) as writer:
@@ -104,7 +104,7 @@ def _read_list(source: Path) -> tuple[str, list[Row]]:
             rows.append(Row(number, {}, Task.single(instruction)))
     if not rows:
         message = f"{source}: holds no instruction; expected one a line"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return "instructions of a plain list", rows
 
 

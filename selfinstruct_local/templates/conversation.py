@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.templates.turns import Prompt
 
 Message = dict[str, str]  # `role` and `content`, as chat templates take them
@@ -26,7 +26,7 @@ Message = dict[str, str]  # `role` and `content`, as chat templates take them
 _USERS_WORDS = "\ue004the-words-of-the-user\ue005"
 
 
-class TemplateRefusedError(WrongUseError):
+class TemplateRefusedError(UsageError):
     """A chat template refuses one conversation; it may well take the next."""
 
 
@@ -53,7 +53,7 @@ class PromptEncoder:
         """The token ids that the completion follows.
 
         Raises:
-            WrongUseError: the model has no chat template, or it refuses the conversation.
+            UsageError: the model has no chat template, or it refuses the conversation.
         """
         if is_conversation(prompt):
             return self._encode_conversation(prompt)
@@ -96,7 +96,7 @@ class PromptEncoder:
             text, *rest = self._apply_template(messages, add_generation_prompt=False).split(_USERS_WORDS)
             if len(rest) != 1:
                 message = f"{self._name}: its chat template does not show where a user's turn begins"
-                raise WrongUseError(message)
+                raise UsageError(message)
         # Words bring their space with them (` What` is one token), so a space before them would be one too many.
         return text + control.hide(prompt.prompt) if prompt.prompt else text.rstrip(" ")
 
@@ -120,15 +120,15 @@ def check_chat_tokenizer(tokenizer: Any, name: str) -> None:
         name: of the model, for the error.
 
     Raises:
-        WrongUseError: the tokenizer has no chat template, or is not one of the `tokenizers` library.
+        UsageError: the tokenizer has no chat template, or is not one of the `tokenizers` library.
     """
     if not getattr(tokenizer, "chat_template", None):
         message = f"{name}: has no chat template, which conversations need; name a model tuned for chat"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if not hasattr(tokenizer, "backend_tokenizer"):
         kind = type(tokenizer).__name__
         message = f"{name}: its tokenizer ({kind}) has no tokenizer.json, which conversations need"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def apply_template(tokenizer: Any, name: str, messages: list[Message], *, add_generation_prompt: bool) -> str:
@@ -267,7 +267,7 @@ class FolderEncoder:
         """See `PromptEncoder.encode`.
 
         Raises:
-            WrongUseError: also when the folder's tokenizer cannot be loaded.
+            UsageError: also when the folder's tokenizer cannot be loaded.
         """
         with self._lock:  # tokenizers keep settings between calls, and two loads would cost twice the seconds
             return self._loaded.encode(prompt)
@@ -295,12 +295,12 @@ class FolderEncoder:
         """See `end_token_ids`.
 
         Raises:
-            WrongUseError: the folder names none.
+            UsageError: the folder names none.
         """
         found = end_token_ids(self._folder)
         if not found:
             message = f"{self._folder}: its files name no eos_token_id, the token that this profile forbids to draw"
-            raise WrongUseError(message)
+            raise UsageError(message)
         return tuple(found)
 
     @cached_property
@@ -318,7 +318,7 @@ class FolderEncoder:
         except Exception as error:  # transformers and its Rust library raise bare ones too
             reason = str(error).strip().partition("\n")[0]
             message = f"{self._folder}: its tokenizer cannot be loaded ({type(error).__name__}: {reason})"
-            raise WrongUseError(message) from error
+            raise UsageError(message) from error
         return PromptEncoder(tokenizer, self._folder.name)
 
 

@@ -81,7 +81,7 @@ class ConversationEncoder:
             name: of the model, for errors.
 
         Raises:
-            WrongUseError: the tokenizer has no chat template, or is not one of the `tokenizers` library.
+            UsageError: the tokenizer has no chat template, or is not one of the `tokenizers` library.
         """
         check_chat_tokenizer(tokenizer, name)
         self._tokenizer = tokenizer

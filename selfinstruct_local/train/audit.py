@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.vocabulary import check_training_tokens
 from selfinstruct_local.templates.alpaca import TemplateName
@@ -67,21 +67,21 @@ class Audit:
         """Refuses what would waste a training.
 
         Raises:
-            WrongUseError: nothing is left, too much was dropped, or an example teaches nothing or no end.
+            UsageError: nothing is left, too much was dropped, or an example teaches nothing or no end.
         """
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
         if not self.examples:
             message = f"--data: no example is left to train on ({reasons or 'no tasks'}); see --max-length"
-            raise WrongUseError(message)
+            raise UsageError(message)
         if self.lost > settings.max_dropped:
             message = (
                 f"--data: {self.lost:.0%} of {self.samples:,} samples were dropped ({reasons}); raise --max-length, "
                 f"take --overlong truncate, or allow it with --max-dropped {self.lost + 0.005:.2f}"
             )
-            raise WrongUseError(message)
+            raise UsageError(message)
         if self.unsupervised or self.endless:
             message = f"--data: {self.unsupervised} examples carry no loss and {self.endless} do not learn their end"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
     def describe(self) -> list[str]:
         """The counts, as lines for a terminal."""
@@ -129,7 +129,7 @@ def examine(
         settings: template, lengths, what is held out.
 
     Raises:
-        WrongUseError: the examples may be longer than the model reaches, or its tokenizer or template will not do.
+        UsageError: the examples may be longer than the model reaches, or its tokenizer or template will not do.
     """
     from selfinstruct_local.train.trainer import load_tokenizer
 

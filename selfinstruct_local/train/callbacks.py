@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.errors import RunError
 from selfinstruct_local.io.interrupt import Interrupt
 from selfinstruct_local.train.checkpoints import PREFIX, seal
 
@@ -101,7 +101,7 @@ class Divergence(TrainerCallback):
         """Checks the values of the step, or the held-out loss.
 
         Raises:
-            JobFailedError: one of them is not finite.
+            RunError: one of them is not finite.
         """
         for name, what in (("loss", "loss"), ("grad_norm", "gradient norm"), ("eval_loss", "held-out loss")):
             value = (logs or {}).get(name, 0.0)
@@ -116,7 +116,7 @@ class Divergence(TrainerCallback):
         """Looks at the weights if they are about to be saved; the last step has been logged by now.
 
         Raises:
-            JobFailedError: one of them is not finite.
+            RunError: one of them is not finite.
         """
         if control.should_save and not _are_finite(kwargs["model"]):
             raise _diverged(args, state, "a weight is no longer a finite number")
@@ -135,9 +135,9 @@ def _are_finite(network: torch.nn.Module) -> bool:
     return bool(finite)
 
 
-def _diverged(args: TrainingArguments, state: TrainerState, what: str) -> JobFailedError:
+def _diverged(args: TrainingArguments, state: TrainerState, what: str) -> RunError:
     precise = ", or train with precision: fp32 (--config)" if args.bf16 else ""
-    return JobFailedError(
+    return RunError(
         f"step {state.global_step}: {what}, so the training was stopped and this step is not saved; lower "
         f"--learning-rate (now {args.learning_rate:g}){precise}; changed settings need another --out"
     )

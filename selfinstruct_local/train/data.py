@@ -13,7 +13,7 @@ from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.templates.alpaca import TemplateName, alpaca_prompt, user_turn
 from selfinstruct_local.templates.conversation import count_appended_tokens
 from selfinstruct_local.templates.conversation_labels import ConversationEncoder, Encoded
@@ -102,7 +102,7 @@ def build_examples(
         settings: template, length, what is held out.
 
     Raises:
-        WrongUseError: the tokenizer has no end-of-sequence token, or no chat template where one is asked for.
+        UsageError: the tokenizer has no end-of-sequence token, or no chat template where one is asked for.
     """
     data = TrainingData()
     for made in make_examples(samples, tokenizer, settings):
@@ -123,7 +123,7 @@ def make_examples(
         message = (
             f"{tokenizer.name_or_path}: its tokenizer names no end-of-sequence token; a model could not learn to stop"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     fit = _Fit(settings.max_length, settings.overlong)
     encode = _make_encode(tokenizer, settings)
     control_text = _control_text(tokenizer)
@@ -142,7 +142,7 @@ def answer_end(tokenizer: "PreTrainedTokenizerBase", template: TemplateName) -> 
     """Return the id of the token that ends an answer: the chat template's end of turn, or the tokenizer's `eos_token`.
 
     Raises:
-        WrongUseError: the chat template is asked for, and there is none.
+        UsageError: the chat template is asked for, and there is none.
     """
     own = ConversationEncoder(tokenizer, str(tokenizer.name_or_path)).turn_end if template == "chat" else None
     return int(tokenizer.eos_token_id) if own is None else own

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from selfinstruct_local import __version__
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import obey_umask, replace_atomically
 from selfinstruct_local.io.locks import take_lock
 from selfinstruct_local.models import ModelFolder
@@ -66,7 +66,7 @@ class TrainingFolder:
         """Keeps other trainings off the folder for the block: twice the same command would write over each other.
 
         Raises:
-            WrongUseError: another process trains there.
+            UsageError: another process trains there.
         """
         if not is_first():
             yield
@@ -108,7 +108,7 @@ def open_folder(
         processes: that train together.
 
     Raises:
-        WrongUseError: the folder holds a training on other data or with other settings, or there is too little room.
+        UsageError: the folder holds a training on other data or with other settings, or there is too little room.
     """
     facts = _facts_of(data, model, settings, processes)
     settings_file = path / _SETTINGS
@@ -116,7 +116,7 @@ def open_folder(
     if settings_file.is_file():
         if different := sorted(_different(orjson.loads(settings_file.read_bytes()), facts, model)):
             message = f"--out {path}: holds a training that differs in {', '.join(different)}; name another folder"
-            raise WrongUseError(message)
+            raise UsageError(message)
         checkpoints = find_checkpoints(path)
     folder = TrainingFolder(path, facts, tuple(checkpoints))
     if not folder.is_done:
@@ -132,7 +132,7 @@ def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
     and go as new ones come.
 
     Raises:
-        WrongUseError: they will not.
+        UsageError: they will not.
     """
     parameters, trainable = count_parameters(read_config(model.load_path), settings)
     saved = parameters if settings.method == "full" else trainable
@@ -145,7 +145,7 @@ def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
             f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result take {needed / GIB:.1f} GiB"
             f"{there}, and {free / GIB:.1f} GiB are free; make room or name another folder"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _facts_of(data: TrainingData, model: ModelFolder, settings: TrainSettings, processes: int) -> dict[str, Any]:

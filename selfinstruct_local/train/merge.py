@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import obey_umask, replace_atomically
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import (
@@ -30,7 +30,7 @@ def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
         out: an existing, empty, writable folder.
 
     Raises:
-        WrongUseError: no adapter lies there, it belongs to another base or does not fit this one, or the training
+        UsageError: no adapter lies there, it belongs to another base or does not fit this one, or the training
             libraries are missing.
     """
     check_adapter(adapter)
@@ -41,7 +41,7 @@ def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
         message = f"merge needs '{error.name}', which is missing; install this package with its extra 'train'"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     base: Any = AutoModelForCausalLM.from_pretrained(model.load_path, dtype="auto", local_files_only=True)
     make_savable(base)
     tokenizer = AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train.network_size import dropout_of, read_config, size_of
 from selfinstruct_local.train.processes import world_size
@@ -26,7 +26,7 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
         arguments: precision and checkpointing as they were settled for this machine.
 
     Raises:
-        JobFailedError: it was to be sharded and is not.
+        RunError: it was to be sharded and is not.
     """
     import torch
     from transformers import AutoModelForCausalLM, set_seed
@@ -81,7 +81,7 @@ def check_savable(network: Any, tokenizer: "PreTrainedTokenizerBase", model: Mod
     """Save all but the weights to a temporary folder, to find out before the work if that is impossible.
 
     Raises:
-        WrongUseError: transformers refuses to save config, generation config or tokenizer.
+        UsageError: transformers refuses to save config, generation config or tokenizer.
     """
     with TemporaryDirectory() as folder:
         try:
@@ -92,7 +92,7 @@ def check_savable(network: Any, tokenizer: "PreTrainedTokenizerBase", model: Mod
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())
             message = f"--model {model.path}: a model made of it could not be saved ({reason}); correct its JSON files"
-            raise WrongUseError(message) from error
+            raise UsageError(message) from error
 
 
 def end_with(network: Any, token_id: int) -> None:
@@ -115,14 +115,14 @@ def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
         adapter: a LoRA folder that `check_base` has nothing against.
 
     Raises:
-        WrongUseError: its matrices do not fit the base, or its files are broken; or PEFT is missing.
+        UsageError: its matrices do not fit the base, or its files are broken; or PEFT is missing.
     """
     try:
         from peft import PeftModel
         from safetensors import SafetensorError
     except ImportError as error:
         message = f"--adapter {adapter}: needs '{error.name}', which is missing; install this package's extra 'train'"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -131,7 +131,7 @@ def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[-1].strip(" \t.")
         message = f"--adapter {adapter}: cannot be laid over {model.path} ({reason}); name its own base with --model"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     _refuse_unloaded(caught, adapter)
     return tuned
 
@@ -145,7 +145,7 @@ def _refuse_unloaded(caught: list[warnings.WarningMessage], adapter: Path) -> No
             f"--adapter {adapter}: its file has no matrix for {first[1] if first else 'a module'}; it is not whole, or "
             "belongs to another base"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _is_valid(config: "GenerationConfig") -> bool:

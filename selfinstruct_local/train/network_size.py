@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -96,18 +96,18 @@ def read_config(folder: Path) -> "PretrainedConfig":
     """The config of a local model folder; code in the folder is never run.
 
     Raises:
-        WrongUseError: there is no config, or transformers cannot use it.
+        UsageError: there is no config, or transformers cannot use it.
     """
     from transformers import AutoConfig
 
     if not (folder / "config.json").is_file():
         message = f"--model {folder}: no config.json in there; name the folder of a model"
-        raise WrongUseError(message)
+        raise UsageError(message)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # values that do not fit end in errors of any kind
         message = f"--model {folder}: config.json cannot be used: {_first_line(error)}"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     return config
 
 
@@ -124,7 +124,7 @@ def size_of(config: "PretrainedConfig", settings: TrainSettings) -> Counts:
         A `NetworkSize` if the decoder layers are those of LLaMA, from which memory can be planned.
 
     Raises:
-        WrongUseError: it is no causal language model, transformers cannot build it, or `lora_targets` name no layer.
+        UsageError: it is no causal language model, transformers cannot build it, or `lora_targets` name no layer.
     """
     _refuse_other_than_causal(config)
     targets = settings.lora_targets
@@ -137,14 +137,14 @@ def size_of(config: "PretrainedConfig", settings: TrainSettings) -> Counts:
             settings.lora_r if settings.method != "full" else 0,
             targets if isinstance(targets, str) else tuple(targets),
         )
-    except WrongUseError:
+    except UsageError:
         raise
     except Exception as error:  # a config that does not fit its class ends in errors of any kind
         message = (
             f"--model {config.name_or_path}: transformers cannot build {config.model_type} from its config.json "
             f"({_first_line(error)}); copy the file again"
         )
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -158,7 +158,7 @@ def _refuse_other_than_causal(config: "PretrainedConfig") -> None:
     masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if masked or config.is_encoder_decoder:
         message = f"--model {config.name_or_path}: {config.model_type} is no causal language model; take one that is"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def dropout_of(network: Counts, settings: TrainSettings) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.train.memory import GIB, RESERVE_BYTES, RESERVE_SHARE, Lengths, MemoryEstimate, estimate_memory
 from selfinstruct_local.train.network_size import NetworkSize, describe_lora, size_of
 from selfinstruct_local.train.settings import TrainSettings
@@ -98,12 +98,12 @@ def make_plan(
         on_gpu: False plans for a CPU.
 
     Raises:
-        WrongUseError: there is no example, the batch does not divide by the devices, or see `size_of`.
+        UsageError: there is no example, the batch does not divide by the devices, or see `size_of`.
         ValueError: a sequence has another length than `examples`.
     """
     if examples < 1:
         message = "--data: no example is left to train on"
-        raise WrongUseError(message)
+        raise UsageError(message)
     data = Lengths.of(tokens_per_example, supervised_tokens, examples, settings)
     network = size_of(config, settings)
     memory = estimate_memory(network, settings, data, devices, on_gpu=on_gpu)
@@ -174,7 +174,7 @@ def _advise(
         try:
             changed = TrainSettings.model_validate({**settings.model_dump(), **changes})
             memory = estimate_memory(size_of(config, changed), changed, data, processes, on_gpu=True)
-        except (ValidationError, WrongUseError):
+        except (ValidationError, UsageError):
             continue  # the batch does not divide so, or the model has no such layers for LoRA
         flags = " ".join(_flag(name, value) for name, value in changes.items())
         if processes != devices:

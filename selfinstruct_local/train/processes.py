@@ -11,7 +11,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 
-from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.errors import RunError
 from selfinstruct_local.io.interrupt import SIGNAL_EXIT
 
 # A signal lets each process end its step and write its shards, and this long may that take before it is killed.
@@ -54,7 +54,7 @@ def start(arguments: Sequence[str], count: int) -> int:
         The exit code: 0, that of the process that failed first, or 128 and the number of the signal.
 
     Raises:
-        JobFailedError: one was killed.
+        RunError: one was killed.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -86,7 +86,7 @@ def start(arguments: Sequence[str], count: int) -> int:
             f"process {rank} of {count} was ended by {signal.Signals(-failure.exitcode).name}, as the system does when "
             "memory runs out; the same command goes on from the last checkpoint"
         )
-        raise JobFailedError(message) from error
+        raise RunError(message) from error
     except SignalException as error:
         return SIGNAL_EXIT + signal.Signals(error.sigval).value
     return 0

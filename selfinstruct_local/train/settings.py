@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from selfinstruct_local.config.loading import load_settings
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.templates.alpaca import TemplateName
 
 Method = Literal["lora", "qlora", "full"]
@@ -82,7 +82,7 @@ class TrainSettings(BaseModel):
         """Forward passes of each device in an optimizer step.
 
         Raises:
-            WrongUseError: the global batch does not divide by what the devices take at once.
+            UsageError: the global batch does not divide by what the devices take at once.
         """
         if self.global_batch_size is None:
             return self.gradient_accumulation
@@ -92,7 +92,7 @@ class TrainSettings(BaseModel):
                 f"--global-batch-size {self.global_batch_size}: no multiple of --batch-size {self.batch_size} x "
                 f"{devices} devices"
             )
-            raise WrongUseError(message)
+            raise UsageError(message)
         return self.global_batch_size // at_once
 
 
@@ -100,7 +100,7 @@ def load_train_settings(preset: str | None, config_file: Path | None, flags: Map
     """The settings of a preset with those of a file and of the flags over them.
 
     Raises:
-        WrongUseError: there is no such preset, or a key or value will not do.
+        UsageError: there is no such preset, or a key or value will not do.
     """
     return load_settings(TrainSettings, config_file, flags, base=read_preset(preset) if preset else {})
 
@@ -109,10 +109,10 @@ def read_preset(name: str) -> dict[str, Any]:
     """The settings of a preset.
 
     Raises:
-        WrongUseError: there is none of that name.
+        UsageError: there is none of that name.
     """
     if name not in PRESETS:
         message = f"--preset {name}: no such preset; there are {', '.join(PRESETS)}"
-        raise WrongUseError(message)
+        raise UsageError(message)
     path = files("selfinstruct_local.train") / "presets" / f"{name}.yaml"
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, Trainer
 
-from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.errors import RunError
 
 _SHARDS = "shards"
 _SCHEDULER = "scheduler.pt"
@@ -82,9 +82,9 @@ def check_sharded(network: PreTrainedModel) -> None:
     """Makes sure that a model is divided over the processes: trained whole in each, it would not fit or be slow.
 
     Raises:
-        JobFailedError: some of its weights are not.
+        RunError: some of its weights are not.
     """
     whole = [name for name, parameter in network.named_parameters() if not isinstance(parameter, DTensor)]
     if whole:
         message = f"fsdp: {len(whole)} weights are not sharded ({whole[0]}, ...); this transformers cannot shard them"
-        raise JobFailedError(message)
+        raise RunError(message)

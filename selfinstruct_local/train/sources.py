@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.reader import (
     BadRecordError,
     place,
@@ -87,7 +87,7 @@ class Source:
         """Reads `PATH` or `PATH:WEIGHT`.
 
         Raises:
-            WrongUseError: the weight is no positive number.
+            UsageError: the weight is no positive number.
         """
         path, colon, weight = text.rpartition(":")
         if not colon or Path(text).exists():
@@ -98,7 +98,7 @@ class Source:
             return cls(Path(text))
         if not (math.isfinite(value) and value > 0):
             message = f"--data {text}: the weight must be more than 0"
-            raise WrongUseError(message)
+            raise UsageError(message)
         return cls(Path(path), value)
 
 
@@ -110,7 +110,7 @@ def read_sources(sources: Sequence[Source], seed: int) -> list[Sample | Dropped]
         seed: of the draw where a weight is no whole number.
 
     Raises:
-        WrongUseError: a source is missing or empty.
+        UsageError: a source is missing or empty.
         BadRecordError: a task cannot be read; the text names the place.
     """
     samples = []
@@ -118,7 +118,7 @@ def read_sources(sources: Sequence[Source], seed: int) -> list[Sample | Dropped]
         found = list(read_samples(source.path))
         if not found:
             message = f"--data {source.path}: holds no task"
-            raise WrongUseError(message)
+            raise UsageError(message)
         samples += _weigh(found, source.weight, Random(f"{seed} {number}"))  # noqa: S311 - a draw of data
     return samples
 
@@ -141,7 +141,7 @@ def read_each(
     Warns at the end of a file of fields that may be outputs and are not read.
 
     Raises:
-        WrongUseError: the file is missing.
+        UsageError: the file is missing.
         BadRecordError: a record cannot be read; the text names the place.
     """
     if path.is_dir() and (path / DATABASE).exists():

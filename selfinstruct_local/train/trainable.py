@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -42,7 +42,7 @@ def add_lora(network: Any, *, targets: str | Sequence[str], rank: int, alpha: in
         dropout: on the path of the matrices; must be 0 where they go onto experts (see `reaches_experts`).
 
     Raises:
-        WrongUseError: `targets` name no module of the network, or one that PEFT can put no matrices on.
+        UsageError: `targets` name no module of the network, or one that PEFT can put no matrices on.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -67,7 +67,7 @@ def add_lora(network: Any, *, targets: str | Sequence[str], rank: int, alpha: in
             f"lora_targets {names}: PEFT puts no matrices there ({str(error).splitlines()[0][:120]}); "
             f"take all-linear, or some of {', '.join(layers)}"
         )
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def adapted_layers(tuned: Any) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.train import curve
@@ -35,19 +35,19 @@ def load_tokenizer(model: ModelFolder) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model.
 
     Raises:
-        WrongUseError: the training libraries are missing, or the folder's tokenizer cannot be loaded.
+        UsageError: the training libraries are missing, or the folder's tokenizer cannot be loaded.
     """
     quieten()
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
         message = f"training needs '{error.name}', which is missing; install this package with its extra 'train'"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
     try:
         return AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)
     except Exception as error:  # broken files end in errors of every kind, some of them raised by Rust as Exception
         message = f"{model.path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]}); copy its files again"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def train(
@@ -72,9 +72,9 @@ def train(
         tell: told, in a line each, what is done otherwise than asked.
 
     Raises:
-        WrongUseError: the settings ask for what this machine has not, or another process trains in the folder.
+        UsageError: the settings ask for what this machine has not, or another process trains in the folder.
         OutOfMemoryError: the memory does not hold the model or a step; the line names the flags to change.
-        JobFailedError: the model was to be sharded and cannot be, or a loss, gradient or weight is not finite.
+        RunError: the model was to be sharded and cannot be, or a loss, gradient or weight is not finite.
     """
     quieten()
     check_machine(settings, world_size())
@@ -164,7 +164,7 @@ def check_machine(settings: TrainSettings, processes: int) -> None:
         processes: that train together, here or on several machines.
 
     Raises:
-        WrongUseError: it has not, the examples of a step do not divide among the processes, or a launcher has not said
+        UsageError: it has not, the examples of a step do not divide among the processes, or a launcher has not said
             which of them this is.
     """
     import torch
@@ -176,14 +176,14 @@ def check_machine(settings: TrainSettings, processes: int) -> None:
             f"WORLD_SIZE is {world_size()} and LOCAL_RANK is not set; start the processes by --nproc or torchrun, or "
             "set it to the number of each on its machine"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     if settings.method == "qlora" and find_spec("bitsandbytes") is None:
         message = "--method qlora: needs 'bitsandbytes', which is missing; install this package with its extra 'train'"
-        raise WrongUseError(message)
+        raise UsageError(message)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     if torch.cuda.is_available() and here > torch.cuda.device_count():
         message = f"--nproc {here}: each process takes a GPU, and {torch.cuda.device_count()} are here"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def count_idle_gpus(processes: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.models.adapter import TRAINING_MANIFEST
 from tests.generate.test_run import generate, settings
@@ -45,7 +45,7 @@ def test_the_seeds_have_as_many_trainable_tokens_as_the_first_arm(tmp_path: Path
     # Within half of the case at the cut.
     assert abs(sums["file"] - sums[SEEDS]) <= max(trainable(arms[SEEDS], embedded_model)) / 2 + 50
     assert sums["file"] > 9 * 60
-    with pytest.raises(WrongUseError, match=r"--arm file=.*has 9 tasks with an output; lower --num 10"):
+    with pytest.raises(UsageError, match=r"--arm file=.*has 9 tasks with an output; lower --num 10"):
         make_arms({"file": tmp_path / "file.json"}, 10, embedded_model)
 
 
@@ -59,7 +59,7 @@ def test_the_seeds_have_as_many_trainable_tokens_as_the_first_arm(tmp_path: Path
     ],
 )
 def test_arms_that_cannot_be_meant_are_refused(texts: list[str], said: str) -> None:
-    with pytest.raises(WrongUseError, match=said):
+    with pytest.raises(UsageError, match=said):
         parse_arms(texts)
 
 
@@ -67,7 +67,7 @@ def test_results_of_other_data_are_not_mixed(tmp_path: Path) -> None:
     row = {"instruction": "a", "input": "", "output": "b"}
     store_rows(tmp_path / "new.json", [row])
     store_rows(tmp_path / "new.json", [row])
-    with pytest.raises(WrongUseError, match="holds other tasks"):
+    with pytest.raises(UsageError, match="holds other tasks"):
         store_rows(tmp_path / "new.json", [row, row])
 
 
@@ -166,5 +166,5 @@ def test_answers_are_read_as_eval_writes_them(tmp_path: Path) -> None:
     assert found.cases == "0"
     assert measure(found, 0)["loss"].by_seed == [0.5, 1.0]
     (tmp_path / "1" / "eval.json").write_bytes(orjson.dumps({**record, "cases_sha256": "1"}))
-    with pytest.raises(WrongUseError, match="were asked different tasks"):
+    with pytest.raises(UsageError, match="were asked different tasks"):
         read_asked([tmp_path / "0", tmp_path / "1"], 8)

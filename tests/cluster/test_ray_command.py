@@ -14,7 +14,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from selfinstruct_local.cluster.session import ray_session
-from selfinstruct_local.errors import JobFailedError
+from selfinstruct_local.errors import RunError
 from tests.cluster.files import WORKERS, on_one_machine, read_folder, records, write_lines
 
 pytestmark = pytest.mark.ray
@@ -49,9 +49,9 @@ def test_what_a_worker_says_for_the_user_is_one_line_and_a_defect_is_none() -> N
 
     def full(_row: dict[str, Any]) -> dict[str, Any]:
         message = "out: cannot be written (no space left on device); make room and give the same command again"
-        raise JobFailedError(message)
+        raise RunError(message)
 
-    with pytest.raises(JobFailedError, match=r"^out: cannot be written"), ray_session(workers=1):
+    with pytest.raises(RunError, match=r"^out: cannot be written"), ray_session(workers=1):
         ray.data.from_items([1]).map(full).take_all()
     with pytest.raises(RayTaskError, match="ZeroDivisionError"), ray_session(workers=1):
         ray.data.from_items([1]).map(lambda _row: {"n": 1 // 0}).take_all()

@@ -14,8 +14,8 @@ from selfinstruct_local.cluster.filtering import ClusterCounts, ClusterFilter, N
 from selfinstruct_local.cluster.reading import ScreenSettings
 from selfinstruct_local.cluster.session import ray_session
 from selfinstruct_local.cluster.sources import Source
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS
+from selfinstruct_local.errors import UsageError
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS
 from selfinstruct_local.io.reader import UnreadFieldWarning
 from selfinstruct_local.runs.store import RunStore
 from tests.cluster.files import WORKERS, on_one_machine, read_folder, records, write_lines
@@ -23,7 +23,7 @@ from tests.generate.test_run import generate, settings
 from tests.kernels.oracles import SOAK
 from tests.scripted_engine import ScriptedEngine
 
-SCREEN = ScreenSettings("alpaca", "en", DEFAULT_LIMITS, (), 13, "rouge", skip_bad_lines=False)
+SCREEN = ScreenSettings("alpaca", "en", DEFAULT_THRESHOLDS, (), 13, "rouge", skip_bad_lines=False)
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray", "small_parts")]
 long = pytest.mark.skipif(not SOAK, reason="one more pass of Ray: in `make soak`")
 
@@ -189,7 +189,7 @@ def test_a_bad_record_is_named_by_its_line_and_leaves_nothing(tmp_path: Path) ->
     path = write_lines(tmp_path / "a.jsonl", records(900))
     with path.open("ab") as stream:
         stream.write(b'{"instruction": 3}\n')
-    with pytest.raises(WrongUseError, match=r"a\.jsonl:901: field 'instruction'"):
+    with pytest.raises(UsageError, match=r"a\.jsonl:901: field 'instruction'"):
         on_ray([Source.of(path)], tmp_path / "out")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.jsonl"]
     counts = on_ray([Source.of(path)], tmp_path / "out", SCREEN._replace(skip_bad_lines=True))
@@ -200,5 +200,5 @@ def test_a_bad_record_is_named_by_its_line_and_leaves_nothing(tmp_path: Path) ->
 def test_fields_of_two_types_are_refused(tmp_path: Path) -> None:
     one = write_lines(tmp_path / "a.jsonl", [{"instruction": "Name three large rivers.", "output": "x", "n": 3}])
     other = write_lines(tmp_path / "b.jsonl", [{"instruction": "Write a poem about snow.", "output": "x", "n": "3"}])
-    with pytest.raises(WrongUseError, match=r"b\.jsonl: its records do not fit one table"):
+    with pytest.raises(UsageError, match=r"b\.jsonl: its records do not fit one table"):
         on_ray([Source.of(one), Source.of(other)], tmp_path / "out")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from selfinstruct_local.cluster import sources
 from selfinstruct_local.cluster.sources import Source, SourcePart, divide, read_items
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.reader import BadRecordError, read_rows
 
 LINES = st.lists(
@@ -60,7 +60,7 @@ def test_parts_of_a_table_are_the_table(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_the_system_refuses_to_read_is_said() -> None:
     source = Source.of(Path("n" * 300))
-    with pytest.raises(WrongUseError, match=rf"^{source.path}: cannot be read \(file name too long\); "):
+    with pytest.raises(UsageError, match=rf"^{source.path}: cannot be read \(file name too long\); "):
         divide(source)
 
 

@@ -73,7 +73,7 @@ def test_a_limit_on_the_size_of_files_fails(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_slow_to_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "LEAST_COMMITS", 1e9)
+    monkeypatch.setattr(storage, "MIN_COMMITS", 1e9)
     finding = storage.check_sqlite(tmp_path)
     assert finding.status == "warn"
     assert "an engine would wait for them" in finding.detail

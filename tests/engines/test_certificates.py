@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_local.engines.endpoints import find_served_model
-from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, UsageError
 from tests.conftest import RunCli
 from tests.engines.test_endpoints import assert_all_right, engine_over, requests
 from tests.scripted_server import MODEL, ScriptedServer
@@ -91,7 +91,7 @@ def test_a_file_of_authorities_that_cannot_be_read_is_one_line(
     variable = "SSL_CERT_DIR" if kind == "folder of them" else "SSL_CERT_FILE"
     monkeypatch.setenv(variable, str(named))
     with ScriptedServer(certificate=authority.sign("IP:127.0.0.1")) as server:
-        with pytest.raises(WrongUseError, match=rf"\${variable} {named}: "):
+        with pytest.raises(UsageError, match=rf"\${variable} {named}: "):
             find_served_model([server.url], None, api_key=None, outage_seconds=5)
         if kind == "missing":
             done = cli("generate", "--run", tmp_path / "run", "--endpoint", server.url)

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey, Sampling, model_lists, server_pool
-from selfinstruct_local.engines.completion_calls import MOST_TRIES
+from selfinstruct_local.engines.completion_calls import MAX_TRIES
 from selfinstruct_local.engines.endpoints import EndpointEngine, find_served_model, served_models
-from selfinstruct_local.engines.server_pool import ServerPool, TroubleError
+from selfinstruct_local.engines.server_pool import RetryableError, ServerPool
 from selfinstruct_local.engines.settings import EngineSettings
-from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, UsageError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.templates.conversation import FolderEncoder
 from selfinstruct_local.templates.turns import Turn
@@ -193,14 +193,14 @@ def test_a_request_that_fails_while_others_are_answered_ends_aborted() -> None:
 
 @pytest.mark.parametrize("fault", ["502", "torn"])
 def test_servers_that_fail_for_long_and_recover_lose_nothing(fault: str) -> None:
-    with ScriptedServer(script=f"{fault}*{MOST_TRIES + 4}") as server:
+    with ScriptedServer(script=f"{fault}*{MAX_TRIES + 4}") as server:
         assert_all_right(engine_over(server, in_flight=1, outage_seconds=60), requests(3))
 
 
 def test_servers_that_fail_for_too_long_are_an_outage() -> None:
     with ScriptedServer(script="502*") as server, pytest.raises(EngineDeadError, match=r"no server has .*answers 502"):
         answers(engine_over(server, outage_seconds=1.5), requests(3))
-    assert len(server.asked) > MOST_TRIES
+    assert len(server.asked) > MAX_TRIES
 
 
 def test_a_server_that_lists_its_models_and_answers_no_request_is_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -245,7 +245,7 @@ def test_one_request_that_runs_out_of_time_twice_makes_no_hung_server() -> None:
             await asyncio.sleep(0.01)
             if answered_between:
                 pool.answered(server, sent_at)
-            pool.struck(server, TroubleError("no answer in 0 s", silent=True), sent_at)
+            pool.struck(server, RetryableError("no answer in 0 s", silent=True), sent_at)
         return server.hangs
 
     assert not asyncio.run(hung(answered_between=True))
@@ -437,10 +437,10 @@ def test_the_key_is_sent_and_not_logged(caplog: pytest.LogCaptureFixture) -> Non
         assert_all_right(engine_over(server, api_key=key), requests(4))
         with pytest.raises(EngineDeadError, match=r"\$SELFINSTRUCT_API_KEY"):
             answers(engine_over(server, api_key="another"), requests(1))
-        with pytest.raises(WrongUseError, match=r"\$SELFINSTRUCT_API_KEY"):
+        with pytest.raises(UsageError, match=r"\$SELFINSTRUCT_API_KEY"):
             find_served_model([server.url], None, api_key=None, outage_seconds=5)
     assert key not in caplog.text
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         engine_over(server, api_key=f"{key}\n")
     assert key not in str(caught.value)
 
@@ -463,7 +463,7 @@ def test_constraints_are_sent_in_the_words_of_vllm(embedded_model: ModelFolder) 
         for request in (schema, choice, endless, pattern):
             answers(engine_over(server, folder=embedded_model.path), [request])  # reads no more than JSON files
         first, second, third, fourth = server.asked
-        with pytest.raises(WrongUseError, match="name the served folder with --model"):
+        with pytest.raises(UsageError, match="name the served folder with --model"):
             answers(engine_over(server), [endless])
         assert len(server.asked) == 4
     assert first["structured_outputs"] == {"json": {"type": "integer"}}
@@ -520,7 +520,7 @@ def test_without_the_folder_turns_go_as_chat_messages() -> None:
         assert server.asked[1]["add_generation_prompt"] is False
         answers(engine_over(server), requests(1))
         assert server.asked[2]["prompt"] == "prompt 0"  # the others keep to their route
-        with pytest.raises(WrongUseError, match=r"user's turn.* name the served folder with --model"):
+        with pytest.raises(UsageError, match=r"user's turn.* name the served folder with --model"):
             answers(engine_over(server), [conversation(role="user")])
 
 
@@ -596,13 +596,13 @@ def test_the_served_name_is_found(tmp_path: Path) -> None:
         assert find(by_name, None, folder) == "models/tiny-llama"
         assert find(by_path, None, folder) == str(folder)
         for wanted, searched in (("nothing-here", None), (None, folder)):
-            with pytest.raises(WrongUseError) as caught:
+            with pytest.raises(UsageError) as caught:
                 find(scripted, wanted, searched)
             assert f"--endpoint {scripted.url}: serves {MODEL}, not " in str(caught.value)
 
 
 def test_all_servers_must_serve_the_same() -> None:
-    with ScriptedServer() as first, ScriptedServer(model="stranger") as second, pytest.raises(WrongUseError) as caught:
+    with ScriptedServer() as first, ScriptedServer(model="stranger") as second, pytest.raises(UsageError) as caught:
         find_served_model([first.url, second.url], None, api_key=None, outage_seconds=0)
     assert f"{second.url}: serves stranger, not {MODEL}" in str(caught.value)
 
@@ -631,11 +631,11 @@ def test_the_first_server_is_waited_for(caplog: pytest.LogCaptureFixture) -> Non
     ],
 )
 def test_urls_are_checked(url: str, said: str) -> None:
-    with pytest.raises(WrongUseError, match=said) as caught:
+    with pytest.raises(UsageError, match=said) as caught:
         engine_over(url)
     assert "secret" not in str(caught.value)
 
 
 def test_a_base_url_without_v1_is_told_so() -> None:
-    with ScriptedServer() as server, pytest.raises(WrongUseError, match="end in /v1"):
+    with ScriptedServer() as server, pytest.raises(UsageError, match="end in /v1"):
         find_served_model([server.url.removesuffix("/v1")], None, api_key=None, outage_seconds=5)

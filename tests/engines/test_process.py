@@ -15,7 +15,7 @@ import pytest
 from selfinstruct_local.engines import Completion, Engine, Request, RequestKey, Sampling
 from selfinstruct_local.engines.process import CLOSE_SECONDS, LOOKAHEAD, EngineProcess
 from selfinstruct_local.engines.settings import EngineSettings
-from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UsageError
 from tests.scripted_engine import ScriptedEngine, answer
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=8)
@@ -130,7 +130,7 @@ def test_an_engine_that_never_says_a_word_is_given_up(caplog: pytest.LogCaptureF
     assert "starting it again (1 of 1)" in caplog.text
 
 
-@pytest.mark.parametrize("error", [WrongUseError("no vLLM here"), OutOfMemoryError("lower --in-flight")])
+@pytest.mark.parametrize("error", [UsageError("no vLLM here"), OutOfMemoryError("lower --in-flight")])
 def test_what_cannot_be_mended_by_starting_again_is_said_at_once(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
         start(partial(refuse_to_start, error))

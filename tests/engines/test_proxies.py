@@ -9,7 +9,7 @@ import pytest
 from selfinstruct_local.doctor.network import check_endpoint, check_proxies
 from selfinstruct_local.engines.endpoints import find_served_model
 from selfinstruct_local.engines.proxies import is_this_machine, proxy_for
-from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, UsageError
 from tests.conftest import RunCli
 from tests.engines.test_endpoints import assert_all_right, engine_over, free_port, requests
 from tests.scripted_server import MODEL, ScriptedServer
@@ -70,7 +70,7 @@ def test_servers_here_are_asked_directly(host: str, set_proxies: SetProxies) -> 
 def test_a_far_server_is_asked_through_the_proxy(set_proxies: SetProxies) -> None:
     with ScriptedServer() as proxy:
         set_proxies(HTTP_PROXY=f"127.0.0.1:{proxy.port}")
-        with pytest.raises(WrongUseError, match=r"far\.invalid"):
+        with pytest.raises(UsageError, match=r"far\.invalid"):
             find_served_model(["http://far.invalid/v1"], None, api_key=None, outage_seconds=0)
         assert proxy.looked == 1
 
@@ -128,7 +128,7 @@ def test_a_proxy_that_cannot_be_used_is_one_line(
     proxy: str, set_proxies: SetProxies, tmp_path: Path, cli: RunCli
 ) -> None:
     set_proxies(ALL_PROXY=proxy)
-    with pytest.raises(WrongUseError, match=r"\$ALL_PROXY: ") as caught:
+    with pytest.raises(UsageError, match=r"\$ALL_PROXY: ") as caught:
         proxy_for("http://192.0.2.9/v1")
     assert "hush" not in str(caught.value)
     if proxy.startswith("socks5"):

@@ -20,7 +20,7 @@ from selfinstruct_local.engines.serve import (
     server_environment,
     show,
 )
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder, check_model_folder
 
 
@@ -119,7 +119,7 @@ def test_four_machines_with_and_without_ray(model: ModelFolder) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(model: ModelFolder, settings: dict[str, Any], build: Build, said: str) -> None:
-    with pytest.raises(WrongUseError, match=said):
+    with pytest.raises(UsageError, match=said):
         check_settings(ServeSettings(**settings), model, build)
 
 
@@ -128,22 +128,22 @@ def test_a_taken_port_is_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(WrongUseError, match=f"--port {port}: address already in use"):
+        with pytest.raises(UsageError, match=f"--port {port}: address already in use"):
             check_ready(ServeSettings(port=port))
     check_ready(ServeSettings(port=port))
 
 
 @pytest.mark.parametrize("host", ["nosuch.invalid", "192.0.2.1"])
 def test_a_strange_host_is_refused(host: str) -> None:
-    with pytest.raises(WrongUseError, match=f"--host {host}"):
+    with pytest.raises(UsageError, match=f"--host {host}"):
         check_ready(ServeSettings(host=host))
 
 
 def test_a_missing_ray_or_vllm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(WrongUseError, match="Ray is not installed"):
+    with pytest.raises(UsageError, match="Ray is not installed"):
         check_ready(ServeSettings(replica_backend="ray"))
-    with pytest.raises(WrongUseError, match="extra 'cpu' or 'gpu'"):
+    with pytest.raises(UsageError, match="extra 'cpu' or 'gpu'"):
         installed_build()
 
 

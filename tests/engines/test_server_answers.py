@@ -11,8 +11,8 @@ import pytest
 
 from selfinstruct_local.engines import FinishReason
 from selfinstruct_local.engines.endpoints import find_served_model, served_models
+from selfinstruct_local.engines.http_clients import MAX_ANSWER_BYTES, Answer, UnreachableError
 from selfinstruct_local.engines.keys import without_key
-from selfinstruct_local.engines.lanes import MAX_ANSWER_BYTES, Answer, UnreachableError
 from selfinstruct_local.engines.server_answers import MAX_PAUSE, MAX_TOKENS, AnswerReader, OddAnswerError
 from selfinstruct_local.errors import EngineDeadError
 from tests.conftest import RunCli
@@ -322,7 +322,7 @@ def test_a_list_of_models_that_trickles_is_an_outage_in_time() -> None:
 
 def test_an_answer_without_end_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_ANSWER_BYTES > 2**20
-    monkeypatch.setattr("selfinstruct_local.engines.lanes.MAX_ANSWER_BYTES", 2**20)
+    monkeypatch.setattr("selfinstruct_local.engines.http_clients.MAX_ANSWER_BYTES", 2**20)
     with ScriptedServer() as server:
         server.card = {"padding": "x" * 2**22}
         with pytest.raises(UnreachableError, match="more than 1 MiB"):

@@ -18,7 +18,7 @@ from selfinstruct_local.engines.settings import EngineSettings
 from selfinstruct_local.engines.suspects import MAX_DEATHS_ALONE, MAX_DEATHS_UNPROVEN, PROBE, Suspects, Suspicion
 from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.generate import launch
-from selfinstruct_local.generate.opening import open_run
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.run import Outcome
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.models import check_model_folder

@@ -5,9 +5,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.evaluate.cases import SEVERAL_TURNS, read_held_out
-from selfinstruct_local.generate.opening import import_tasks
+from selfinstruct_local.generate.create import import_tasks
 from selfinstruct_local.runs.store import RunStore
 from tests.generate.test_run import generate
 from tests.generate.test_run import settings as run_settings
@@ -58,7 +58,7 @@ def test_conversations_of_several_turns_are_left_out_and_counted(tmp_path: Path)
     held_out = read_held_out([file], 10, 0)
     assert len(held_out.cases) == 1
     assert held_out.dropped == {SEVERAL_TURNS: 2}
-    with pytest.raises(WrongUseError, match=r"no task with a reference \(1 a conversation of several turns\)"):
+    with pytest.raises(UsageError, match=r"no task with a reference \(1 a conversation of several turns\)"):
         read_held_out([write(tmp_path / "long.jsonl", {"messages": PAIR * 2})], 10, 0)
 
 
@@ -67,7 +67,7 @@ def test_conversations_of_several_turns_are_left_out_and_counted(tmp_path: Path)
 )
 def test_a_missing_reference_is_named_by_its_line(tmp_path: Path, record: object) -> None:
     file = write(tmp_path / "held.jsonl", {"messages": PAIR}, record)
-    with pytest.raises(WrongUseError, match=r"held.jsonl:2: has no reference"):
+    with pytest.raises(UsageError, match=r"held.jsonl:2: has no reference"):
         read_held_out([file], 10, 0)
 
 
@@ -87,5 +87,5 @@ def test_a_run_of_bare_instructions_has_nothing_to_compare_with(tmp_path: Path) 
     with RunStore(tmp_path / "run") as store:
         import_tasks(store, file)
         assert [task.instances for task in store.accepted()] == [()]
-    with pytest.raises(WrongUseError, match="holds no task with a reference"):
+    with pytest.raises(UsageError, match="holds no task with a reference"):
         read_held_out([tmp_path / "run"], 10, 0)

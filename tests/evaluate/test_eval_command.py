@@ -140,10 +140,10 @@ def test_the_real_engine_answers_as_transformers_do(embedded_model: ModelFolder,
     make_adapter(embedded_model, adapter)
     out = tmp_path / "out"
     options = ["--max-tokens", 16, "--max-model-len", 256, "--memory-gb", 1, "--in-flight", 2, "--out", out]
-    # One contender, since every further engine takes half a minute to start; the adapter goes the longer way.
+    # One evaluated, since every further engine takes half a minute to start; the adapter goes the longer way.
     done = cli("eval", "--model", adapter, "--data", data, *options, "--json")
     assert done.returncode == 0, done.stderr
-    (tuned,) = orjson.loads(done.stdout)["contenders"]
+    (tuned,) = orjson.loads(done.stdout)["evaluated_models"]
     assert (tuned["engine"]["engine"], tuned["template"]) == ("vllm", "chat")
     rows = [orjson.loads(line) for line in (out / "answers.jsonl").read_bytes().splitlines()]
     chat = Chat(embedded_model, adapter)

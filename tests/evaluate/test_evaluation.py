@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from selfinstruct_local.cli.eval_ import eval_
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey, Sampling
-from selfinstruct_local.errors import EngineDeadError, JobFailedError
+from selfinstruct_local.errors import EngineDeadError, RunError
 from selfinstruct_local.evaluate.answers import MAX_TRIES, ask
 from selfinstruct_local.evaluate.evaluation import ANSWERS, SUMMARY
 from selfinstruct_local.generate.launch import ChosenModel
@@ -121,7 +121,7 @@ def test_two_contenders_and_a_judge(
     assert told == orjson.loads((out / SUMMARY).read_bytes())
     assert (told["data"], told["cases"], told["dropped"]) == ([str(held_out)], 4, {})
     assert told["settings"]["max_tokens"] == 32
-    base, tuned = told["contenders"]
+    base, tuned = told["evaluated_models"]
 
     assert (base["name"], tuned["name"]) == (tiny_model.path.name, "adapter")
     assert base["model_fingerprint"] == tuned["model_fingerprint"] == tiny_model.fingerprint
@@ -161,13 +161,13 @@ def test_two_contenders_and_a_judge(
     assert [row["answers"][1]["exact_match"] for row in rows] == [False, True, None, False]
     assert [row["answers"][0]["finish_reason"] for row in rows] == ["length"] * 4
     assert [row["answers"][1]["judged"]["outcome"] for row in rows] == ["tie", "win", "tie", "tie"]
-    for number, contender in enumerate((base, tuned)):
+    for number, evaluated in enumerate((base, tuned)):
         nats = sum(row["answers"][number]["nats"] for row in rows)
         tokens = sum(row["answers"][number]["supervised_tokens"] for row in rows)
-        assert contender["supervised_tokens"] == tokens
-        assert contender["loss"] == pytest.approx(nats / tokens)
+        assert evaluated["supervised_tokens"] == tokens
+        assert evaluated["loss"] == pytest.approx(nats / tokens)
         size = sum(len(task["output"]) for task in TASKS)
-        assert contender["bits_per_byte"] == pytest.approx(nats / size * 1.4426950408889634)
+        assert evaluated["bits_per_byte"] == pytest.approx(nats / size * 1.4426950408889634)
 
     chosen = [(model.folder and model.folder.path, model.adapter) for model, _, _ in engines.started]
     assert chosen == [(tiny_model.path, None), (tiny_model.path, adapter.resolve()), (judge, None)]
@@ -241,7 +241,7 @@ def test_what_the_judge_does_not_say_is_counted(
     options = ["--model", tiny_model.path, "--model", adapter, "--judge", judge, "--data", held_out, "--json"]
     done = call(*options)
     assert done.exit_code == 0, done.stderr
-    judged = orjson.loads(done.stdout)["contenders"][1]["judged"]
+    judged = orjson.loads(done.stdout)["evaluated_models"][1]["judged"]
     assert (judged["unjudged"], judged["ties"], judged["consistency"]) == (3, 1, None)
     # Two answers need more room than one.
     assert [settings.max_model_len for _, settings, _ in engines.started] == [2048, 2048, 2048]
@@ -285,9 +285,9 @@ def test_what_is_aborted_is_asked_again(
     monkeypatch.setattr(engines, "_base", stumble)
     done = call("--model", tiny_model.path, "--data", held_out, "--json")
     if ends_well:
-        assert orjson.loads(done.stdout)["contenders"][0]["stop_rate"] == 1
+        assert orjson.loads(done.stdout)["evaluated_models"][0]["stop_rate"] == 1
     else:
-        assert isinstance(done.exception, JobFailedError)
+        assert isinstance(done.exception, RunError)
         assert str(done.exception) == f"the engine aborted 1 of 4 requests {MAX_TRIES} times"
 
 
@@ -297,7 +297,7 @@ def test_a_request_that_is_given_up_ends_the_evaluation_with_the_reason() -> Non
             return replace(super()._answer(request), finish_reason=FinishReason.ABORT, given_up="it dies of it")
 
     wanted = [Request(RequestKey(4, "answer", 0), "a", Sampling(0.0, 1.0, 4))]
-    with pytest.raises(JobFailedError, match="request 4/answer/0 has no answer: it dies of it"):
+    with pytest.raises(RunError, match="request 4/answer/0 has no answer: it dies of it"):
         ask(GivingUp(), wanted, lambda: True, lambda _: None)
 
 
@@ -321,7 +321,7 @@ def test_chinese(tiny_model: ModelFolder, judge: Path, tmp_path: Path, monkeypat
     options = ["--model", tiny_model.path, "--model", other, "--judge", judge, "--data", file, "--lang", "zh", "--json"]
     done = call(*options)
     assert done.exit_code == 0, done.stderr
-    first, second = orjson.loads(done.stdout)["contenders"]
+    first, second = orjson.loads(done.stdout)["evaluated_models"]
     assert first["rouge_l"]["mean"] == pytest.approx(4 / 7)
     assert second["rouge_l"]["mean"] == 1.0
     assert [each["exact_match"]["matched"] for each in (first, second)] == [0, 1]

@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfinstruct_local.evaluate.cases import Case
-from selfinstruct_local.evaluate.contenders import Contender, find_contenders
+from selfinstruct_local.evaluate.evaluated_models import EvaluatedModel, find_evaluated_models
 from selfinstruct_local.evaluate.losses import Surprise, build_references, measure_losses, prompt_length
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.templates.alpaca import alpaca_prompt
@@ -36,8 +36,8 @@ def padded(network: Any, examples: list[Example]) -> list[Surprise]:
     return [Surprise(float(row.sum()), int(count)) for row, count in zip(nats, counts, strict=True)]
 
 
-def measured(contender: Contender, examples: list[Example]) -> list[Surprise]:
-    return [each for batch in measure_losses(contender, examples, lambda: True) for each in batch]
+def measured(evaluated: EvaluatedModel, examples: list[Example]) -> list[Surprise]:
+    return [each for batch in measure_losses(evaluated, examples, lambda: True) for each in batch]
 
 
 def same(found: list[Surprise], expected: list[Surprise]) -> bool:
@@ -50,15 +50,15 @@ def test_it_is_that_of_a_padded_batch(
     tiny_model: ModelFolder, row_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("selfinstruct_local.evaluate.losses.ROW_TOKENS", row_tokens)
-    (contender,) = find_contenders([str(tiny_model.path)], template="alpaca")
-    examples = [each for each in build_references(CASES, contender) if isinstance(each, Example)]
+    (evaluated,) = find_evaluated_models([str(tiny_model.path)], template="alpaca")
+    examples = [each for each in build_references(CASES, evaluated) if isinstance(each, Example)]
     assert len(examples) == len(CASES)
     network: Any = AutoModelForCausalLM.from_pretrained(tiny_model.path, dtype=torch.float32)
-    assert same(measured(contender, examples), padded(network.eval(), examples))
+    assert same(measured(evaluated, examples), padded(network.eval(), examples))
 
 
 def test_an_adapter_counts_and_is_asked_as_it_was_trained(tiny_model: ModelFolder, adapter: Path) -> None:
-    base, tuned = find_contenders([str(tiny_model.path), str(adapter)])
+    base, tuned = find_evaluated_models([str(tiny_model.path), str(adapter)])
     assert (base.name, tuned.name) == (tiny_model.path.name, "adapter")
     assert (tuned.folder.path, tuned.adapter, tuned.template) == (tiny_model.path, adapter.resolve(), "chat")
     examples = [each for each in build_references(CASES, tuned) if isinstance(each, Example)]
@@ -70,9 +70,9 @@ def test_an_adapter_counts_and_is_asked_as_it_was_trained(tiny_model: ModelFolde
 
 
 def test_a_text_prompt_is_asked_as_it_stands(tiny_model: ModelFolder) -> None:
-    (contender,) = find_contenders([str(tiny_model.path)])
-    assert contender.template == "chat"
-    chatted, plain, last = build_references([CASES[0], VERBATIM, CASES[1]], contender)
+    (evaluated,) = find_evaluated_models([str(tiny_model.path)])
+    assert evaluated.template == "chat"
+    chatted, plain, last = build_references([CASES[0], VERBATIM, CASES[1]], evaluated)
     assert isinstance(chatted, Example)
     assert isinstance(plain, Example)
     assert isinstance(last, Example)
@@ -83,22 +83,22 @@ def test_a_text_prompt_is_asked_as_it_stands(tiny_model: ModelFolder) -> None:
 
 
 def test_each_case_keeps_its_place_when_one_makes_no_example(tiny_model: ModelFolder) -> None:
-    (contender,) = find_contenders([str(tiny_model.path)], template="alpaca")
+    (evaluated,) = find_evaluated_models([str(tiny_model.path)], template="alpaca")
     empty = Case(Sample((Turn("user", "Say nothing."), Turn("assistant", " "))))
-    found = build_references([*CASES[:4], empty, *CASES[4:]], contender)
+    found = build_references([*CASES[:4], empty, *CASES[4:]], evaluated)
     assert found[4] == EMPTY
-    assert [each for each in found if isinstance(each, Example)] == build_references(CASES, contender)
+    assert [each for each in found if isinstance(each, Example)] == build_references(CASES, evaluated)
 
 
 def test_a_signal_ends_it(tiny_model: ModelFolder) -> None:
-    (contender,) = find_contenders([str(tiny_model.path)], template="alpaca")
-    examples = [each for each in build_references(CASES, contender) if isinstance(each, Example)]
-    assert list(measure_losses(contender, examples, lambda: False)) == []
+    (evaluated,) = find_evaluated_models([str(tiny_model.path)], template="alpaca")
+    examples = [each for each in build_references(CASES, evaluated) if isinstance(each, Example)]
+    assert list(measure_losses(evaluated, examples, lambda: False)) == []
 
 
 def test_the_prompt_is_that_of_the_engine(tiny_model: ModelFolder) -> None:
-    (contender,) = find_contenders([str(tiny_model.path)], template="alpaca")
+    (evaluated,) = find_evaluated_models([str(tiny_model.path)], template="alpaca")
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model.path)
-    (example,) = build_references([CASES[1]], contender)
+    (example,) = build_references([CASES[1]], evaluated)
     assert isinstance(example, Example)
     assert tokenizer.decode(example.input_ids[: prompt_length(example)]) == alpaca_prompt("Add.", "2, 3")

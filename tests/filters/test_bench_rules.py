@@ -30,7 +30,7 @@ def test_each_rule_is_counted_by_itself() -> None:
         GOOD._replace(measures={"confidence": -2.0}),  # off by default
     ]
     counts = bench_rules.measure(bench_rules.Source("own", "en", tasks))
-    expected = {"too_short": 2, "wrong_arithmetic": 1, "cut_off": 1, "unsure": 1}
+    expected = {"too_short": 2, "wrong_arithmetic": 1, "cut_off": 1, "low_confidence": 1}
     assert counts == {**expected, bench_rules.OWN: 1, bench_rules.ALL: 2}
 
 

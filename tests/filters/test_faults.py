@@ -1,9 +1,9 @@
 import pytest
 
 from selfinstruct_local.filters.faults import OPENING
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS, Limits
 from selfinstruct_local.filters.rules import apply_rules
 from selfinstruct_local.filters.rulesets import refuses_echoes, rule_set
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from selfinstruct_local.task import Instance, Task
 
 
@@ -35,7 +35,7 @@ def test_refusal(output: str, rule: str) -> None:
 def test_a_refusal_that_is_asked_for_is_an_answer() -> None:
     assert rule_of("Write a reply that declines the offer", "", "I'm sorry, but I can't provide a quote.") == ""
     assert rule_of("请写一条拒绝加班的短信。", "", "很抱歉，我无法完成这项工作。", "zh") == ""
-    off = rule_set("alpaca", "en", DEFAULT_LIMITS._replace(refuse_refusals=False))
+    off = rule_set("alpaca", "en", DEFAULT_THRESHOLDS._replace(refuse_refusals=False))
     assert apply_rules(off, Task.single("Name the longest river", "", "I cannot assist with that.")).keep
 
 
@@ -116,20 +116,20 @@ def test_foreign_script_in_chinese(instruction: str, output: str, rule: str) -> 
 @pytest.mark.parametrize(
     ("measures", "limits", "rule"),
     [
-        (None, Limits(min_confidence=-1.0), ""),
-        ({"confidence": -1.5}, Limits(), ""),
-        ({"confidence": -1.5}, Limits(min_confidence=-1.0), "unsure"),
-        ({"confidence": -0.5}, Limits(min_confidence=-1.0, min_output_confidence=-1.0), ""),
-        ({"output_confidence": -1.5}, Limits(min_output_confidence=-1.0), "unsure"),
-        ({"output_confidence": -1.5}, Limits(min_confidence=-1.0), ""),
-        ({"judge.clear": 4.0, "judge.right": 2.0}, Limits(), "judged_low"),
-        ({"judge.clear": 4.0, "judge.right": 2.0}, Limits(min_judge=2.0), ""),
+        (None, Thresholds(min_confidence=-1.0), ""),
+        ({"confidence": -1.5}, Thresholds(), ""),
+        ({"confidence": -1.5}, Thresholds(min_confidence=-1.0), "low_confidence"),
+        ({"confidence": -0.5}, Thresholds(min_confidence=-1.0, min_output_confidence=-1.0), ""),
+        ({"output_confidence": -1.5}, Thresholds(min_output_confidence=-1.0), "low_confidence"),
+        ({"output_confidence": -1.5}, Thresholds(min_confidence=-1.0), ""),
+        ({"judge.clear": 4.0, "judge.right": 2.0}, Thresholds(), "judged_low"),
+        ({"judge.clear": 4.0, "judge.right": 2.0}, Thresholds(min_judge=2.0), ""),
     ],
 )
-def test_what_was_measured(measures: dict[str, float] | None, limits: Limits, rule: str) -> None:
+def test_what_was_measured(measures: dict[str, float] | None, limits: Thresholds, rule: str) -> None:
     task = Task("Name the longest river", (Instance("", "The Nile."),), measures=measures)
     for lang in ("en", "zh"):
-        rules = [each for each in rule_set("alpaca", lang, limits) if each.name in {"unsure", "judged_low"}]
+        rules = [each for each in rule_set("alpaca", lang, limits) if each.name in {"low_confidence", "judged_low"}]
         assert apply_rules(rules, task).rule == rule
 
 

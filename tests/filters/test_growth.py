@@ -13,10 +13,10 @@ from functools import partial
 import pytest
 
 from selfinstruct_local.filters.echo import COMPARED, echoes
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS
+from selfinstruct_local.filters.precheck import FEW, surely_kept
 from selfinstruct_local.filters.rules import Rule
 from selfinstruct_local.filters.rulesets import PUBLISHED, RULE_SETS, rule_set
-from selfinstruct_local.filters.screen import FEW, surely_kept
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS
 from selfinstruct_local.generate.profiles.paragraph import has_items, needs_lines
 from selfinstruct_local.generate.rewriting.integrity import CHECKS, is_code, language_of, not_translated
 from selfinstruct_local.kernels import TokenizerName, encode
@@ -145,7 +145,7 @@ def tasks_of(text: str, lang: str) -> Iterator[tuple[str, Task]]:
 
 def all_rules(lang: str) -> list[Rule]:
     """Each rule of each set once, those that are left out by default too."""
-    limits = DEFAULT_LIMITS._replace(min_confidence=0.0, min_output_confidence=0.0)
+    limits = DEFAULT_THRESHOLDS._replace(min_confidence=0.0, min_output_confidence=0.0)
     names = [name for name in RULE_SETS if lang == "en" or name not in PUBLISHED]
     rules = {rule.name: rule for name in names for rule in rule_set(name, lang, limits)}
     words = [

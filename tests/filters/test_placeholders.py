@@ -42,7 +42,7 @@ def test_a_slot_in_place_of_content_is_a_fault(instruction: str, output: str) ->
     [
         ("Write a thank-you note to a host", "", "Dear [Host's name], thank you for dinner.\n[Your name]"),
         (
-            "Draft a lease for a flat",
+            "ParsedTask a lease for a flat",
             "",
             "This lease is made on [Date] between [Company Name] and [insert name of tenant].",
         ),

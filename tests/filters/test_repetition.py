@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS
 from selfinstruct_local.filters.repetition import could_loop, latin_letters, recurring_share, repeated_share
 from selfinstruct_local.filters.rules import apply_rules
 from selfinstruct_local.filters.rulesets import rule_set
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS
 from selfinstruct_local.task import Task
 
 
@@ -85,7 +85,7 @@ def test_what_recurs_has_few_different_words(text: str) -> None:
 def test_the_limit_decides() -> None:
     task = Task.single("Say how to get ready for an interview", "", INTERVIEW)
     assert apply_rules(rule_set("alpaca"), task).rule == "degenerate_repetition"
-    lax = rule_set("alpaca", "en", DEFAULT_LIMITS._replace(max_repetition=0.7))
+    lax = rule_set("alpaca", "en", DEFAULT_THRESHOLDS._replace(max_repetition=0.7))
     assert apply_rules(lax, task).keep
 
 

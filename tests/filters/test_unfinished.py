@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfinstruct_local.filters import asking_back
+from selfinstruct_local.filters import clarifying
 from selfinstruct_local.filters.arithmetic import wrong_arithmetic
-from selfinstruct_local.filters.asking_back import asks_back
+from selfinstruct_local.filters.clarifying import clarifying_question
 from selfinstruct_local.filters.unfinished import READ_AS_PYTHON, copied, cut_off
 from selfinstruct_local.task import Instance, Task
 
-CHECKS = (cut_off, copied, asks_back, wrong_arithmetic)
+CHECKS = (cut_off, copied, clarifying_question, wrong_arithmetic)
 
 
 def task(instruction: str, output: str, given_input: str = "") -> Task:
@@ -166,7 +166,7 @@ def test_what_is_not_or_may_be_copied_is_left_alone(instruction: str, output: st
     ],
 )
 def test_what_asks_back_is_seen(instruction: str, output: str) -> None:
-    assert asks_back(task(instruction, output))
+    assert clarifying_question(task(instruction, output))
 
 
 @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ def test_what_asks_back_is_seen(instruction: str, output: str) -> None:
     ],
 )
 def test_what_does_not_ask_back_is_left_alone(instruction: str, output: str) -> None:
-    assert asks_back(task(instruction, output)) is None
+    assert clarifying_question(task(instruction, output)) is None
 
 
 def test_an_input_that_asks_may_be_answered_by_a_question() -> None:
     given = "Do you have to smoke?"
-    assert asks_back(task("Make it polite", "Would you mind not smoking?", given)) is None
-    assert asks_back(task("Make it polite", "What would you like it to say?", "Stop smoking."))
+    assert clarifying_question(task("Make it polite", "Would you mind not smoking?", given)) is None
+    assert clarifying_question(task("Make it polite", "What would you like it to say?", "Stop smoking."))
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ addressed = st.lists(
 @settings(max_examples=1000)
 @given(st.one_of(addressed, texts))
 def test_questions_back_are_those_of_the_plain_pattern(text: str) -> None:
-    assert asking_back._is_question_back(text) == (PLAIN_QUESTION.search(text) is not None)
+    assert clarifying._is_question_back(text) == (PLAIN_QUESTION.search(text) is not None)
 
 
 LONG = 100_000

@@ -24,8 +24,8 @@ from selfinstruct_local import kernels  # noqa: E402, F401
 with atheris.instrument_imports(include=["selfinstruct_local", "yaml"]):
     from selfinstruct_local.config.loading import load_settings
     from selfinstruct_local.engines import Completion, FinishReason, RequestKey
-    from selfinstruct_local.errors import UserFacingError, WrongUseError
-    from selfinstruct_local.generate.opening import read_seeds
+    from selfinstruct_local.errors import UsageError, UserFacingError
+    from selfinstruct_local.generate.create import read_seeds
     from selfinstruct_local.generate.parsing import json_tasks, published, questions, tasks
     from selfinstruct_local.generate.settings import GenerateSettings
     from selfinstruct_local.io.published_instances import parse_published_instances
@@ -51,12 +51,12 @@ def tasks_of(path: Path) -> None:
     """A file of tasks, read whole and read past what is broken, and written and read again."""
     try:
         rows = list(read_rows(path))
-    except WrongUseError:
+    except UsageError:
         rows = None
     skipped: list[str] = []
     try:
         passed = list(read_rows(path, skipped=skipped))
-    except WrongUseError:
+    except UsageError:
         return
     if rows is not None and (rows != passed or skipped):
         message = "read otherwise when bad lines are passed over"
@@ -90,7 +90,7 @@ def seeds(data: bytes) -> None:
     for use in (lambda: read_seeds([path]), lambda: "\n".join(check_seeds(path).lines()).encode()):
         try:
             use()
-        except WrongUseError:
+        except UsageError:
             continue
 
 
@@ -108,7 +108,7 @@ def settings(data: bytes) -> None:
     for load in (lambda: load_settings(GenerateSettings, path, {}), lambda: load_train_settings(None, path, {})):
         try:
             chosen: Any = load()
-        except WrongUseError:
+        except UsageError:
             continue
         chosen.model_dump_json()
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, Request
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.display import RunDisplay
-from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.io import files

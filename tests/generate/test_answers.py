@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from selfinstruct_local.engines import FinishReason, Request
-from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.job import ParsedTask
 from selfinstruct_local.generate.profiles.answers import OTHERS_TEMPERATURE
 from tests.generate.test_self_instruct import FORMATS, LABELLED, Said, job, settings, work_through
 
 
-def answered(question: str, answers: Sequence[Said], **how: Any) -> tuple[Draft, list[Request]]:
+def answered(question: str, answers: Sequence[Said], **how: Any) -> tuple[ParsedTask, list[Request]]:
     """The draft of a question that was answered so, and the requests for the answers."""
     chosen = settings(answers_per_task=len(answers), rules="none", **how)
 
@@ -57,7 +57,7 @@ def test_answers_that_are_cut_short_do_not_count() -> None:
     draft, _ = answered("Say why bees dance.", [torn, Said("For fun.", -0.9), torn])
     assert (draft.rule, draft.task.output) == ("", "For fun.")
     draft, _ = answered("Say why bees dance.", [torn, torn])
-    assert (draft.rule, draft.detail) == ("unfinished", "the answer was cut short (length)")
+    assert (draft.rule, draft.detail) == ("truncated", "the answer was cut short (length)")
     draft, _ = answered(LABELLED["en"][0], [torn, Said("angry", -0.3)])
     assert draft.task.measures == {"agreement": 1.0}
 

@@ -11,7 +11,7 @@ import pytest
 
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
-from selfinstruct_local.generate.job import Draft, Job
+from selfinstruct_local.generate.job import Job, ParsedTask
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
 from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile
 from selfinstruct_local.generate.settings import ENGLISH_ONLY, GenerateSettings
@@ -40,7 +40,9 @@ def job(lang: Language = "en", number: int = 0) -> Job:
     return Job(number, 0, seeds, [Task("Machine made", id=f"gen-{n}") for n in range(20)])
 
 
-def rounds(chosen: GenerateSettings, answers: Sequence[Sequence[str]] = ()) -> tuple[list[list[Request]], list[Draft]]:
+def rounds(
+    chosen: GenerateSettings, answers: Sequence[Sequence[str]] = ()
+) -> tuple[list[list[Request]], list[ParsedTask]]:
     """The requests of job 0, round by round, and what it made of the answers to them."""
     steps = make_profile(chosen).steps(job(chosen.lang))
     asked = [next(steps)]
@@ -120,7 +122,7 @@ def test_structured_tasks_are_asked_for_as_they_are_shown(lang: Language, prompt
     assert (schema["minItems"], schema["maxItems"], request.sampling.stop) == (5, 5, ())
     made = [{"instruction": "Sort", "input": "b, a", "output": "a, b"}]
     _, drafts = rounds(chosen, [[orjson.dumps(made).decode()]])
-    assert drafts == [Draft(Task.single("Sort", "b, a", "a, b"))]
+    assert drafts == [ParsedTask(Task.single("Sort", "b, a", "a, b"))]
 
 
 def test_schemas_are_ones_that_the_decoder_takes() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.engines import Completion, FinishReason, RequestKey
-from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.job import ParsedTask
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
 from selfinstruct_local.generate.parsing.questions import FOLLOW_UP, NO_REQUEST, read_question, with_input
 from selfinstruct_local.generate.parsing.tasks import clean_input, clean_instruction, parse_task_blocks
@@ -21,7 +21,7 @@ from selfinstruct_local.task import Task, as_question
 from tests.kernels.oracles import SOAK
 
 MUTATIONS = 1_000_000 if SOAK else 20_000
-NAMES = {"malformed", "unfinished", "prompt_too_long", FOLLOW_UP, NO_REQUEST}
+NAMES = {"malformed", "truncated", "prompt_too_long", FOLLOW_UP, NO_REQUEST}
 UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 REASONS = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT, FinishReason.REFUSED)
 MARKERS = (
@@ -79,7 +79,7 @@ MARKERS = (
     ),
 )
 
-Parse = Callable[[Completion], list[Draft]]
+Parse = Callable[[Completion], list[ParsedTask]]
 
 
 def completion(text: str, reason: FinishReason = FinishReason.STOP) -> Completion:
@@ -100,12 +100,12 @@ def objects(tasks: list[Task]) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
-def questions(read: Completion) -> list[Draft]:
+def questions(read: Completion) -> list[ParsedTask]:
     return [read_question(read)]
 
 
-def inputs(read: Completion) -> list[Draft]:
-    return [with_input(Draft(Task.single("Sort the words by their length")), read)]
+def inputs(read: Completion) -> list[ParsedTask]:
+    return [with_input(ParsedTask(Task.single("Sort the words by their length")), read)]
 
 
 def well_formed(stream: random.Random, words: Wording, seeds: list[Task]) -> list[tuple[str, Parse]]:
@@ -161,7 +161,7 @@ def mutate(text: str, stream: random.Random) -> str:
     return text
 
 
-def check(text: str, reason: FinishReason, drafts: list[Draft]) -> None:
+def check(text: str, reason: FinishReason, drafts: list[ParsedTask]) -> None:
     assert drafts, "text that gives no draft is lost in silence"
     assert len(drafts) <= 2 + text.count("\n") + text.count("\r") + text.count("{") + text.count(","), "from nowhere"
     for draft in drafts:
@@ -208,7 +208,7 @@ KINDS = st.sampled_from(list(WORDINGS.values()))
 
 @given(st.lists(st.builds(Task.single, PLAIN.map(clean_instruction), PLAIN, PLAIN), min_size=1, max_size=5), KINDS)
 def test_blocks_are_read_as_they_were_written(tasks: list[Task], words: Wording) -> None:
-    assert parse_task_blocks(completion(blocks(tasks, words))) == list(map(Draft, tasks))
+    assert parse_task_blocks(completion(blocks(tasks, words))) == list(map(ParsedTask, tasks))
 
 
 @given(st.builds(Task.single, PLAIN.map(clean_instruction), PLAIN), st.sampled_from([None, *WORDINGS.values()]))

@@ -8,8 +8,8 @@ import pytest
 
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, Engine, Request
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.display import RunDisplay
-from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.io.interrupt import Interrupt

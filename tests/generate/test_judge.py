@@ -10,7 +10,7 @@ from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.filters.rules import apply_rules
 from selfinstruct_local.filters.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Steps
+from selfinstruct_local.generate.job import Job, ParsedTask, Steps
 from selfinstruct_local.generate.profiles.judge import CRITERIA, JudgedProfile, read_points
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.run import EXPORT
@@ -47,7 +47,7 @@ class Fixed:
     shows_whole_tasks = False
     prompts: tuple[str, ...] = ()
 
-    def __init__(self, *drafts: Draft) -> None:
+    def __init__(self, *drafts: ParsedTask) -> None:
         self._drafts = drafts
 
     def steps(self, job: Job) -> Steps:  # noqa: ARG002 - a profile's signature
@@ -60,12 +60,12 @@ def settings(**flags: object) -> GenerateSettings:
     return load_settings(GenerateSettings, None, flags)
 
 
-def judge(chosen: GenerateSettings, *drafts: Draft) -> tuple[list[Request], Steps]:
+def judge(chosen: GenerateSettings, *drafts: ParsedTask) -> tuple[list[Request], Steps]:
     steps = JudgedProfile(Fixed(*drafts), chosen).steps(Job(0, 0, (), ()))
     return next(steps), steps
 
 
-def judged(chosen: GenerateSettings, draft: Draft, points: list[str]) -> Draft:
+def judged(chosen: GenerateSettings, draft: ParsedTask, points: list[str]) -> ParsedTask:
     requests, steps = judge(chosen, draft)
     completions = [
         Completion(request.key, text, FinishReason.STOP, 1, 1) for request, text in zip(requests, points, strict=True)
@@ -73,15 +73,15 @@ def judged(chosen: GenerateSettings, draft: Draft, points: list[str]) -> Draft:
     with pytest.raises(StopIteration) as finished:
         steps.send(completions)
     (told,) = finished.value.value
-    assert isinstance(told, Draft)
+    assert isinstance(told, ParsedTask)
     return told
 
 
 def test_points_become_measures() -> None:
-    draft = judged(settings(), Draft(GOOD), ["5", " 4", "3\n"])
-    assert draft == Draft(GOOD._replace(measures=dict(zip(NAMES, (5.0, 4.0, 3.0), strict=True))))
+    draft = judged(settings(), ParsedTask(GOOD), ["5", " 4", "3\n"])
+    assert draft == ParsedTask(GOOD._replace(measures=dict(zip(NAMES, (5.0, 4.0, 3.0), strict=True))))
     sure = GOOD._replace(measures={"confidence": -0.5})
-    assert judged(settings(), Draft(sure), ["5", "4", "3"]).task.measures == {
+    assert judged(settings(), ParsedTask(sure), ["5", "4", "3"]).task.measures == {
         "confidence": -0.5,
         **dict(zip(NAMES, (5.0, 4.0, 3.0), strict=True)),
     }
@@ -90,22 +90,22 @@ def test_points_become_measures() -> None:
 @pytest.mark.parametrize("text", ["", "?", "6", "0", "4.5", "five", "3 of 5", "\uff15"])
 def test_points_that_cannot_be_read_leave_no_measure(text: str) -> None:
     assert read_points(Completion(RequestKey(0, "judge", 0), text, FinishReason.STOP, 1, 1)) is None
-    assert judged(settings(), Draft(GOOD), ["5", text, "2"]).task.measures == {NAMES[0]: 5.0, NAMES[2]: 2.0}
+    assert judged(settings(), ParsedTask(GOOD), ["5", text, "2"]).task.measures == {NAMES[0]: 5.0, NAMES[2]: 2.0}
 
 
 def test_too_few_points_are_refused() -> None:
     chosen = settings(min_judge=3)
-    rules = rule_set(chosen.rules, "en", chosen.limits())
-    low = apply_rules(rules, judged(chosen, Draft(GOOD), ["5", "2", "5"]).task)
+    rules = rule_set(chosen.rules, "en", chosen.thresholds())
+    low = apply_rules(rules, judged(chosen, ParsedTask(GOOD), ["5", "2", "5"]).task)
     assert (low.rule, low.detail) == ("judged_low", "2 points for correct, at least 3 wanted")
-    assert apply_rules(rules, judged(chosen, Draft(GOOD), ["3", "3", "3"]).task).keep
-    assert apply_rules(rules, judged(chosen, Draft(GOOD), ["?", "?", "?"]).task).keep
+    assert apply_rules(rules, judged(chosen, ParsedTask(GOOD), ["3", "3", "3"]).task).keep
+    assert apply_rules(rules, judged(chosen, ParsedTask(GOOD), ["?", "?", "?"]).task).keep
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_a_completion_goes_on_after_the_question(lang: Language) -> None:
     task = GOOD if lang == "en" else Task.single("说出非洲最长的三条河流。", "", "尼罗河、刚果河和尼日尔河。")
-    requests, _ = judge(settings(lang=lang, prompt_format="completion"), Draft(task))
+    requests, _ = judge(settings(lang=lang, prompt_format="completion"), ParsedTask(task))
     assert [request.key for request in requests] == [(0, "judge", number) for number in range(3)]
     space = " " if lang == "en" else ""
     for request, question in zip(requests, CRITERIA[lang].values(), strict=True):
@@ -119,7 +119,7 @@ def test_a_completion_goes_on_after_the_question(lang: Language) -> None:
 
 
 def test_in_a_chat_it_is_the_users_turn() -> None:
-    requests, _ = judge(settings(prompt_format="chat"), Draft(LABEL), Draft(GOOD))
+    requests, _ = judge(settings(prompt_format="chat"), ParsedTask(LABEL), ParsedTask(GOOD))
     assert [request.key.branch for request in requests] == list(range(6))
     for request, task in zip(requests, [LABEL] * 3 + [GOOD] * 3, strict=True):
         (turn,) = request.turns
@@ -130,7 +130,12 @@ def test_in_a_chat_it_is_the_users_turn() -> None:
 
 def test_what_is_refused_is_not_judged() -> None:
     short = Task.single("Name rivers", "", "The Nile.")
-    drafts = [Draft(short), Draft(GOOD, "malformed", "torn"), Draft(Task(GOOD.instruction)), Draft(GOOD)]
+    drafts = [
+        ParsedTask(short),
+        ParsedTask(GOOD, "malformed", "torn"),
+        ParsedTask(Task(GOOD.instruction)),
+        ParsedTask(GOOD),
+    ]
     requests, _ = judge(settings(), *drafts)
     assert {request.key.branch // 3 for request in requests} == {3}
     steps = JudgedProfile(Fixed(*drafts[:3]), settings()).steps(Job(0, 0, (), ()))
@@ -165,7 +170,7 @@ def test_every_profile_can_be_judged(tmp_path: Path, profile: str) -> None:
                 rule = candidate.verdict.rule
                 was_judged = (each.decided.number, "judge", 3 * position) in asked
                 # What only the decision can see, an echo or a near copy, is refused after the judge.
-                if rule not in {"", "judged_low", "echo", "not_novel"}:
+                if rule not in {"", "judged_low", "prompt_echo", "not_novel"}:
                     assert not was_judged
                 if rule in {"", "judged_low"}:
                     assert was_judged

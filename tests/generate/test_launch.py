@@ -7,7 +7,7 @@ import pytest
 
 from selfinstruct_local.cli.generate import _on_or_off
 from selfinstruct_local.config.loading import load_settings
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.generate.launch import SMALL_WEIGHTS, ChosenModel, fit_to_model, launch
 from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile
 from selfinstruct_local.generate.settings import DecidingSettings, GenerateSettings, profile_defaults
@@ -80,7 +80,7 @@ def test_explicit_flags_win(chat: ChosenModel) -> None:
     assert chosen(fit(chat, profile="self-instruct")) == ("self-instruct", "chat")
     assert chosen(fit(chat, prompt_format="completion")) == ("self-instruct", "completion")
     assert chosen(fit(chat, profile="alpaca", prompt_format="completion")) == ("alpaca", "completion")
-    assert fit(chat, threshold=0.9, min_confidence=-3.0).limits().min_confidence == -3.0
+    assert fit(chat, threshold=0.9, min_confidence=-3.0).thresholds().min_confidence == -3.0
     assert fit(chat, threshold=0.9).threshold == 0.9
 
 
@@ -102,7 +102,7 @@ def test_what_needs_the_files_of_a_served_model_is_refused_without_them(
     chat: ChosenModel, profile: str, form: str
 ) -> None:
     """The turn of a user, and the number of the end token."""
-    with pytest.raises(WrongUseError) as refused:
+    with pytest.raises(UsageError) as refused:
         fit(SERVED, profile=profile, prompt_format=form)
     assert str(refused.value) == (
         f"--profile {profile} --prompt-format {form}: needs the files of the model; name the folder that is served "
@@ -137,7 +137,7 @@ def test_a_setting_that_the_profile_makes_no_use_of_is_refused(
     chat: ChosenModel, profile: str, flags: dict[str, Any], users: str
 ) -> None:
     ((name, value),) = flags.items()
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         check_used(fit(chat, profile=profile, **flags))
     told = "on" if value is True else value
     assert str(caught.value) == (
@@ -171,7 +171,7 @@ def test_dated_profiles_stay_texts(chat: ChosenModel, profile: str) -> None:
     ],
 )
 def test_what_a_base_model_cannot_do_is_refused(base: ChosenModel, flags: dict[str, Any], what: str) -> None:
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         fit(base, **flags)
     assert str(caught.value).startswith(what)
     assert "--profile alpaca" in str(caught.value)
@@ -179,7 +179,7 @@ def test_what_a_base_model_cannot_do_is_refused(base: ChosenModel, flags: dict[s
 
 
 def test_magpie_is_no_text_on_a_chat_model_either(chat: ChosenModel) -> None:
-    with pytest.raises(WrongUseError, match=r"^--prompt-format completion: profile magpie"):
+    with pytest.raises(UsageError, match=r"^--prompt-format completion: profile magpie"):
         fit(chat, profile="magpie", prompt_format="completion")
 
 
@@ -194,7 +194,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, bare_model: Path, cli: 
 
 def test_structured_is_on_off_or_auto(tmp_path: Path) -> None:
     assert [_on_or_off("--structured", value) for value in ("on", "off", "auto")] == [True, False, None]
-    with pytest.raises(WrongUseError, match=r"^--structured maybe: on, off or auto$"):
+    with pytest.raises(UsageError, match=r"^--structured maybe: on, off or auto$"):
         _on_or_off("--structured", "maybe")
     config = tmp_path / "c.yaml"
     config.write_text("structured: true\n")
@@ -216,12 +216,12 @@ def test_structured_output_has_prompts_of_its_own() -> None:
 
 def test_a_model_that_is_not_served_is_not_asked_of_servers(chat: ChosenModel, tmp_path: Path) -> None:
     settings = load_settings(GenerateSettings, None, {"endpoint": ["http://127.0.0.1:9/v1"]})
-    with pytest.raises(WrongUseError, match="is no server's"):
+    with pytest.raises(UsageError, match="is no server's"):
         launch(chat, settings, tmp_path / "engine.log")
 
 
 def test_what_is_only_served_is_not_loaded_here(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match="only served"):
+    with pytest.raises(UsageError, match="only served"):
         launch(SERVED, load_settings(GenerateSettings, None, {}), tmp_path / "engine.log")
     assert SERVED.facts() == {
         "model_path": "qwen",

@@ -9,8 +9,8 @@ import pytest
 
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, FinishReason, Request
-from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.generate.parsing.tasks import MOST_TASKS, TOO_MANY
+from selfinstruct_local.generate.job import Job, ParsedTask
+from selfinstruct_local.generate.parsing.tasks import MAX_TASKS, TOO_MANY
 from selfinstruct_local.generate.profiles.registry import make_profile
 from selfinstruct_local.generate.run import EXPORT
 from selfinstruct_local.generate.settings import GenerateSettings
@@ -53,7 +53,9 @@ def long_text(kind: str, length: int = LENGTH) -> str:
     return "".join(pieces)
 
 
-def drafts_of(settings: GenerateSettings, stage: str, text: str, reason: FinishReason) -> tuple[list[Draft], float]:
+def drafts_of(
+    settings: GenerateSettings, stage: str, text: str, reason: FinishReason
+) -> tuple[list[ParsedTask], float]:
     """What a job makes of it as the first completion of a stage, and the seconds of CPU that it worked."""
     job = Job(0, 0, list(read_tasks(seed_file())), [])
     steps = make_profile(settings).steps(job)
@@ -97,7 +99,7 @@ def test_every_profile_reads_or_refuses_ten_megabytes_in_time(kind: str) -> None
         drafts, spent = drafts_of(settings, stage, text, reason)
         assert spent < SECONDS, (profile, structured, stage)
         assert drafts, (profile, structured, stage)
-        assert len(drafts) <= MOST_TASKS + 1
+        assert len(drafts) <= MAX_TASKS + 1
         assert [draft.rule for draft in drafts].count(TOO_MANY) <= 1
 
 
@@ -117,8 +119,8 @@ def test_what_is_beyond_the_bound_is_one_counted_draft(
     settings = load_settings(GenerateSettings, None, {"profile": profile, "structured": structured})
     few, _ = drafts_of(settings, stage, long_text(kind, 2_000), FinishReason.STOP)
     many, _ = drafts_of(settings, stage, long_text(kind, 400_000), reason)
-    assert len(many) == MOST_TASKS + 1
-    assert [draft.rule == TOO_MANY for draft in many] == [False] * MOST_TASKS + [True]
+    assert len(many) == MAX_TASKS + 1
+    assert [draft.rule == TOO_MANY for draft in many] == [False] * MAX_TASKS + [True]
     assert TOO_MANY not in {draft.rule for draft in few}
     if profile != "self-instruct-2022" or reason is FinishReason.STOP:  # which drops a list that was cut short
         assert [draft.rule for draft in many[:5]] == [draft.rule for draft in few[:5]]

@@ -12,9 +12,9 @@ import pytest
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import EngineDeadError
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.display import RunDisplay
-from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.generate.opening import open_run
+from selfinstruct_local.generate.job import Job, ParsedTask
 from selfinstruct_local.generate.parsing.questions import read_question
 from selfinstruct_local.generate.profiles.magpie import QUESTION_SHARE, MagpieProfile
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, SENTENCES, needs_lines
@@ -84,7 +84,7 @@ def generate(folder: Path, chosen: GenerateSettings, engine: ScriptedEngine) -> 
 
 def work_through(
     job: Job, chosen: GenerateSettings, questions: Iterable[str], answers: dict[int, Completion] | None = None
-) -> tuple[list[list[Request]], list[Draft]]:
+) -> tuple[list[list[Request]], list[ParsedTask]]:
     """One job without a run: the rounds of requests, and the drafts."""
     steps = MagpieProfile(chosen).steps(job)
     rounds = [next(steps)]
@@ -200,14 +200,14 @@ def test_the_topic_stands_in_the_system_turn() -> None:
 def test_a_turn_is_read_into_instruction_and_input() -> None:
     key = RequestKey(0, "question", 0)
     draft = read_question(done(key, " numbers from low to high:\n\n3, 1, 2\n5\n", confidence=-0.5), "Sort the")
-    assert draft == Draft(
+    assert draft == ParsedTask(
         Task.single("Sort the numbers from low to high", "3, 1, 2\n5", "")._replace(measures={"confidence": -0.5})
     )
     assert read_question(done(key, "Help  me")).task == Task.single("Help me")
     assert read_question(done(key, " \n ")).rule == "malformed"
     assert read_question(done(key, ":\nwhat then")).rule == "malformed"
     torn = read_question(done(key, " numbers", reason=FinishReason.LENGTH), "Sort the")
-    assert (torn.rule, torn.task.instances) == ("unfinished", ())
+    assert (torn.rule, torn.task.instances) == ("truncated", ())
     unfit = read_question(done(key, "Sort \ud800 numbers\n\x07"))
     assert unfit.rule == "malformed"
     assert unfit.task == Task.single("Sort \ufffd numbers", "\ufffd")
@@ -273,7 +273,7 @@ def test_an_answer_that_will_not_do_is_refused_and_not_raised() -> None:
         3: done(key, "", reason=FinishReason.REFUSED),
     }
     _, drafts = work_through(Job(0, 0, seeds(), ()), settings(), GOOD, bad)
-    assert [draft.rule for draft in drafts] == ["malformed", "unfinished", "malformed", "unfinished"]
+    assert [draft.rule for draft in drafts] == ["malformed", "truncated", "malformed", "truncated"]
     assert drafts[0].task.output == "Yes.\ufffd"
 
 
@@ -314,21 +314,21 @@ def test_the_stages_of_a_run(tmp_path: Path) -> None:
     with RunStore(tmp_path, read_only=True) as store:
         rejected = store.totals().rejected
         decided = [each.decided for each in store.ledger()]
-    assert {"unsuitable_word", "unsure", "malformed", "unfinished", "cut_off"} <= set(rejected)
+    assert {"unsuitable_word", "low_confidence", "malformed", "truncated", "cut_off"} <= set(rejected)
     for job in decided:
         for branch, candidate in enumerate(job.candidates):
             answered = (job.number, "answer", branch) in asked
             rule = candidate.verdict.rule
             if candidate.verdict.keep:
                 assert answered
-            if rule in {"unsuitable_word", "unsure"}:
+            if rule in {"unsuitable_word", "low_confidence"}:
                 assert not answered
             # The ledger tells how sure the engine was of the turn it wrote, and of its answer.
             measures = candidate.task.measures or {}
-            if rule not in {"malformed", "unfinished"}:
+            if rule not in {"malformed", "truncated"}:
                 completion = talk(asked[RequestKey(job.number, "question", branch)])
                 assert measures["confidence"] == completion.confidence
-                assert (measures["confidence"] < -2) == (rule == "unsure")
+                assert (measures["confidence"] < -2) == (rule == "low_confidence")
             if candidate.verdict.keep:
                 assert {"confidence", "output_confidence"} <= set(measures)
 
@@ -336,7 +336,7 @@ def test_the_stages_of_a_run(tmp_path: Path) -> None:
 def test_without_a_floor_nothing_is_unsure(tmp_path: Path) -> None:
     generate(tmp_path, settings(min_confidence=-9.0), TalkingEngine())
     with RunStore(tmp_path, read_only=True) as store:
-        assert "unsure" not in store.totals().rejected
+        assert "low_confidence" not in store.totals().rejected
         assert any((task.measures or {})["confidence"] == -3.0 for task in store.accepted())
 
 

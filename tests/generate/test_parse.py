@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_local.engines import Completion, FinishReason, RequestKey
-from selfinstruct_local.generate.job import Draft, Job
+from selfinstruct_local.generate.job import Job, ParsedTask
 from selfinstruct_local.generate.parsing.json_tasks import parse_task_objects
 from selfinstruct_local.generate.parsing.questions import read_question, stands_alone, with_input
 from selfinstruct_local.generate.parsing.tasks import clean_input, clean_instruction, parse_task_blocks
@@ -54,7 +54,7 @@ def test_reads_whole_tasks() -> None:
 def test_a_torn_end_is_dropped_and_said() -> None:
     first, second = parse_task_blocks(completion(TWO, FinishReason.LENGTH))
     assert not first.rule
-    assert (second.rule, second.detail) == ("unfinished", "cut short (length)")
+    assert (second.rule, second.detail) == ("truncated", "cut short (length)")
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_what_gives_no_task_is_counted(text: str, detail: str) -> None:
     assert detail in draft.detail
 
 
-def read_input(read: Completion) -> Draft:
-    return with_input(Draft(Task.single("Sort the words")), read)
+def read_input(read: Completion) -> ParsedTask:
+    return with_input(ParsedTask(Task.single("Sort the words")), read)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def read_input(read: Completion) -> Draft:
     ],
 )
 def test_an_input_that_the_instruction_has_is_dropped(instruction: str, text: str, kept: str | None) -> None:
-    draft = with_input(Draft(Task.single(instruction)), completion(text))
+    draft = with_input(ParsedTask(Task.single(instruction)), completion(text))
     assert (draft.rule, draft.task.input) == ("", text if kept is None else kept)
 
 
@@ -175,7 +175,7 @@ def test_a_turn_that_is_shown_is_what_the_parser_reads(lang: Language) -> None:
         if "\n" not in seed.instruction:
             draft = read_question(completion(as_question(seed.instruction, seed.input)))
             wanted = Task.single(clean_instruction(seed.instruction), clean_input(seed.input))
-            assert draft == Draft(wanted), seed.id
+            assert draft == ParsedTask(wanted), seed.id
 
 
 @pytest.mark.parametrize(
@@ -198,12 +198,12 @@ def test_names_of_fields_come_in_many_forms(form: str) -> None:
     names = (("Instruction", "Name a *long* river."), ("Input", "Asia, 5_000 km"), ("Output", "The **Lena**, 4 km"))
     text = "\n".join(form.format(name, value) for name, value in names)
     (draft,) = parse_task_blocks(completion(f"\n\n### Task 4\n{text}"))
-    assert draft == Draft(Task.single("Name a *long* river.", "Asia, 5_000 km", "The **Lena**, 4 km"))
+    assert draft == ParsedTask(Task.single("Name a *long* river.", "Asia, 5_000 km", "The **Lena**, 4 km"))
 
 
 def test_emphasis_of_a_value_stays() -> None:
     text = "写一句话。\n**输入**：无\n**输出**：**秋**风起"
-    assert parse_task_blocks(completion(text)) == [Draft(Task.single("写一句话。", "", "**秋**风起"))]
+    assert parse_task_blocks(completion(text)) == [ParsedTask(Task.single("写一句话。", "", "**秋**风起"))]
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r"])
@@ -236,7 +236,7 @@ def test_an_output_that_quotes_a_field_is_refused(output: str, detail: str) -> N
     first, *_, last = parse_task_blocks(completion(text))
     assert first.rule == "malformed"
     assert detail in first.detail
-    assert last == Draft(Task.single("Sort", "", "a"))
+    assert last == ParsedTask(Task.single("Sort", "", "a"))
 
 
 def test_a_field_without_its_input_that_quotes_one_is_refused() -> None:
@@ -247,13 +247,13 @@ def test_a_field_without_its_input_that_quotes_one_is_refused() -> None:
 def test_a_torn_task_without_a_heading_says_nothing_of_the_one_before() -> None:
     text = " Name a river.\nInput: none\nOutput: Lena\n\nInstruction: Name a la"
     first, second = parse_task_blocks(completion(text, FinishReason.LENGTH))
-    assert (first.rule, second.rule) == ("", "unfinished")
+    assert (first.rule, second.rule) == ("", "truncated")
 
 
 def test_lines_that_look_like_headings_are_text_unless_a_task_follows() -> None:
     text = " Plan my day.\nInput: none\nOutput: Two things.\n\nTask 1\nSleep.\n\nTask 2\nEat.\n\n### Task 5\n"
     (draft,) = parse_task_blocks(completion(text))
-    assert draft == Draft(Task.single("Plan my day.", "", "Two things.\n\nTask 1\nSleep.\n\nTask 2\nEat."))
+    assert draft == ParsedTask(Task.single("Plan my day.", "", "Two things.\n\nTask 1\nSleep.\n\nTask 2\nEat."))
 
 
 @pytest.mark.parametrize("character", ["\x00", "\x1b", "\x7f", "\x90", "\ud800"])
@@ -283,7 +283,7 @@ ARRAY = (
 
 def test_reads_json() -> None:
     text = ARRAY.decode()
-    wanted = [Draft(Task.single("Sort the words", "b, a", "a\nb")), Draft(Task.single("Say {", "", '"}'))]
+    wanted = [ParsedTask(Task.single("Sort the words", "b, a", "a\nb")), ParsedTask(Task.single("Say {", "", '"}'))]
     for each in (text, f"```json\n{text}\n```", f'{{"tasks": {text}}}', text.replace('", "', '" ,\n"')):
         for reason in (FinishReason.STOP, FinishReason.LENGTH):
             assert parse_task_objects(completion(each, reason)) == wanted
@@ -297,7 +297,7 @@ def test_json_that_is_cut_short_keeps_whole_objects(around: str) -> None:
         drafts = parse_task_objects(completion(around.format(text[:end]), FinishReason.LENGTH))
         kept = [draft for draft in drafts if not draft.rule]
         assert len(kept) == (end >= whole) + (end >= len(text) - 1)
-        assert [draft.rule for draft in drafts[len(kept) :]] in ([], ["unfinished"])
+        assert [draft.rule for draft in drafts[len(kept) :]] in ([], ["truncated"])
         assert drafts
 
 
@@ -414,5 +414,5 @@ def test_no_text_raises(text: str, reason: FinishReason) -> None:
     for parse in PARSERS:
         read = parse(completion(text, reason))
         for draft in read if isinstance(read, list) else [read]:
-            assert isinstance(draft, Draft)
+            assert isinstance(draft, ParsedTask)
             assert draft.rule or draft.task.instruction

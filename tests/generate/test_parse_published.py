@@ -62,7 +62,7 @@ def test_reads_a_list_as_published(text: str, instructions: list[str]) -> None:
     assert [draft.task.instruction for draft in drafts] == instructions
     assert [draft.rule for draft in drafts] == ["" if each else "malformed" for each in instructions]
     torn = parse_published_list(said(text, FinishReason.LENGTH))
-    assert [draft.rule for draft in torn] == ["unfinished"] * len(instructions)
+    assert [draft.rule for draft in torn] == ["truncated"] * len(instructions)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 
 import selfinstruct_local as si
 from selfinstruct_local.config.loading import load_settings
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.generate.opening import open_run
+from selfinstruct_local.errors import UsageError
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.profiles.registry import PROFILES, make_profile, prompts_of
 from selfinstruct_local.generate.settings import ENGLISH_ONLY, GenerateSettings
 from selfinstruct_local.prompts import Prompts, load_prompt, prompt_names, read_prompts
@@ -85,7 +85,7 @@ def test_a_run_without_own_prompts_says_so(tmp_path: Path, cli: RunCli) -> None:
     assert cli("export", tmp_path / "run", "--out", tmp_path / "data.json").returncode == 0
     assert "| user's own prompts | none |" in (tmp_path / "README.md").read_text(encoding="utf-8")
     mine = own(tmp_path / "mine", "alpaca")
-    with RunStore(tmp_path / "run") as store, pytest.raises(WrongUseError) as refused:
+    with RunStore(tmp_path / "run") as store, pytest.raises(UsageError) as refused:
         open_run(store, settings(prompts=mine), MODEL, [seed_file()])
     assert "prompts: alpaca (built-in in the run, from --prompts now)" in str(refused.value)
 
@@ -100,7 +100,7 @@ def test_a_run_of_an_older_release_can_be_resumed(tmp_path: Path, cli: RunCli) -
     mine = own(tmp_path / "mine", "alpaca")
     with RunStore(tmp_path / "run") as store:
         assert open_run(store, settings(), MODEL, [seed_file()])
-        with pytest.raises(WrongUseError, match=r"prompts fingerprint: \w+\.\.\. in the run, \w+\.\.\. now"):
+        with pytest.raises(UsageError, match=r"prompts fingerprint: \w+\.\.\. in the run, \w+\.\.\. now"):
             open_run(store, settings(prompts=mine), MODEL, [seed_file()])
     done = cli("profiles", "--export", tmp_path / "out", "--run", tmp_path / "run")
     assert (done.returncode, done.stdout) == (2, "")
@@ -180,10 +180,10 @@ def test_a_bad_folder_of_prompts_is_one_line_before_anything_is_made(bad: str, t
 def test_a_bad_folder_in_a_config_file_is_named_as_such(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("prompts: nowhere\n")
-    with pytest.raises(WrongUseError, match=rf"^--config {config}: prompts: no such file or directory$"):
+    with pytest.raises(UsageError, match=rf"^--config {config}: prompts: no such file or directory$"):
         load_settings(GenerateSettings, config, {})
     config.write_text("prompts: [a, b]\n")
-    with pytest.raises(WrongUseError, match=rf"^--config {config}: prompts: expected the name of a folder$"):
+    with pytest.raises(UsageError, match=rf"^--config {config}: prompts: expected the name of a folder$"):
         load_settings(GenerateSettings, config, {})
 
 
@@ -274,7 +274,7 @@ def test_translations_are_asked_for_with_the_own_prompt(tmp_path: Path) -> None:
     rewrite(source, tmp_path / "into", "translate", engine, to="zh", prompts=mine)
     assert engine.asked
     assert all(request.prompt.startswith(MARK) for request in engine.asked)
-    with pytest.raises(WrongUseError, match=r"prompts: translate_zh \(from --prompts in the run, built-in now\)"):
+    with pytest.raises(UsageError, match=r"prompts: translate_zh \(from --prompts in the run, built-in now\)"):
         rewrite(source, tmp_path / "into", "translate", TableEngine(CHINESE), to="zh")
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.job import Job
-from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.parsing.published import parse_published_blocks
 from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile
 from selfinstruct_local.generate.run import run
@@ -39,7 +39,7 @@ INSTRUCTION_RULES = {
     "starts_with_non_ascii",
     "unsuitable_word",
 }
-REJECTIONS = {*INSTRUCTION_RULES, "not_novel", "malformed", "unfinished", "prompt_too_long"}
+REJECTIONS = {*INSTRUCTION_RULES, "not_novel", "malformed", "truncated", "prompt_too_long"}
 
 
 def recorded(profile: str) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ def replay(profile: str, folder: Path, seeds: Path, engine: ReplayEngine) -> Non
     with RunStore(folder) as store:
         tasks = open_run(store, chosen, MODEL, [seeds])
         display = RunDisplay(stderr_console(), store.totals(), chosen.num)
-        assert run(store, chosen, tasks, lambda: engine, display, Interrupt()).reason == "barren"
+        assert run(store, chosen, tasks, lambda: engine, display, Interrupt()).reason == "stalled"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_worked_examples_are_those_of_the_seeds_and_no_more() -> None:
 )
 @pytest.mark.parametrize("profile", ["alpaca-2023", "self-instruct-2022"])
 def test_what_was_not_published_is_refused(profile: str, flags: dict[str, Any], named: str) -> None:
-    with pytest.raises(WrongUseError) as refused:
+    with pytest.raises(UsageError) as refused:
         check_used(load_settings(GenerateSettings, None, {"profile": profile, **flags}))
     assert str(refused.value).startswith(f"{named}profile '{profile}' makes no use of it; leave it out, or use ")
     assert "alpaca" in str(refused.value).partition("--profile ")[2].split()

@@ -14,8 +14,8 @@ from selfinstruct_local.engines.process import EngineProcess
 from selfinstruct_local.engines.settings import EngineSettings
 from selfinstruct_local.engines.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.filters.labels import named_labels, yes_no
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.launch import ChosenModel
-from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import run
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.io.interrupt import Interrupt

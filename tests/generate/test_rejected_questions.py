@@ -45,7 +45,7 @@ def test_what_copies_a_shown_task_is_not_answered(prompt_format: str, question: 
     texts = {"question": f"{question}\n\n{given}".strip(), "answer": "No."}
     asked, (draft,) = work_through(asking, chosen, by_stage(texts))
     assert sorted(asking.shown) == sorted(SHOWN)
-    assert (draft.rule, "answer" in asked) == ("echo", False)
+    assert (draft.rule, "answer" in asked) == ("prompt_echo", False)
     assert detail in draft.detail
 
 
@@ -146,7 +146,7 @@ def test_what_is_cut_short_is_unfinished_and_asks_no_more(prompt_format: str, st
         return Said(texts_of("en", "classification")[request.key.stage], -0.1, reason)
 
     asked, (draft,) = work_through(job(), settings("en", prompt_format, "classification"), write)
-    assert (draft.rule, list(asked)[-1]) == ("unfinished", stage)
+    assert (draft.rule, list(asked)[-1]) == ("truncated", stage)
     assert "cut short (length)" in draft.detail
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, FinishReason, Request
-from selfinstruct_local.errors import EngineDeadError, WrongUseError
+from selfinstruct_local.errors import EngineDeadError, UsageError
+from selfinstruct_local.generate.create import import_tasks
 from selfinstruct_local.generate.display import RunDisplay
-from selfinstruct_local.generate.opening import import_tasks
 from selfinstruct_local.generate.rewriting.profile import Command, RewritePrompt
 from selfinstruct_local.generate.rewriting.sources import open_rewriting
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
@@ -245,7 +245,7 @@ BAD: dict[str, tuple[dict[str, str], dict[str, str | None]]] = {
     "numbers_changed": ({"output": "It has 2 arms."}, {"It has 2 arms.": "它有3条支流。"}),
     "placeholder_changed": ({"output": "It is {river}."}, {"It is {river}.": "它是{河}。"}),
     "not_translated": ({}, {"The Nile.": "The Nile."}),
-    "unfinished": ({}, {"The Nile.": None}),
+    "truncated": ({}, {"The Nile.": None}),
     "length_changed": ({}, {"The Nile.": "尼罗河发源于东非高原，向北流，穿过许多国家，最后流进地中海。" * 3}),
     "lines_changed": ({}, {"The Nile.": "译文如下：\n尼罗河。"}),
     "about_language": ({"instruction": "Translate the name of a river."}, {}),
@@ -269,7 +269,7 @@ def test_a_good_translation_passes_the_same_way(tmp_path: Path) -> None:
 
 
 def test_an_empty_answer_is_unfinished(tmp_path: Path) -> None:
-    assert verdict(tmp_path, RIVER, {**GOOD, "The Nile.": " "}) == ("unfinished", "output: nothing was written")
+    assert verdict(tmp_path, RIVER, {**GOOD, "The Nile.": " "}) == ("truncated", "output: nothing was written")
 
 
 def test_near_copies_among_the_translations_are_refused(tmp_path: Path) -> None:
@@ -373,21 +373,21 @@ def test_what_joined_the_source_later_is_left_alone(tmp_path: Path) -> None:
 
 def test_other_settings_and_other_runs_are_refused(source: Path, tmp_path: Path) -> None:
     translate(source, tmp_path / "new")
-    with pytest.raises(WrongUseError, match=r"--into .*new: .*fraction: 1.0 in the run, 0.5 now"):
+    with pytest.raises(UsageError, match=r"--into .*new: .*fraction: 1.0 in the run, 0.5 now"):
         translate(source, tmp_path / "new", fraction=0.5)
-    with pytest.raises(WrongUseError, match="profile: translate in the run, polish now"):
+    with pytest.raises(UsageError, match="profile: translate in the run, polish now"):
         rewrite(source, tmp_path / "new", "polish", TableEngine(POLISHED))
     other = make_source(tmp_path / "other", [RIVER])
-    with pytest.raises(WrongUseError, match="source fingerprint"):
+    with pytest.raises(UsageError, match="source fingerprint"):
         translate(other, tmp_path / "new")
-    with pytest.raises(WrongUseError, match=r"--into .*other: holds a run already"):
+    with pytest.raises(UsageError, match=r"--into .*other: holds a run already"):
         translate(source, other)
     generate(tmp_path / "generated", generating(num=3), ScriptedEngine())
-    with pytest.raises(WrongUseError, match=r"--into .*generated: holds a run of 'selfinstruct generate'"):
+    with pytest.raises(UsageError, match=r"--into .*generated: holds a run of 'selfinstruct generate'"):
         translate(source, tmp_path / "generated")
-    with pytest.raises(WrongUseError, match="--fraction 0: above 0"):
+    with pytest.raises(UsageError, match="--fraction 0: above 0"):
         translate(source, tmp_path / "fresh", fraction=0)
-    with pytest.raises(WrongUseError, match="has no tasks to translate to en among its 6 accepted ones"):
+    with pytest.raises(UsageError, match="has no tasks to translate to en among its 6 accepted ones"):
         rewrite(source, tmp_path / "fresh", "translate", TableEngine({}), to="en")
 
 

@@ -12,11 +12,11 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, Engine, Request
-from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError, WrongUseError
+from selfinstruct_local.errors import COMMITTED_STANDS, EngineDeadError, UsageError
 from selfinstruct_local.generate import display
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.launch import ChosenModel
-from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, Outcome, run
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.io.interrupt import Interrupt
@@ -123,9 +123,9 @@ def test_a_finished_run_starts_no_engine(tmp_path: Path) -> None:
 def test_other_deciding_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     generate(tmp_path, settings(num=5), ScriptedEngine())
     with RunStore(tmp_path) as store:
-        with pytest.raises(WrongUseError, match=r"threshold: 0\.7 in the run, 0\.5 now"):
+        with pytest.raises(UsageError, match=r"threshold: 0\.7 in the run, 0\.5 now"):
             open_run(store, settings(threshold=0.5), MODEL, [seed_file()])
-        with pytest.raises(WrongUseError, match="model fingerprint"):
+        with pytest.raises(UsageError, match="model fingerprint"):
             open_run(store, settings(), {**MODEL, "model_fingerprint": "1" * 64}, [seed_file()])
         moved = {**MODEL, "model_path": "/elsewhere"}
         assert open_run(store, settings(num=9, patience=3), moved, [seed_file()])
@@ -139,7 +139,7 @@ def test_another_chat_template_is_refused_with_its_name(tmp_path: Path, bare_mod
     generate(run_folder, settings(num=5), ScriptedEngine(), model=before.facts())
     template.write_text("{{ messages }} ")
     with RunStore(run_folder) as store:
-        with pytest.raises(WrongUseError, match=r"model fingerprint: .+ \(chat_template.jinja differ\)"):
+        with pytest.raises(UsageError, match=r"model fingerprint: .+ \(chat_template.jinja differ\)"):
             open_run(store, settings(), ChosenModel(find_model(str(bare_model))).facts(), [seed_file()])
         template.write_text("{{ messages }}")
         assert open_run(store, settings(), ChosenModel(find_model(str(bare_model))).facts(), [seed_file()])
@@ -149,7 +149,7 @@ def test_other_seeds_are_refused_and_the_old_ones_kept(tmp_path: Path) -> None:
     generate(tmp_path, settings(num=5), ScriptedEngine())
     other = tmp_path / "seeds.jsonl"
     other.write_bytes(seed_file().read_bytes().splitlines(keepends=True)[0] * 9)
-    with RunStore(tmp_path) as store, pytest.raises(WrongUseError, match="seeds fingerprint"):
+    with RunStore(tmp_path) as store, pytest.raises(UsageError, match="seeds fingerprint"):
         open_run(store, settings(), MODEL, [other])
 
 
@@ -157,7 +157,7 @@ def test_a_barren_run_gives_up(tmp_path: Path) -> None:
     engine = ScriptedEngine()
     chosen = settings(num=100_000, patience=5)
     outcome = generate(tmp_path, chosen, engine)
-    assert outcome.reason == "barren"
+    assert outcome.reason == "stalled"
     with RunStore(tmp_path, read_only=True) as store:
         assert len(set(store.pool_sizes()[-6:])) == 1
         assert store.totals().rejected["not_novel"] > 0
@@ -182,7 +182,7 @@ def test_the_ledger_says_why(tmp_path: Path) -> None:
     generate(tmp_path, settings(num=120, profile="alpaca"), ScriptedEngine())
     with RunStore(tmp_path, read_only=True) as store:
         rejected = store.totals().rejected
-        assert {"empty_output", "unfinished", "not_novel"} <= set(rejected)
+        assert {"empty_output", "truncated", "not_novel"} <= set(rejected)
         rows = store._db.execute("SELECT neighbor, score FROM candidates WHERE rule = 'not_novel'").fetchall()
         assert rows
         known = {task.id for task in [*store.seeds(), *store.accepted()]}
@@ -237,9 +237,9 @@ def test_seeds_that_will_not_do_are_refused(tmp_path: Path) -> None:
     hollow = tmp_path / "hollow.jsonl"
     hollow.write_bytes(b'{"instruction": "Name a river", "instances": []}')
     with RunStore(tmp_path / "run") as store:
-        with pytest.raises(WrongUseError, match=rf"^{none}: holds no task"):
+        with pytest.raises(UsageError, match=rf"^{none}: holds no task"):
             open_run(store, settings(), MODEL, [none])
-        with pytest.raises(WrongUseError, match="task 1 has an empty output"):
+        with pytest.raises(UsageError, match="task 1 has an empty output"):
             open_run(store, settings(), MODEL, [hollow])
         assert store.facts() == {}
         assert open_run(store, settings(), MODEL, [few, few])[2].id == "seed-2"

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey, Sampling
-from selfinstruct_local.generate.job import Draft, Job, Steps, stream_seed
+from selfinstruct_local.generate.job import Job, ParsedTask, Steps, stream_seed
 from selfinstruct_local.generate.scheduler import MAX_TRIES, Scheduler
 from selfinstruct_local.task import Task
 
@@ -23,7 +23,7 @@ class TwoSteps:
         seen = len(job.generated)
         (first,) = yield [job.request("first", 0, f"saw {seen}", SAMPLING)]
         left, right = yield [job.request("second", branch, first.text, SAMPLING) for branch in (0, 1)]
-        return [Draft(Task(f"{first.text} {left.text} {right.text} saw {seen}"))]
+        return [ParsedTask(Task(f"{first.text} {left.text} {right.text} saw {seen}"))]
 
 
 def reply(request: Request) -> Completion:

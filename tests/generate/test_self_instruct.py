@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from selfinstruct_local.engines import Completion, FinishReason, Request
-from selfinstruct_local.generate.job import Draft, Job
+from selfinstruct_local.generate.job import Job, ParsedTask
 from selfinstruct_local.generate.profiles.answers import PRESENCE_PENALTY
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH
 from selfinstruct_local.generate.profiles.self_instruct import MAX_QUESTION_TOKENS, SelfInstructProfile
@@ -85,7 +85,9 @@ def by_stage(texts: dict[str, str]) -> Write:
     return lambda request: next(iter(request.sampling.choice), "") or texts[request.key.stage]
 
 
-def work_through(asking: Job, chosen: GenerateSettings, write: Write) -> tuple[dict[str, list[Request]], list[Draft]]:
+def work_through(
+    asking: Job, chosen: GenerateSettings, write: Write
+) -> tuple[dict[str, list[Request]], list[ParsedTask]]:
     """The requests of one job by their stages, and its drafts."""
     steps = SelfInstructProfile(chosen).steps(asking)
     asked: dict[str, list[Request]] = {}
@@ -103,7 +105,7 @@ def work_through(asking: Job, chosen: GenerateSettings, write: Write) -> tuple[d
             completions.append(Completion(request.key, said.text, said.reason, 9, 9, None, said.confidence))
 
 
-def made_of(lang: Language, question: str, given: str = "", answer: str = "fine", **how: Any) -> Draft:
+def made_of(lang: Language, question: str, given: str = "", answer: str = "fine", **how: Any) -> ParsedTask:
     """What becomes of one task, in a chat, with the seeds of the run shown."""
     how.setdefault("kind", "input" if given else "bare")
     in_one = given if how["kind"] == "input" else ""
@@ -151,7 +153,9 @@ def test_a_base_model_continues_a_list_of_whole_tasks_and_nothing_else(lang: Lan
     assert answer.sampling.stop == (f"\n### {words.task}",)
     assert not any(each.turns for requests in asked.values() for each in requests)
     classified = kind == "classification"
-    assert draft == Draft(Task(texts["question"], (Instance(given, texts["answer"]),), is_classification=classified))
+    assert draft == ParsedTask(
+        Task(texts["question"], (Instance(given, texts["answer"]),), is_classification=classified)
+    )
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -182,7 +186,9 @@ def test_a_chat_model_continues_a_conversation_of_whole_tasks_and_nothing_else(l
     assert list(answer.turns) == [("system", template(f"answer{words.suffix}").substitute()), ("user", said)]
     assert (answer.prompt, answer.role) == ("", "assistant")
     classified = kind == "classification"
-    assert draft == Draft(Task(texts["question"], (Instance(given, texts["answer"]),), is_classification=classified))
+    assert draft == ParsedTask(
+        Task(texts["question"], (Instance(given, texts["answer"]),), is_classification=classified)
+    )
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

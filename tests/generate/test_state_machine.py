@@ -27,8 +27,8 @@ from selfinstruct_local.cli import app
 from selfinstruct_local.config.loading import load_settings
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import EngineDeadError
+from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.display import RunDisplay
-from selfinstruct_local.generate.opening import open_run
 from selfinstruct_local.generate.run import EXPORT, run
 from selfinstruct_local.generate.scheduler import MAX_TRIES
 from selfinstruct_local.generate.settings import GenerateSettings

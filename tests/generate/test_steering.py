@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from selfinstruct_local.config.loading import load_settings
-from selfinstruct_local.generate.job import Draft, Job
+from selfinstruct_local.generate.job import Job, ParsedTask
 from selfinstruct_local.generate.profiles.steering import ANY, DRAWN_AMONG, RECENT, Kind, Steering
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.generate.wording import WORDINGS
@@ -118,9 +118,11 @@ def test_demonstrations_are_of_the_wanted_kind_and_filled_up(kind: Kind, pool: l
     assert sorted(steering(**flags).demonstrate(few, 6, machine_made=1, stage="tasks")) == BARE[:2]
 
 
-def screened(find: Callable[[Sequence[str], int], list[str | None]] | None) -> list[Draft]:
+def screened(find: Callable[[Sequence[str], int], list[str | None]] | None) -> list[ParsedTask]:
     job = Job(0, 0, [], ALIKE, find_near_copies=find)
-    return job.screen_copies([Draft(RARE), Draft(ALIKE[0]), Draft(Task("torn"), "unfinished", "cut short")])
+    return job.screen_copies(
+        [ParsedTask(RARE), ParsedTask(ALIKE[0]), ParsedTask(Task("torn"), "truncated", "cut short")]
+    )
 
 
 def test_near_copies_of_what_a_job_may_see_are_refused_and_no_others() -> None:
@@ -132,5 +134,5 @@ def test_near_copies_of_what_a_job_may_see_are_refused_and_no_others() -> None:
 
     first, second, torn = screened(find)
     assert asked == [([RARE.instruction, ALIKE[0].instruction], len(ALIKE))]
-    assert (first.rule, second.rule, second.detail, torn.rule) == ("", "not_novel", "ROUGE-L 1.000", "unfinished")
-    assert [draft.rule for draft in screened(None)] == ["", "", "unfinished"]
+    assert (first.rule, second.rule, second.detail, torn.rule) == ("", "not_novel", "ROUGE-L 1.000", "truncated")
+    assert [draft.rule for draft in screened(None)] == ["", "", "truncated"]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import check_writable_file, check_writable_folder, replace_atomically
 
 
@@ -35,16 +35,16 @@ def test_the_new_file_has_the_usual_mode(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
-    with pytest.raises(WrongUseError, match=r"--run .*file/run: the folder cannot be written to"):
+    with pytest.raises(UsageError, match=r"--run .*file/run: the folder cannot be written to"):
         check_writable_folder(blocker / "run", "--run")
-    with pytest.raises(WrongUseError, match="is a folder; name a file"):
+    with pytest.raises(UsageError, match="is a folder; name a file"):
         check_writable_file(tmp_path, "--out")
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (Path("/dev/null"), tmp_path / "pipe"):
-        with pytest.raises(WrongUseError, match=f"^--out {path}: is a device or a pipe; name a file$"):
+        with pytest.raises(UsageError, match=f"^--out {path}: is a device or a pipe; name a file$"):
             check_writable_file(path, "--out")
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.reader import BadRecordError, UnreadFieldWarning, alpaca_records, read_rows, read_tasks
 from selfinstruct_local.io.writer import ROW_GROUP, open_writer
 from selfinstruct_local.task import Instance, Task
@@ -186,14 +186,14 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes, wanted: str) -> Non
 
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"[]"])
 def test_an_empty_file_is_said(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(WrongUseError, match="holds no task"):
+    with pytest.raises(UsageError, match="holds no task"):
         read_tasks(write(tmp_path / "t", data))
 
 
 def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         read_tasks(tmp_path / "none")
-    with pytest.raises(WrongUseError, match="is a folder"):
+    with pytest.raises(UsageError, match="is a folder"):
         read_tasks(tmp_path)
 
 
@@ -244,7 +244,7 @@ def test_an_integer_too_large_for_a_table_is_named_by_its_field(tmp_path: Path) 
             writer.write({"instruction": "Hi", "n": 2**64})
 
     for first in (2**64, 1):
-        with pytest.raises(WrongUseError, match=r"^field 'n': Parquet has no place for a record .*; write JSON lines$"):
+        with pytest.raises(UsageError, match=r"^field 'n': Parquet has no place for a record .*; write JSON lines$"):
             write_both(first)
     assert not list(tmp_path.iterdir())
 
@@ -260,7 +260,7 @@ def test_an_integer_too_large_for_a_table_is_named_by_its_field(tmp_path: Path) 
     ids=["content", "lines", "table"],
 )
 def test_what_the_system_refuses_to_read_is_said(path: Path, why: str) -> None:
-    with pytest.raises(WrongUseError, match=rf"^{path}: cannot be read \({why}\); "):
+    with pytest.raises(UsageError, match=rf"^{path}: cannot be read \({why}\); "):
         read_tasks(path)
 
 
@@ -289,7 +289,7 @@ def test_a_field_that_comes_up_after_the_columns_are_settled_is_named(
             writer.write({"instruction": "Hi", "meta": first})
             writer.write({"instruction": "Hi", "meta": later})
 
-    with pytest.raises(WrongUseError, match=f"^field '{name}': Parquet takes its columns from the first records"):
+    with pytest.raises(UsageError, match=f"^field '{name}': Parquet takes its columns from the first records"):
         write_both()
     assert not list(tmp_path.iterdir())
 

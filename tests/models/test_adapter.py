@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.generate.launch import choose_model
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.models import find_model
 from selfinstruct_local.models.adapter import base_of
 from selfinstruct_local.models.folder import MANIFEST
 from tests.conftest import RunCli
-from tests.evaluate.test_contenders import lay_adapter
+from tests.evaluate.test_evaluated_models import lay_adapter
 from tests.generate.test_run import generate, settings
 from tests.scripted_engine import ScriptedEngine
 
@@ -75,14 +75,14 @@ def test_a_base_that_is_not_here_has_to_be_named(
     config: Mapping[str, object], bare_model: Path, tmp_path: Path
 ) -> None:
     adapter = lay_adapter(tmp_path / "elsewhere", config)
-    with pytest.raises(WrongUseError, match=r"the base of this adapter \(.+\) is not here; name it with --model"):
+    with pytest.raises(UsageError, match=r"the base of this adapter \(.+\) is not here; name it with --model"):
         base_of(adapter)
     assert base_of(adapter, str(bare_model)) == find_model(str(bare_model))
 
 
 def test_enlarged_embeddings_are_for_merge_alone(bare_model: Path, trained: Mapping[str, Any], tmp_path: Path) -> None:
     adapter = lay_adapter(tmp_path / "tuned", {}, {**trained, "settings": {"pad_vocab_to": 64}})
-    with pytest.raises(WrongUseError, match="fold it in with 'selfinstruct merge'"):
+    with pytest.raises(UsageError, match="fold it in with 'selfinstruct merge'"):
         base_of(adapter)
     assert base_of(adapter, enlarges=True) == find_model(str(bare_model))
 
@@ -91,7 +91,7 @@ def test_enlarged_embeddings_are_for_merge_alone(bare_model: Path, trained: Mapp
 def test_a_broken_file_of_an_adapter_is_named(name: str, tmp_path: Path) -> None:
     adapter = lay_adapter(tmp_path / "tuned", {})
     (adapter / name).write_text("{torn")
-    with pytest.raises(WrongUseError, match=rf"^--adapter .*{name}: not JSON"):
+    with pytest.raises(UsageError, match=rf"^--adapter .*{name}: not JSON"):
         base_of(adapter)
 
 
@@ -116,5 +116,5 @@ def test_a_base_under_another_chat_template_is_another_base(
 ) -> None:
     adapter = lay_adapter(tmp_path / "tuned", {}, trained)
     (bare_model / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(WrongUseError, match=r"\(chat_template.jinja\); name the base"):
+    with pytest.raises(UsageError, match=r"\(chat_template.jinja\); name the base"):
         base_of(adapter)

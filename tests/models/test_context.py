@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder, check_model_folder
 from selfinstruct_local.models.folder import ASSUMED_CONTEXT, NO_LIMIT
 
@@ -58,5 +58,5 @@ def test_the_context_of_an_unknown_model_is_assumed(tmp_path: Path, config: dict
 
 @pytest.mark.parametrize("config", [{"n_positions": "many"}, {"text_config": {"max_position_embeddings": [4096]}}])
 def test_a_context_that_is_no_number_is_named(tmp_path: Path, config: dict[str, Any]) -> None:
-    with pytest.raises(WrongUseError, match=r"config\.json gives no whole number as (n_positions|max_position)"):
+    with pytest.raises(UsageError, match=r"config\.json gives no whole number as (n_positions|max_position)"):
         _folder(tmp_path, **config)

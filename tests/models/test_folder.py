@@ -3,7 +3,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import check_model_folder, find_model
 
 
@@ -63,7 +63,7 @@ def test_a_chat_template_is_found_in_each_of_its_places(bare_model: Path, name: 
 
 
 def refusal(folder: Path) -> str:
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         check_model_folder(folder)
     return str(caught.value)
 
@@ -113,5 +113,5 @@ def test_a_missing_shard_is_named(bare_model: Path) -> None:
 
 def test_an_unknown_name_lists_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELFINSTRUCT_CACHE", str(tmp_path))
-    with pytest.raises(WrongUseError, match=r"no prepared model of that name \(prepared: none yet\)"):
+    with pytest.raises(UsageError, match=r"no prepared model of that name \(prepared: none yet\)"):
         find_model("llama-7b")

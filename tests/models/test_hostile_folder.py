@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import check_model_folder
 from tests.conftest import RunCli
 
@@ -99,7 +99,7 @@ def test_an_index_cannot_name_weights_outside_its_folder(name: str, bare_model: 
     (bare_model.parent / "outside.safetensors").write_bytes(b"weights")
     index = {"weight_map": {"a": "model.safetensors", "b": name}}
     (bare_model / "model.safetensors.index.json").write_bytes(orjson.dumps(index))
-    with pytest.raises(WrongUseError, match=r"1 weight file\(s\) of the index are missing"):
+    with pytest.raises(UsageError, match=r"1 weight file\(s\) of the index are missing"):
         check_model_folder(bare_model)
 
 
@@ -120,5 +120,5 @@ def test_an_index_cannot_name_weights_outside_its_folder(name: str, bare_model: 
 def test_a_twisted_folder_is_one_clear_error(name: str, content: bytes, bare_model: Path) -> None:
     """Faults 9 and 10 in a model folder."""
     (bare_model / name).write_bytes(content)
-    with pytest.raises(WrongUseError, match=f"--model {bare_model}"):
+    with pytest.raises(UsageError, match=f"--model {bare_model}"):
         check_model_folder(bare_model)

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import checksum
 from selfinstruct_local.models import (
     EMBEDDED_NAME,
@@ -76,7 +76,7 @@ def pickled_model(bare_model: Path) -> Path:
 
 
 def refusal(folder: Path, name: str | None = None) -> str:
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         prepare_pickle(folder, name)
     return str(caught.value)
 
@@ -136,7 +136,7 @@ def test_another_gguf_of_the_same_name_is_refused(bare_model: Path, cache: Path,
     shutil.copytree(bare_model, cache / "model")
     assert prepare_gguf(gguf, "model").path == cache / "model"
     gguf.write_bytes(b"GGUF two")
-    with pytest.raises(WrongUseError, match=r"holds another model \(model.gguf differs\)"):
+    with pytest.raises(UsageError, match=r"holds another model \(model.gguf differs\)"):
         prepare_gguf(gguf, "model")
 
 
@@ -224,7 +224,7 @@ def test_what_lies_beside_the_weights_is_checked_before_they_are_read(
 
 
 def test_what_is_no_model_after_all_does_not_stay(bare_model: Path, cache: Path) -> None:
-    with pytest.raises(WrongUseError, match=r"config.json: no whole model comes of it: no config.json"):
+    with pytest.raises(UsageError, match=r"config.json: no whole model comes of it: no config.json"):
         build.build_folder("mine", [bare_model / "config.json"], lambda _target: None, check_model_folder)
     assert not list(cache.glob("*"))
 
@@ -233,10 +233,10 @@ def test_a_gguf_that_cannot_be_read_is_one_clear_error(tmp_path: Path, cache: Pa
     pytest.importorskip("gguf")
     gguf = tmp_path / "model.gguf"
     gguf.write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(WrongUseError, match=r"model\.gguf: cannot be converted"):
+    with pytest.raises(UsageError, match=r"model\.gguf: cannot be converted"):
         prepare_gguf(gguf, "model")
     a_pointer(gguf)
-    with pytest.raises(WrongUseError, match="a pointer of Git LFS"):
+    with pytest.raises(UsageError, match="a pointer of Git LFS"):
         prepare_gguf(gguf, "model")
     assert not list(cache.glob("*"))
 
@@ -278,7 +278,7 @@ def test_a_folder_that_appears_meanwhile_is_the_same_or_another_model(pickled_mo
     made = build.build_folder("raced", same, while_the_other_finishes(pickled_model), check_model_folder)
     assert made == cache / "raced"
     shutil.rmtree(cache / "raced")
-    with pytest.raises(WrongUseError, match="holds another model"):
+    with pytest.raises(UsageError, match="holds another model"):
         build.build_folder("raced", same[:2], while_the_other_finishes(pickled_model), check_model_folder)
 
 
@@ -312,22 +312,22 @@ def test_a_pickle_that_holds_code_is_refused_and_not_run(bare_model: Path, cache
     pytest.importorskip("torch")
     (bare_model / "model.safetensors").unlink()
     (bare_model / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil(tmp_path / "ran")}))
-    with pytest.raises(WrongUseError, match="holds more than tensors"):
+    with pytest.raises(UsageError, match="holds more than tensors"):
         prepare_pickle(bare_model)
     assert not (tmp_path / "ran").exists()
     assert not list(cache.glob("*"))
 
 
 def test_bad_sources_and_names_are_refused(tmp_path: Path, cache: Path) -> None:
-    with pytest.raises(WrongUseError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         prepare_gguf(tmp_path / "none.gguf", "x")
-    with pytest.raises(WrongUseError, match=r"no pytorch_model\*\.bin"):
+    with pytest.raises(UsageError, match=r"no pytorch_model\*\.bin"):
         prepare_pickle(tmp_path)
     weights = tmp_path / "pytorch_model.bin"
     weights.write_bytes(b"")
     for name in ("..", "a/b"):
-        with pytest.raises(WrongUseError, match="not a model name"):
+        with pytest.raises(UsageError, match="not a model name"):
             prepare_pickle(tmp_path, name)
     (cache / "mine").mkdir(parents=True)
-    with pytest.raises(WrongUseError, match="is in the way"):
+    with pytest.raises(UsageError, match="is in the way"):
         prepare_pickle(tmp_path, "mine")

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.evaluate.chat import Chat
 from selfinstruct_local.models import find_model, prepare_adapter
 from selfinstruct_local.models.adapter import check_adapter
@@ -137,7 +137,7 @@ class Evil:
 def test_code_in_the_pickle_is_not_run(tmp_path: Path, cache: Path) -> None:
     old = old_adapter(tmp_path / "old", {})
     (old / "adapter_model.bin").write_bytes(pickle.dumps({"a": Evil(tmp_path / "ran")}))
-    with pytest.raises(WrongUseError, match="holds more than tensors"):
+    with pytest.raises(UsageError, match="holds more than tensors"):
         prepare_adapter(old)
     assert not (tmp_path / "ran").exists()
     assert not list(cache.glob("*"))
@@ -145,16 +145,16 @@ def test_code_in_the_pickle_is_not_run(tmp_path: Path, cache: Path) -> None:
 
 def test_a_bad_adapter_is_one_clear_error(tmp_path: Path, cache: Path) -> None:
     old = old_adapter(tmp_path / "old", {"model.norm.weight": torch.ones(2)})
-    with pytest.raises(WrongUseError, match="no weights of one LoRA adapter"):
+    with pytest.raises(UsageError, match="no weights of one LoRA adapter"):
         prepare_adapter(old)
     torch.save({}, old / "adapter_model.bin")  # what a known bug of early scripts saved
-    with pytest.raises(WrongUseError, match="not tensors by their names"):
+    with pytest.raises(UsageError, match="not tensors by their names"):
         prepare_adapter(old)
     (old / "adapter_config.json").write_bytes(orjson.dumps({**OLD_CONFIG, "enable_lora": [True, False, True]}))
-    with pytest.raises(WrongUseError, match="merged projections"):
+    with pytest.raises(UsageError, match="merged projections"):
         prepare_adapter(old)
     (old / "adapter_config.json").unlink()
-    with pytest.raises(WrongUseError, match=r"no adapter_config\.json"):
+    with pytest.raises(UsageError, match=r"no adapter_config\.json"):
         prepare_adapter(old)
     assert not list(cache.glob("*"))
 
@@ -172,5 +172,5 @@ def test_an_adapter_whose_matrices_have_other_names_is_refused(
     adapter = prepare_adapter(old_adapter(tmp_path / "old", matrices))
     renamed = shutil.copytree(adapter, tmp_path / "renamed")
     save_file({without_root(each): value for each, value in matrices.items()}, renamed / "adapter_model.safetensors")
-    with pytest.raises(WrongUseError, match="its file has no matrix for"):
+    with pytest.raises(UsageError, match="its file has no matrix for"):
         Chat(find_model(str(base)), renamed)

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from selfinstruct_local.doctor.model import check_folder, check_tokenizer
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import find_model
 from selfinstruct_local.train.network import check_savable, make_savable
 from selfinstruct_local.train.trainer import load_tokenizer
@@ -174,7 +174,7 @@ def test_a_cache_that_cannot_be_written_to_is_one_clear_error(llama: Path, monke
     negative_padding(llama)
     (llama.parent / "file").write_text("")
     monkeypatch.setenv("SELFINSTRUCT_CACHE", str(llama.parent / "file" / "cache"))
-    with pytest.raises(WrongUseError, match="set SELFINSTRUCT_CACHE to a folder that can be"):
+    with pytest.raises(UsageError, match="set SELFINSTRUCT_CACHE to a folder that can be"):
         _ = find_model(str(llama)).load_path
 
 
@@ -232,7 +232,7 @@ def test_what_could_not_be_saved_is_refused(sound: Path) -> None:
     network: Any = AutoModelForCausalLM.from_pretrained(sound)
     check_savable(network, load_tokenizer(model), model)
     network.generation_config.pad_token_id = -1
-    with pytest.raises(WrongUseError, match=r"could not be saved \(.*pad_token_id"):
+    with pytest.raises(UsageError, match=r"could not be saved \(.*pad_token_id"):
         check_savable(network, load_tokenizer(model), model)
     make_savable(network)
     check_savable(network, load_tokenizer(model), model)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from selfinstruct_local.doctor.model import check_folder, check_tokenizer
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.evaluate.chat import Chat
 from selfinstruct_local.models import find_model
 from selfinstruct_local.models.vocabulary import check_training_tokens, embedding_rows
@@ -62,7 +62,7 @@ def test_enlarged_embeddings_and_special_tokens_are_no_obstacle(short: Path, tmp
     model = find_model(str(short))
     tokenizer: Any = load_tokenizer(model)
     ids = tokenizer("a volcano")["input_ids"]
-    with pytest.raises(WrongUseError, match="'volcano'"):
+    with pytest.raises(UsageError, match="'volcano'"):
         check_training_tokens([ids], model)
     check_training_tokens([ids], model, pad_vocab_to=64)
     padded = make_llama(tmp_path / "padded")
@@ -74,7 +74,7 @@ def test_chat_refuses_what_it_has_no_row_for(short: Path, caplog: pytest.LogCapt
     chat = Chat(find_model(str(short)))
     assert "its tokenizer has 2 tokens ('volcano', 'glacier') beyond the" in caplog.text
     chat.answer("name a river", max_tokens=2)
-    with pytest.raises(WrongUseError, match=r"the question: holds token \d+ \('glacier'\)"):
+    with pytest.raises(UsageError, match=r"the question: holds token \d+ \('glacier'\)"):
         chat.answer("name a glacier", max_tokens=2)
 
 
@@ -88,9 +88,9 @@ def test_the_doctor_warns(short: Path) -> None:
 
 def test_eval_refuses_references_without_a_row(short: Path, tmp_path: Path) -> None:
     from selfinstruct_local.evaluate.cases import read_held_out
-    from selfinstruct_local.evaluate.contenders import find_contenders
+    from selfinstruct_local.evaluate.evaluated_models import find_evaluated_models
     from selfinstruct_local.evaluate.losses import build_references
 
-    (contender,) = find_contenders([str(short)])
-    with pytest.raises(WrongUseError, match=r"--data: holds token \d+ \('volcano'\)"):
-        build_references(read_held_out([tasks(tmp_path, "a volcano")], 4, 0).cases, contender)
+    (evaluated,) = find_evaluated_models([str(short)])
+    with pytest.raises(UsageError, match=r"--data: holds token \d+ \('volcano'\)"):
+        build_references(read_held_out([tasks(tmp_path, "a volcano")], 4, 0).cases, evaluated)

@@ -8,7 +8,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.report import novelty
-from selfinstruct_local.report.novelty import Nearness, measure_nearness
+from selfinstruct_local.report.novelty import SimilarityScores, measure_similarity
 from selfinstruct_local.seeds import seed_file
 
 SEEDS = ["Write a poem about the sea.", "List three rivers.", "Add the two numbers."]
@@ -21,8 +21,8 @@ def instructions(count: int = 60) -> list[str]:
     return [*made, made[4], "!!!", ""]
 
 
-def measured(*, run: bool, threshold: float = 0.7) -> Nearness:
-    return measure_nearness(SEEDS, instructions(), "rouge", threshold, seeds_stand_before=run)
+def measured(*, run: bool, threshold: float = 0.7) -> SimilarityScores:
+    return measure_similarity(SEEDS, instructions(), "rouge", threshold, seeds_stand_before=run)
 
 
 def scores_of(texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -69,13 +69,13 @@ def test_of_too_many_a_random_part_is_compared_with_all_before_it(monkeypatch: p
 
 @pytest.mark.parametrize("texts", [[], ["One."]])
 def test_there_may_be_nothing_to_compare(texts: list[str]) -> None:
-    found = measure_nearness([], texts, "rouge", 0.7, seeds_stand_before=False)
+    found = measure_similarity([], texts, "rouge", 0.7, seeds_stand_before=False)
     assert (found.to_seeds.size, found.scanned, found.above, found.closest) == (0, 0, 0, ())
 
 
 def test_seeds_of_chinese_are_compared_by_their_own_tokens() -> None:
     texts = [task.instruction for task in read_tasks(seed_file("zh"))]
-    found = measure_nearness(texts, texts, "unicode", 0.7, seeds_stand_before=False)
+    found = measure_similarity(texts, texts, "unicode", 0.7, seeds_stand_before=False)
     assert set(found.to_seeds.tolist()) == {1.0}
     assert found.without_tokens == 0
     assert found.above == 0

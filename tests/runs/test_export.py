@@ -14,8 +14,8 @@ from rouge_score import rouge_scorer
 from typer.testing import CliRunner, Result
 
 from selfinstruct_local.cli.export import export
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.generate.opening import import_tasks
+from selfinstruct_local.errors import UsageError
+from selfinstruct_local.generate.create import import_tasks
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.languages.base import TOKENIZERS
 from selfinstruct_local.runs.export.formats import FORMATS
@@ -254,7 +254,7 @@ def test_two_exports_are_the_same_bytes(name: str, ending: str, run: Path, tmp_p
 
 def refusal(*arguments: object) -> str:
     error = call(*arguments).exception
-    assert isinstance(error, WrongUseError)
+    assert isinstance(error, UsageError)
     assert "\n" not in str(error)
     return str(error)
 

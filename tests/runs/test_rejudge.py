@@ -49,7 +49,7 @@ def test_another_threshold_decides_as_the_published_loop_would(run: Path, tmp_pa
             each.task
             for job in store.ledger()
             for each in job.decided.candidates
-            if each.verdict.rule not in {"unfinished", "malformed"}
+            if each.verdict.rule not in {"truncated", "malformed"}
         ]
     decisions = published_greedy([task.instruction for task in parsed], 0.45, known=seeds)
     kept = [task.instruction for task, decision in zip(parsed, decisions, strict=True) if decision is None]
@@ -156,11 +156,11 @@ def test_verify_is_refused_where_the_run_is_chinese(tmp_path: Path, cli: RunCli)
 
 
 def test_rule_names_and_parser_names_do_not_meet() -> None:
-    from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, UNFINISHED
+    from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, TRUNCATED
     from selfinstruct_local.runs.rejudge import DECIDED_HERE
 
-    names = {MALFORMED, UNFINISHED, REFUSED_PROMPT}
+    names = {MALFORMED, TRUNCATED, REFUSED_PROMPT}
     assert not names & DECIDED_HERE
     assert {rule.name for name in RULE_SETS for rule in rule_set(name)} < DECIDED_HERE
-    assert "unsure" in DECIDED_HERE
-    assert "echo" not in DECIDED_HERE
+    assert "low_confidence" in DECIDED_HERE
+    assert "prompt_echo" not in DECIDED_HERE

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from selfinstruct_local.engines import Completion, FinishReason, RequestKey
-from selfinstruct_local.errors import COMMITTED_STANDS, WrongUseError
+from selfinstruct_local.errors import COMMITTED_STANDS, UsageError
 from selfinstruct_local.runs.store import DATABASE, MIGRATIONS, Candidate, DecidedJob, RunStore
 from selfinstruct_local.runs.store.schema import lock_run
 from selfinstruct_local.task import Instance, Lineage, Task, Verdict
@@ -60,13 +60,13 @@ def test_a_job_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
-    with RunStore(tmp_path), pytest.raises(WrongUseError, match="another process is at work"):
+    with RunStore(tmp_path), pytest.raises(UsageError, match="another process is at work"):
         RunStore(tmp_path)
     RunStore(tmp_path).close()
 
 
 def test_a_missing_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match="no run there"):
+    with pytest.raises(UsageError, match="no run there"):
         RunStore(tmp_path / "none", read_only=True)
 
 
@@ -131,7 +131,7 @@ def test_a_run_of_schema_2_that_is_held_is_left_as_it_is(tmp_path: Path, read_on
     make_schema_2(tmp_path)
     before = (tmp_path / DATABASE).read_bytes()
     lock = lock_run(tmp_path)
-    with pytest.raises(WrongUseError, match="another process is at work on"):
+    with pytest.raises(UsageError, match="another process is at work on"):
         RunStore(tmp_path, read_only=read_only)
     os.close(lock)
     assert (tmp_path / DATABASE).read_bytes() == before
@@ -140,7 +140,7 @@ def test_a_run_of_schema_2_that_is_held_is_left_as_it_is(tmp_path: Path, read_on
 
 def test_a_reader_makes_no_tables_in_a_database_that_is_just_being_made(tmp_path: Path) -> None:
     (tmp_path / DATABASE).touch()
-    with pytest.raises(WrongUseError, match="no run there yet"):
+    with pytest.raises(UsageError, match="no run there yet"):
         RunStore(tmp_path, read_only=True)
     assert (tmp_path / DATABASE).read_bytes() == b""
     RunStore(tmp_path).close()
@@ -159,7 +159,7 @@ def test_readers_beside_the_making_of_a_run_find_none_or_a_whole_one(tmp_path: P
                 try:
                     with RunStore(folder, read_only=True) as store:
                         assert store.totals().jobs == 0
-                except WrongUseError as error:
+                except UsageError as error:
                     said.add(re.sub(r" \(.*", "", str(error)))
                 else:
                     if last:
@@ -223,7 +223,7 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", without_locks)
-    with pytest.raises(WrongUseError) as caught:
+    with pytest.raises(UsageError) as caught:
         RunStore(tmp_path)
     assert str(caught.value) == (
         f"--run {tmp_path}: its file system has no file locks (no locks available); name a folder on a local disk"
@@ -267,16 +267,16 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / DATABASE) as db:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     db.close()
-    with pytest.raises(WrongUseError, match="newer version"):
+    with pytest.raises(UsageError, match="newer version"):
         RunStore(tmp_path)
-    with pytest.raises(WrongUseError, match="newer version"):
+    with pytest.raises(UsageError, match="newer version"):
         RunStore(tmp_path)  # and not "another process": the lock was let go
 
 
 def test_a_corrupt_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     garbage = b"SQLite format 3\0" + b"\xff" * 5000
     (tmp_path / DATABASE).write_bytes(garbage)
-    with pytest.raises(WrongUseError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         RunStore(tmp_path)
     assert (tmp_path / DATABASE).read_bytes() == garbage
 

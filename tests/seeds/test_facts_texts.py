@@ -1,4 +1,4 @@
-"""Limits and sources: what an instruction asks of the text holds, and nothing was added to what was given."""
+"""Thresholds and sources: what an instruction asks of the text holds, and nothing was added to what was given."""
 
 import re
 import string

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from selfinstruct_local.engines import Request, RequestKey, Sampling
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.templates.conversation import FolderEncoder, PromptEncoder, end_token_ids
 from selfinstruct_local.templates.turns import Turn
@@ -141,7 +141,7 @@ def test_what_a_system_turn_holds_stays_data_where_it_is_folded(load: Callable[.
 def test_what_a_template_cannot_do_is_said_in_a_line(
     text_of: Callable[..., str], asked: Request, template: str, said: str
 ) -> None:
-    with pytest.raises(WrongUseError, match=said) as caught:
+    with pytest.raises(UsageError, match=said) as caught:
         text_of(asked, template)
     assert "\n" not in str(caught.value)
 
@@ -149,7 +149,7 @@ def test_what_a_template_cannot_do_is_said_in_a_line(
 def test_a_model_without_a_template_says_so(load: Callable[..., Any]) -> None:
     tokenizer = load()
     tokenizer.chat_template = None
-    with pytest.raises(WrongUseError, match="tiny: has no chat template"):
+    with pytest.raises(UsageError, match="tiny: has no chat template"):
         PromptEncoder(tokenizer, "tiny").encode(request(*USER))
     assert PromptEncoder(tokenizer, "tiny").encode(request(prompt="A river")) == tokenizer.encode("A river")
 
@@ -262,7 +262,7 @@ def test_a_folders_tokenizer_is_loaded_once_by_many_threads(
 
 
 def test_a_tokenizer_that_cannot_be_loaded_is_named(bare_model: Path) -> None:
-    with pytest.raises(WrongUseError, match="bare-model: its tokenizer cannot be loaded"):
+    with pytest.raises(UsageError, match="bare-model: its tokenizer cannot be loaded"):
         FolderEncoder(bare_model).encode(request(*USER))
 
 
@@ -271,7 +271,7 @@ def test_end_tokens_are_gathered_from_the_files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(orjson.dumps(content))
 
     assert end_token_ids(tmp_path) == []
-    with pytest.raises(WrongUseError, match="name no eos_token_id"):
+    with pytest.raises(UsageError, match="name no eos_token_id"):
         _ = FolderEncoder(tmp_path).end_tokens
     write("config.json", eos_token_id=7)
     write("generation_config.json", eos_token_id=[9, 8])

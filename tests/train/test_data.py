@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from selfinstruct_local.engines.base import Request, RequestKey, Sampling
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.templates.alpaca import alpaca_prompt
@@ -170,7 +170,7 @@ def test_copies_are_held_out_together(tokenizer: Any) -> None:
 
 def test_a_tokenizer_without_an_end_is_refused(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tokenizer._special_tokens_map, "eos_token", None)
-    with pytest.raises(WrongUseError, match="no end-of-sequence token"):
+    with pytest.raises(UsageError, match="no end-of-sequence token"):
         build([sample("a", "", "b")], tokenizer)
 
 
@@ -223,7 +223,7 @@ def test_what_a_template_has_no_place_for_is_counted(tokenizer: Any) -> None:
 
 def test_a_missing_chat_template_is_said(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "chat_template", None)
-    with pytest.raises(WrongUseError, match="has no chat template"):
+    with pytest.raises(UsageError, match="has no chat template"):
         build([Sample(TALK)], tokenizer, template="chat")
 
 
@@ -259,9 +259,9 @@ def test_weights_take_shares_and_repeat(tmp_path: Path) -> None:
     assert len(half) == 5
     assert half == read_sources([Source.parse(f"{file}:0.5")], 7) != read_sources([Source.parse(f"{file}:0.5")], 8)
     assert len(read_sources([Source(file, 2.3), Source(file)], 0)) == 33
-    with pytest.raises(WrongUseError, match="must be more than 0"):
+    with pytest.raises(UsageError, match="must be more than 0"):
         Source.parse(f"{file}:0")
-    with pytest.raises(WrongUseError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         read_sources([Source.parse(f"{tmp_path}/none.json:0.5")], 0)
 
 
@@ -309,12 +309,12 @@ def test_an_answer_that_begins_inside_a_token_of_its_prompt_is_counted(tokenizer
 
 def test_the_audit_refuses_what_would_waste_a_training(tokenizer: Any) -> None:
     lost = make_audit(build([sample("a", "", "b"), sample("c", "", "")], tokenizer), tokenizer)
-    with pytest.raises(WrongUseError, match=r"50% of 2 samples were dropped \(1 empty response\).*--max-dropped 0.51"):
+    with pytest.raises(UsageError, match=r"50% of 2 samples were dropped \(1 empty response\).*--max-dropped 0.51"):
         lost.check(TrainSettings())
     lost.check(TrainSettings(max_dropped=0.5))
     for bad, said in (
         (Example([5, 6, tokenizer.eos_token_id], [IGNORED] * 3), "1 examples carry no loss"),
         (Example([5, 6, 7], [IGNORED, 6, 7]), "1 do not learn their end"),
     ):
-        with pytest.raises(WrongUseError, match=said):
+        with pytest.raises(UsageError, match=said):
             make_audit(TrainingData([bad]), tokenizer).check(TrainSettings())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.train.data import Example, TrainingData
 from selfinstruct_local.train.folder import open_folder
@@ -30,7 +30,7 @@ def test_a_training_is_not_resumed_on_another_base(model: Path, tmp_path: Path, 
     begin(tmp_path / "out", model)
     before = (model / name).read_bytes()
     (model / name).write_bytes(before + b" ")
-    with pytest.raises(WrongUseError, match=rf"differs in base_model \({name}\); name another folder"):
+    with pytest.raises(UsageError, match=rf"differs in base_model \({name}\); name another folder"):
         begin(tmp_path / "out", model)
     (model / name).write_bytes(before)
     begin(tmp_path / "out", model)

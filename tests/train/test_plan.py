@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.train.memory import Lengths, _Activations, _Batch, _copies, _moments, _Precision
 from selfinstruct_local.train.network_size import NetworkSize, count_parameters, llama_7b, read_config, size_of
 from selfinstruct_local.train.plan import CARDS, Plan, describe, make_plan
@@ -73,7 +73,7 @@ def test_lora_on_all_linear_layers_adds_r_rows_and_columns_to_each(method: str) 
 def test_lora_targets_are_those_of_the_settings() -> None:
     settings = TrainSettings.model_validate({"lora_r": 4, "lora_targets": ["q_proj", "v_proj"]})
     assert count_parameters(_tiny(), settings)[1] == 2 * 4 * ((32 + 32) + (32 + 16))
-    with pytest.raises(WrongUseError, match="lora_targets no_proj"):
+    with pytest.raises(UsageError, match="lora_targets no_proj"):
         count_parameters(_tiny(), TrainSettings.model_validate({"lora_targets": ["no_proj"]}))
 
 
@@ -140,11 +140,11 @@ def test_the_largest_batch_that_shuffling_can_bring(batching: str, batch: _Batch
 
 def test_wrong_numbers_are_refused() -> None:
     settings = TrainSettings()
-    with pytest.raises(WrongUseError, match="no example is left"):
+    with pytest.raises(UsageError, match="no example is left"):
         _plan(settings, config=_tiny(), examples=0)
     with pytest.raises(ValueError, match="2 lengths"):
         make_plan(_tiny(), settings, tokens_per_example=[3, 4], supervised_tokens=None, examples=3, devices=1)
-    with pytest.raises(WrongUseError, match="--global-batch-size"):
+    with pytest.raises(UsageError, match="--global-batch-size"):
         _plan(_preset("alpaca-7b"), devices=5)
 
 
@@ -367,7 +367,7 @@ def test_the_config_of_a_folder(tmp_path: Path) -> None:
 def test_a_folder_that_will_not_do(tmp_path: Path, text: str | None, told: str) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)
-    with pytest.raises(WrongUseError, match=told) as caught:
+    with pytest.raises(UsageError, match=told) as caught:
         read_config(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
@@ -376,7 +376,7 @@ def test_a_folder_that_will_not_do(tmp_path: Path, text: str | None, told: str) 
 def test_a_model_that_is_no_causal_language_model_is_refused(tmp_path: Path, model_type: str) -> None:
     config = {"model_type": model_type, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 32}
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 32, "num_attention_heads": 4}))
-    with pytest.raises(WrongUseError, match="no causal language model") as caught:
+    with pytest.raises(UsageError, match="no causal language model") as caught:
         count_parameters(read_config(tmp_path), TrainSettings())
     assert str(tmp_path) in str(caught.value)
 
@@ -384,7 +384,7 @@ def test_a_model_that_is_no_causal_language_model_is_refused(tmp_path: Path, mod
 @pytest.mark.parametrize("wrong", [{"num_attention_heads": 0}, {"hidden_size": "wide"}, {"hidden_act": "no_such"}])
 def test_a_config_that_does_not_fit_its_class_is_one_line(tmp_path: Path, wrong: dict[str, Any]) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **TINY, **wrong}))
-    with pytest.raises(WrongUseError, match=r"cannot (build|be used)") as caught:
+    with pytest.raises(UsageError, match=r"cannot (build|be used)") as caught:
         count_parameters(read_config(tmp_path), TrainSettings())
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -196,8 +196,8 @@ def test_a_model_that_was_not_sharded_is_refused(tiny_model: ModelFolder) -> Non
     """transformers' and accelerate's fallbacks are quiet; here one is an error."""
     from transformers import AutoModelForCausalLM
 
-    from selfinstruct_local.errors import JobFailedError
+    from selfinstruct_local.errors import RunError
     from selfinstruct_local.train.sharding import check_sharded
 
-    with pytest.raises(JobFailedError, match="weights are not sharded"):
+    with pytest.raises(RunError, match="weights are not sharded"):
         check_sharded(AutoModelForCausalLM.from_pretrained(tiny_model.path))

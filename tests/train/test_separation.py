@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from selfinstruct_local.evaluate.contenders import find_contenders
+from selfinstruct_local.evaluate.evaluated_models import find_evaluated_models
 from selfinstruct_local.evaluate.losses import measure_losses
 from selfinstruct_local.models import find_model
 from selfinstruct_local.train.data import IGNORED, Example, TrainingData
@@ -84,9 +84,9 @@ def test_examples_that_see_each_other(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["opt", "mamba", "lfm2", "llama"])
 def test_the_held_out_loss_is_that_of_each_example_alone(kind: str, tmp_path: Path) -> None:
     folder = write_model(kind, {**MIXED, **KEPT_APART}[kind], tmp_path)
-    (contender,) = find_contenders([str(folder)], template="alpaca")
+    (evaluated,) = find_evaluated_models([str(folder)], template="alpaca")
     examples = draw_examples(6)
-    found = [each.nats for batch in measure_losses(contender, examples, lambda: True) for each in batch]
+    found = [each.nats for batch in measure_losses(evaluated, examples, lambda: True) for each in batch]
     network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     network.eval()
     with torch.no_grad():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.evaluate.cases import NO_REFERENCE, read_held_out
 from selfinstruct_local.io.reader import UnreadFieldWarning
 from selfinstruct_local.models import ModelFolder
@@ -97,7 +97,7 @@ def test_how_many_may_be_dropped_is_a_setting(tmp_path: Path, embedded_model: Mo
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     samples = read_sources([Source(file)], 0)
     _, audit = examine(samples, embedded_model, TrainSettings())
-    with pytest.raises(WrongUseError, match=rf"40% of 10 samples were dropped \(4 {sources.NO_ANSWER}\)"):
+    with pytest.raises(UsageError, match=rf"40% of 10 samples were dropped \(4 {sources.NO_ANSWER}\)"):
         audit.check(TrainSettings())
     audit.check(TrainSettings(max_dropped=0.4))
     done = cli("train", "--template", "chat", "--data", file, "--dry-run")
@@ -111,7 +111,7 @@ def test_how_many_may_be_dropped_is_a_setting(tmp_path: Path, embedded_model: Mo
 def test_a_bad_task_is_named_by_its_place(tmp_path: Path, record: object) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text(f'{{"instruction": "a", "output": "b"}}\n{json.dumps(record)}\n', encoding="utf-8")
-    with pytest.raises(WrongUseError, match=rf"^{file}:2: "):
+    with pytest.raises(UsageError, match=rf"^{file}:2: "):
         read_sources([Source(file)], 0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.train.memory import FLOAT32
 from selfinstruct_local.train.network_size import Counts, NetworkSize, dropout_of, size_of
 from selfinstruct_local.train.plan import Plan, describe, make_plan
@@ -110,7 +110,7 @@ def test_experts_have_no_dropout_and_that_is_said() -> None:
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["ln_1"], ["h"], [], ".*q_proj", "(", ""])
 def test_layers_that_can_have_no_matrices_are_named_with_those_that_can(targets: str | list[str]) -> None:
     wrong = TrainSettings.model_validate({"lora_targets": targets})
-    with pytest.raises(WrongUseError, match=r"^lora_targets .* some of c_attn, c_proj, c_fc, lm_head$"):
+    with pytest.raises(UsageError, match=r"^lora_targets .* some of c_attn, c_proj, c_fc, lm_head$"):
         size_of(_config("gpt2"), wrong)
 
 

@@ -19,7 +19,7 @@ from peft import PeftModel
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.evaluate.chat import Chat
 from selfinstruct_local.io.interrupt import Interrupt
 from selfinstruct_local.models import ModelFolder, find_model
@@ -217,10 +217,10 @@ def test_a_signal_within_an_epoch_writes_one_checkpoint_and_measures_nothing(
 def test_another_training_is_not_gone_on_with(tiny_model: ModelFolder, tasks_file: Path, tmp_path: Path) -> None:
     settings = TrainSettings(method="full", max_steps=2, **FAST)
     run(tiny_model, tasks_file, tmp_path / "out", settings, stop=1)
-    with pytest.raises(WrongUseError, match="differs in learning_rate; name another folder"):
+    with pytest.raises(UsageError, match="differs in learning_rate; name another folder"):
         run(tiny_model, tasks_file, tmp_path / "out", settings.model_copy(update={"learning_rate": 1e-4}))
     tasks_file.write_text('{"instruction": "New.", "output": "Yes."}', encoding="utf-8")
-    with pytest.raises(WrongUseError, match="differs in data; name another folder"):
+    with pytest.raises(UsageError, match="differs in data; name another folder"):
         run(tiny_model, tasks_file, tmp_path / "out", settings)
 
 
@@ -228,7 +228,7 @@ def test_two_trainings_do_not_write_into_one_folder(tiny_model: ModelFolder, tas
     settings = TrainSettings(method="full", max_steps=1, **FAST)
     data = examples_of(tasks_file, tiny_model, settings)
     folder = open_folder(tmp_path, data, tiny_model, settings)
-    with folder.held(), pytest.raises(WrongUseError, match="another process trains there"):
+    with folder.held(), pytest.raises(UsageError, match="another process trains there"):
         train(data, tiny_model, folder, settings)
     assert not (tmp_path / "settings.json").exists()
     assert train(data, tiny_model, folder, settings).finished
@@ -328,12 +328,12 @@ def test_a_merged_adapter_answers_as_base_and_adapter_do(
     assert orjson.loads((out / "training.json").read_bytes())["base_model_fingerprint"] == tiny_model.fingerprint
     again = subprocess.run(merging, check=False, capture_output=True, text=True)
     assert (again.returncode, "is not empty; name a new folder" in again.stderr) == (2, True)
-    with pytest.raises(WrongUseError, match="whose files were not those of"):
+    with pytest.raises(UsageError, match="whose files were not those of"):
         merge(embedded_model, adapter, tmp_path)
     # One that tells nothing of its base: the shapes do.
     (adapter / "training.json").unlink()
     with pytest.raises(
-        WrongUseError, match=r"cannot be laid over .+ \(size mismatch .+\); name its own base with --model"
+        UsageError, match=r"cannot be laid over .+ \(size mismatch .+\); name its own base with --model"
     ):
         Chat(embedded_model, adapter)
 
@@ -393,7 +393,7 @@ def test_too_little_disk_is_said_before_the_model_loads(
     settings = TrainSettings(method="full")
     check_room(tmp_path, tiny_model, settings)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
-    with pytest.raises(WrongUseError, match=r"3 checkpoints and the result take 0\.1 GiB, and 0\.0 GiB are free"):
+    with pytest.raises(UsageError, match=r"3 checkpoints and the result take 0\.1 GiB, and 0\.0 GiB are free"):
         check_room(tmp_path, tiny_model, settings)
 
 
@@ -405,7 +405,7 @@ def test_checkpoints_that_are_there_have_their_room(
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=200 << 20))
     check_room(tmp_path, tiny_model, settings)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=80 << 20))
-    with pytest.raises(WrongUseError, match="checkpoints and the result take"):
+    with pytest.raises(UsageError, match="checkpoints and the result take"):
         check_room(tmp_path, tiny_model, settings)
     for step in (10, 20):
         (tmp_path / f"checkpoint-{step}").mkdir()
@@ -425,7 +425,7 @@ def test_a_process_takes_one_gpu_of_several(tmp_path: Path) -> None:
 def test_processes_that_do_not_know_their_place_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(WrongUseError, match="WORLD_SIZE is 2 and LOCAL_RANK is not set"):
+    with pytest.raises(UsageError, match="WORLD_SIZE is 2 and LOCAL_RANK is not set"):
         check_machine(TrainSettings(), 2)
 
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from selfinstruct_local.engines.base import Completion, FinishReason
-from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.job import ParsedTask
 from selfinstruct_local.generate.parsing.tasks import (
     FIELDS,
     MALFORMED,
-    MOST_TASKS,
-    UNFINISHED,
+    MAX_TASKS,
+    TRUNCATED,
     clean_input,
     clean_instruction,
     cut_short,
@@ -47,7 +47,7 @@ class Objects(NamedTuple):
         values: of its elements, in order; a text that is no array is one element.
         broken: excerpts of the texts that could not be decoded.
         ends_broken: whether the last one of those is what the text ends with.
-        more: whether it holds more than `MOST_TASKS` elements, the most that are read.
+        more: whether it holds more than `MAX_TASKS` elements, the most that are read.
     """
 
     values: list[Any]
@@ -69,7 +69,7 @@ def read_objects(text: str) -> Objects:
         inner = list(whole.values())
         whole = inner[0] if len(inner) == 1 and isinstance(inner[0], list) else [whole]
     values = whole if isinstance(whole, list) else [whole]
-    return Objects(values[:MOST_TASKS], [], ends_broken=False, more=len(values) > MOST_TASKS)
+    return Objects(values[:MAX_TASKS], [], ends_broken=False, more=len(values) > MAX_TASKS)
 
 
 def _scan(text: str) -> Objects:
@@ -79,7 +79,7 @@ def _scan(text: str) -> Objects:
     wrapping = _WRAPPING.match(text)
     position = wrapping.end() if wrapping else 0
     while (start := text.find("{", position)) >= 0:
-        if len(values) == MOST_TASKS:
+        if len(values) == MAX_TASKS:
             return Objects(values, broken, ends_broken=False, more=True)
         if len(broken) == _MOST_BROKEN:
             return Objects(values, [*broken, excerpt(text[start:])], ends_broken=True)
@@ -114,7 +114,7 @@ def texts_of(value: Any, names: Sequence[str]) -> Mapping[str, str] | str:
     return texts
 
 
-def parse_task_objects(completion: Completion) -> list[Draft]:
+def parse_task_objects(completion: Completion) -> list[ParsedTask]:
     """Tasks out of a completion that is a JSON array of objects with `instruction`, `input` and `output`.
 
     Whole objects before a tear are kept; the torn one is counted as unfinished, broken ones as malformed.
@@ -123,22 +123,22 @@ def parse_task_objects(completion: Completion) -> list[Draft]:
         return [refused_prompt(completion)]
     found = read_objects(completion.text)
     drafts = [presentable(_draft(value)) for value in found.values]
-    drafts += [presentable(Draft(Task(""), MALFORMED, f"no JSON: {each}")) for each in found.broken]
+    drafts += [presentable(ParsedTask(Task(""), MALFORMED, f"no JSON: {each}")) for each in found.broken]
     if found.more:
         return [*drafts, too_many()]
     if not drafts:
         return finished(drafts, completion)
     if cut_short(completion) and found.ends_broken:
-        drafts[-1] = drafts[-1]._replace(rule=UNFINISHED, detail=f"cut short ({completion.finish_reason.value})")
+        drafts[-1] = drafts[-1]._replace(rule=TRUNCATED, detail=f"cut short ({completion.finish_reason.value})")
     return drafts
 
 
-def _draft(value: Any) -> Draft:
+def _draft(value: Any) -> ParsedTask:
     texts = texts_of(value, FIELDS)
     if isinstance(texts, str):
-        return Draft(Task(""), MALFORMED, texts)
+        return ParsedTask(Task(""), MALFORMED, texts)
     instruction = clean_instruction(texts.get("instruction", ""))
     task = Task.single(instruction, clean_input(texts.get("input", "")), texts.get("output", "").strip())
     if not instruction:
-        return Draft(task, MALFORMED, f"no instruction: {excerpt(' '.join(texts.values()))}")
-    return Draft(task) if "output" in texts else Draft(task, MALFORMED, "no output")
+        return ParsedTask(task, MALFORMED, f"no instruction: {excerpt(' '.join(texts.values()))}")
+    return ParsedTask(task) if "output" in texts else ParsedTask(task, MALFORMED, "no output")

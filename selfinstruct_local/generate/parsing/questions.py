@@ -4,11 +4,11 @@ import re
 
 from selfinstruct_local.engines.base import Completion, FinishReason
 from selfinstruct_local.filters.labels import yes_no
-from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.job import ParsedTask
 from selfinstruct_local.generate.parsing.fields import field_pattern, field_value
 from selfinstruct_local.generate.parsing.tasks import (
     MALFORMED,
-    UNFINISHED,
+    TRUNCATED,
     clean_input,
     clean_instruction,
     cut_short,
@@ -66,7 +66,7 @@ _ASKS = re.compile(
 )
 
 
-def read_question(completion: Completion, opening: str = "") -> Draft:
+def read_question(completion: Completion, opening: str = "") -> ParsedTask:
     """Return the task that a user's turn asks for: its first line, and what follows as the input.
 
     Names of fields are read where the model writes them (`Input: ...`), and an output ends the task.
@@ -78,16 +78,16 @@ def read_question(completion: Completion, opening: str = "") -> Draft:
     if completion.finish_reason is FinishReason.REFUSED:
         return refused_prompt(completion)
     if cut_short(completion):
-        return Draft(Task(opening), UNFINISHED, f"the user's turn was cut short ({completion.finish_reason.value})")
+        return ParsedTask(Task(opening), TRUNCATED, f"the user's turn was cut short ({completion.finish_reason.value})")
     text = unix_lines(opening + completion.text).strip()
     if named := field_pattern("instruction").match(text):
         text = field_value(text[named.end() :], named).strip()
     head, _, rest = text.partition("\n")
     instruction = clean_instruction(head)
     if not instruction:
-        return Draft(Task(""), MALFORMED, "the user's turn is empty")
+        return ParsedTask(Task(""), MALFORMED, "the user's turn is empty")
     measures = None if completion.confidence is None else {"confidence": completion.confidence}
-    draft = Draft(Task(instruction, (Instance("", ""),), measures=measures))
+    draft = ParsedTask(Task(instruction, (Instance("", ""),), measures=measures))
     if found := _FOLLOW_UP.match(instruction):
         draft = draft._replace(rule=FOLLOW_UP, detail=f"refers to an earlier turn: '{found[0].strip()[-40:]}'")
     elif not _ASKS.search(instruction) and all(map(_STATES.match, _SENTENCE_END.split(instruction))):
@@ -95,7 +95,7 @@ def read_question(completion: Completion, opening: str = "") -> Draft:
     return presentable(_read_input(draft, rest))
 
 
-def with_input(draft: Draft, completion: Completion) -> Draft:
+def with_input(draft: ParsedTask, completion: Completion) -> ParsedTask:
     """Return the draft of an instruction with the input that a completion holds, or rejected if that is torn.
 
     Args:
@@ -105,7 +105,7 @@ def with_input(draft: Draft, completion: Completion) -> Draft:
     if completion.finish_reason is FinishReason.REFUSED:
         return refused_prompt(completion)
     if cut_short(completion):
-        return draft._replace(rule=UNFINISHED, detail=f"the input was cut short ({completion.finish_reason.value})")
+        return draft._replace(rule=TRUNCATED, detail=f"the input was cut short ({completion.finish_reason.value})")
     return presentable(_read_input(draft, unix_lines(completion.text)))
 
 
@@ -123,7 +123,7 @@ def _is_part(text: str, instruction: str) -> bool:
     return long and text.casefold() in instruction.casefold()
 
 
-def _read_input(draft: Draft, text: str) -> Draft:
+def _read_input(draft: ParsedTask, text: str) -> ParsedTask:
     """Return the draft with the input that follows its instruction, up to where the model goes on with an output."""
     if answered := field_pattern("output").search(text):
         text = text[: answered.start()]
@@ -137,5 +137,5 @@ def _read_input(draft: Draft, text: str) -> Draft:
         text = ""
     task = draft.task._replace(instruction=instruction, instances=(Instance(clean_input(text), ""),))
     if text.count("```") % 2 and not draft.rule:
-        return Draft(task, MALFORMED, "a block of code that is not closed, or was not opened")
+        return ParsedTask(task, MALFORMED, "a block of code that is not closed, or was not opened")
     return draft._replace(task=task)

@@ -9,7 +9,7 @@ import re
 from itertools import islice
 
 from selfinstruct_local.engines.base import Completion, FinishReason
-from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.job import ParsedTask
 from selfinstruct_local.generate.parsing.fields import (
     FLAGS,
     Block,
@@ -22,11 +22,11 @@ from selfinstruct_local.generate.wording import COLON, any_of
 from selfinstruct_local.task import Instance, Task
 
 MALFORMED = "malformed"
-UNFINISHED = "unfinished"
+TRUNCATED = "truncated"
 REFUSED_PROMPT = "prompt_too_long"
 TOO_MANY = "too_many_tasks"
 # Tasks that are read out of one completion; no prompt asks for more than 20.
-MOST_TASKS = 1000
+MAX_TASKS = 1000
 
 NO_INPUT = frozenset(
     {"", "none", "n/a", "na", "no input", "noinput", "null", "not applicable", "-", "无", "没有", "无输入", "不需要"}
@@ -74,7 +74,7 @@ def excerpt(text: str) -> str:
     return " ".join(text[: 4 * _DETAIL_CHARACTERS].split())[:_DETAIL_CHARACTERS].rstrip()
 
 
-def presentable(draft: Draft) -> Draft:
+def presentable(draft: ParsedTask) -> ParsedTask:
     """The draft, refused if it holds a character that no text should hold; U+FFFD then stands for each of those."""
     task = draft.task
     texts = [task.instruction, draft.detail, *(text for each in task.instances for text in each)]
@@ -84,28 +84,28 @@ def presentable(draft: Draft) -> Draft:
     instances = tuple([Instance(*map(_without_unfit, each)) for each in task.instances])
     task = task._replace(instruction=_without_unfit(task.instruction), instances=instances)
     if draft.rule:
-        return Draft(task, draft.rule, _without_unfit(draft.detail))
-    return Draft(task, MALFORMED, f"holds U+{ord(found[0]):04X}, which is no text")
+        return ParsedTask(task, draft.rule, _without_unfit(draft.detail))
+    return ParsedTask(task, MALFORMED, f"holds U+{ord(found[0]):04X}, which is no text")
 
 
 def _without_unfit(text: str) -> str:
     return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def refused_prompt(completion: Completion) -> Draft:
+def refused_prompt(completion: Completion) -> ParsedTask:
     """The draft that counts a prompt that was too long for the model."""
-    return Draft(Task(""), REFUSED_PROMPT, f"{completion.prompt_tokens} tokens leave no room in the context")
+    return ParsedTask(Task(""), REFUSED_PROMPT, f"{completion.prompt_tokens} tokens leave no room in the context")
 
 
-def parse_task_blocks(completion: Completion) -> list[Draft]:
+def parse_task_blocks(completion: Completion) -> list[ParsedTask]:
     """Tasks out of a completion that continues `### Task n` / `Instruction:`.
 
     A new block begins at a heading, and where another `Instruction:` begins without one. The last block is
-    dropped when the text was cut short. Of more than `MOST_TASKS` blocks the rest is one draft that says so.
+    dropped when the text was cut short. Of more than `MAX_TASKS` blocks the rest is one draft that says so.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [refused_prompt(completion)]
-    text, more = up_to(2 * MOST_TASKS, _TASK_BEGINS, unix_lines(completion.text))
+    text, more = up_to(2 * MAX_TASKS, _TASK_BEGINS, unix_lines(completion.text))
     drafts = [_draft(block) for block in _blocks(text, torn=cut_short(completion) and not more)]
     return finished(drafts, completion, more=more)
 
@@ -116,12 +116,12 @@ def up_to(most: int, mark: re.Pattern[str], text: str) -> tuple[str, bool]:
     return (text, False) if over is None else (text[: over.start()], True)
 
 
-def too_many() -> Draft:
+def too_many() -> ParsedTask:
     """The draft that counts what of a completion was not read."""
-    return Draft(Task(""), TOO_MANY, f"only the first {MOST_TASKS} tasks of a completion are read")
+    return ParsedTask(Task(""), TOO_MANY, f"only the first {MAX_TASKS} tasks of a completion are read")
 
 
-def finished(drafts: list[Draft], completion: Completion, *, more: bool = False) -> list[Draft]:
+def finished(drafts: list[ParsedTask], completion: Completion, *, more: bool = False) -> list[ParsedTask]:
     """The drafts as they are handed on: the last one refused if it is torn, and always one that says what was there.
 
     Args:
@@ -130,11 +130,11 @@ def finished(drafts: list[Draft], completion: Completion, *, more: bool = False)
         more: whether an end of the text was not read.
     """
     if not drafts:
-        drafts = [Draft(Task(""), MALFORMED, f"no instruction: {excerpt(completion.text)}")]
-    if more or len(drafts) > MOST_TASKS:
-        drafts = [*drafts[:MOST_TASKS], too_many()]
+        drafts = [ParsedTask(Task(""), MALFORMED, f"no instruction: {excerpt(completion.text)}")]
+    if more or len(drafts) > MAX_TASKS:
+        drafts = [*drafts[:MAX_TASKS], too_many()]
     elif cut_short(completion):
-        drafts[-1] = drafts[-1]._replace(rule=UNFINISHED, detail=f"cut short ({completion.finish_reason.value})")
+        drafts[-1] = drafts[-1]._replace(rule=TRUNCATED, detail=f"cut short ({completion.finish_reason.value})")
     return list(map(presentable, drafts))
 
 
@@ -152,15 +152,15 @@ def _blocks(text: str, *, torn: bool) -> list[Block]:
     return blocks + read_blocks(begun[start:], FIELDS, torn=torn)
 
 
-def _draft(block: Block) -> Draft:
+def _draft(block: Block) -> ParsedTask:
     fields = block.fields
     instruction = clean_instruction(fields.get("instruction", ""))
     output = fields.get("output", "").strip()
     task = Task.single(instruction, clean_input(fields.get("input", "")), output)
     if not instruction:
-        return Draft(task, MALFORMED, f"no instruction: {excerpt(' '.join(fields.values()))}")
+        return ParsedTask(task, MALFORMED, f"no instruction: {excerpt(' '.join(fields.values()))}")
     if block.trouble:
-        return Draft(task, MALFORMED, block.trouble)
+        return ParsedTask(task, MALFORMED, block.trouble)
     if "output" not in fields:
-        return Draft(task, MALFORMED, "no output")
-    return Draft(task)
+        return ParsedTask(task, MALFORMED, "no output")
+    return ParsedTask(task)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from selfinstruct_local.engines.base import Completion, Request, Sampling
 from selfinstruct_local.filters.labels import label_of
-from selfinstruct_local.generate.job import Draft, Job
-from selfinstruct_local.generate.parsing.tasks import UNFINISHED, cut_short, presentable
+from selfinstruct_local.generate.job import Job, ParsedTask
+from selfinstruct_local.generate.parsing.tasks import TRUNCATED, cut_short, presentable
 from selfinstruct_local.generate.profiles.paragraph import PARAGRAPH, has_items, needs_lines
 from selfinstruct_local.generate.settings import DecidingSettings
 from selfinstruct_local.generate.wording import WORDINGS
@@ -85,12 +85,12 @@ class Answers:
             for number in range(self._count)
         ]
 
-    def read(self, draft: Draft, completions: Sequence[Completion], labels: Sequence[str] = ()) -> Draft:
+    def read(self, draft: ParsedTask, completions: Sequence[Completion], labels: Sequence[str] = ()) -> ParsedTask:
         """Return the draft with the answer that was chosen, or rejected if there is none."""
         whole = [each for each in completions if not cut_short(each)]
         if not whole:
             reason = completions[0].finish_reason.value
-            return draft._replace(rule=UNFINISHED, detail=f"the answer was cut short ({reason})")
+            return draft._replace(rule=TRUNCATED, detail=f"the answer was cut short ({reason})")
         answer, agreement = choose(whole, labels)
         task = draft.task
         measures = dict(task.measures or {})
@@ -99,9 +99,9 @@ class Answers:
         if agreement is not None and self._count > 1:
             measures["agreement"] = agreement
         instances = (Instance(task.input, answer.text.strip()),)
-        return self.fit(presentable(Draft(task._replace(instances=instances, measures=measures or None))))
+        return self.fit(presentable(ParsedTask(task._replace(instances=instances, measures=measures or None))))
 
-    def fit(self, draft: Draft) -> Draft:
+    def fit(self, draft: ParsedTask) -> ParsedTask:
         """Return the draft, rejected if its answer has to be one paragraph and cannot be, or is none."""
         if not self._in_one_paragraph or draft.rule:
             return draft

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from selfinstruct_local.filters.echo import ECHO, best_scores, recall
 from selfinstruct_local.filters.labels import named_labels
-from selfinstruct_local.generate.job import Draft
+from selfinstruct_local.generate.job import ParsedTask
 from selfinstruct_local.languages.base import TOKENIZERS, Language
 from selfinstruct_local.task import Task
 
@@ -42,7 +42,7 @@ _ANSWERS = re.compile(
 )
 
 
-def reject_copies(draft: Draft, shown: Sequence[Task], lang: Language) -> Draft:
+def reject_copies(draft: ParsedTask, shown: Sequence[Task], lang: Language) -> ParsedTask:
     """Return the draft, rejected if its labels are those of a shown task or a text is like a shown input or output.
 
     Copies of shown instructions are found by novelty.
@@ -61,7 +61,7 @@ def reject_copies(draft: Draft, shown: Sequence[Task], lang: Language) -> Draft:
     return draft
 
 
-def reject_answered(draft: Draft) -> Draft:
+def reject_answered(draft: ParsedTask) -> ParsedTask:
     """Return the draft, rejected if its input goes on with an answer, or is the code that the instruction asks for."""
     task = draft.task
     if draft.rule or not task.input:
@@ -74,7 +74,7 @@ def reject_answered(draft: Draft) -> Draft:
     return draft
 
 
-def reject_repeated(draft: Draft, lang: Language) -> Draft:
+def reject_repeated(draft: ParsedTask, lang: Language) -> ParsedTask:
     """Return the draft, rejected if the last paragraph of its input says what its output does."""
     task = draft.task
     first, *others = [text for text in task.input.split("\n\n") if text.strip()] or [""]

@@ -7,7 +7,7 @@ One request a criterion, held to the five digits by constrained decoding; the po
 from selfinstruct_local.engines.base import Completion, Request, Sampling
 from selfinstruct_local.filters.rules import apply_rules
 from selfinstruct_local.filters.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Profile, Steps
+from selfinstruct_local.generate.job import Job, ParsedTask, Profile, Steps
 from selfinstruct_local.generate.settings import DecidingSettings
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.languages.base import Language
@@ -40,7 +40,7 @@ class JudgedProfile:
         self._chat = settings.prompt_format == "chat"
         name = f"judge{self._words.suffix}"
         self._template = settings.prompts.load(name)
-        self._rules = rule_set(settings.rules, settings.lang, settings.limits())
+        self._rules = rule_set(settings.rules, settings.lang, settings.thresholds())
         # A completion goes on after a colon, where a digit has a space before it unless the script has none.
         space = " " if settings.lang == "en" and not self._chat else ""
         self._sampling = Sampling(
@@ -88,6 +88,6 @@ def read_points(completion: Completion) -> float | None:
     return float(text) if text in POINTS else None
 
 
-def _with_points(draft: Draft, points: dict[str, float | None]) -> Draft:
+def _with_points(draft: ParsedTask, points: dict[str, float | None]) -> ParsedTask:
     told = {name: value for name, value in points.items() if value is not None}
     return draft._replace(task=draft.task._replace(measures={**(draft.task.measures or {}), **told}))

@@ -57,7 +57,7 @@ class MagpieProfile:
         self._steering = Steering(settings)
         self._answers = Answers(settings)
         self._lang = settings.lang
-        rules = rule_set(settings.rules, settings.lang, settings.limits())
+        rules = rule_set(settings.rules, settings.lang, settings.thresholds())
         # A question stands as a task without an output, and nothing else holds that against it.
         self._question_rules = tuple(rule for rule in rules if rule.name != EMPTY_OUTPUT)
         self._turns_per_job = settings.tasks_per_prompt

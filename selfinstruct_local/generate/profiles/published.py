@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from selfinstruct_local.engines.base import Request, Sampling
 from selfinstruct_local.filters.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Steps, passed, screen
+from selfinstruct_local.generate.job import Job, ParsedTask, Steps, passed, screen
 from selfinstruct_local.generate.parsing.published import (
     BLOCK_MARK,
     NO_INPUT,
@@ -172,7 +172,7 @@ class SelfInstruct2022Profile:
             cases = parse_published_instances(
                 completion.text, is_classification=kind, most=self._most_cases, torn=cut_short(completion)
             )
-            drafts[branch] = Draft(drafts[branch].task._replace(instances=cases, is_classification=kind))
+            drafts[branch] = ParsedTask(drafts[branch].task._replace(instances=cases, is_classification=kind))
         return drafts
 
     def _list_prompt(self, shown: Sequence[Task]) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from typing import Any
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.alpaca import AlpacaProfile
 from selfinstruct_local.generate.profiles.judge import JudgedProfile
@@ -43,7 +43,7 @@ def check_used(settings: DecidingSettings) -> None:
     """Refuses settings that the profile makes no use of, where they ask for something: a default asks for nothing.
 
     Raises:
-        WrongUseError: there is such a setting; the message names it, and the profiles that use it.
+        UsageError: there is such a setting; the message names it, and the profiles that use it.
     """
     own = profile_defaults(settings.profile, settings.answers)
     for name in sorted(PROFILES[settings.profile].unused):
@@ -55,7 +55,7 @@ def check_used(settings: DecidingSettings) -> None:
                 f"--{name.replace('_', '-')} {told}: profile '{settings.profile}' makes no use of it; leave it out, "
                 f"or use --profile {users}"
             )
-            raise WrongUseError(message)
+            raise UsageError(message)
 
 
 def describe_profile(name: ProfileName) -> dict[str, Any]:

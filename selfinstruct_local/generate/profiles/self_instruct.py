@@ -17,7 +17,7 @@ from selfinstruct_local.engines.base import Request, Sampling
 from selfinstruct_local.filters.labels import named_labels, yes_no
 from selfinstruct_local.filters.rules import EMPTY_OUTPUT
 from selfinstruct_local.filters.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Steps, passed, screen
+from selfinstruct_local.generate.job import Job, ParsedTask, Steps, passed, screen
 from selfinstruct_local.generate.parsing.questions import read_question, stands_alone, with_input
 from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt, collect
 from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_repeated
@@ -59,7 +59,7 @@ class SelfInstructProfile:
         self._answers = Answers(settings, chat=self._chat)
         # Left to themselves, the smallest models state things, and ask the same few questions.
         self._begun = settings.answers == "short"
-        rules = rule_set(settings.rules, settings.lang, settings.limits())
+        rules = rule_set(settings.rules, settings.lang, settings.thresholds())
         # A question is a task without an output, and at first without an input; nothing else speaks against it.
         self._question_rules = tuple(rule for rule in rules if rule.name != EMPTY_OUTPUT)
         self._instruction_rules = tuple(rule for rule in self._question_rules if rule.name != MISSING_INPUT)
@@ -122,7 +122,7 @@ class SelfInstructProfile:
         named = named_labels(task.instruction, self._lang)
         return named or (yes_no(task.instruction, self._lang) if classification else ())
 
-    def _require_labels(self, draft: Draft) -> Draft:
+    def _require_labels(self, draft: ParsedTask) -> ParsedTask:
         """Return the draft, rejected if its instruction names no labels; an input for it would be beside the point."""
         if draft.rule or self._labels(draft.task, classification=True):
             return draft

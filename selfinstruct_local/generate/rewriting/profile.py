@@ -12,11 +12,11 @@ from string import Template
 from typing import Literal, NamedTuple, TypeAlias
 
 from selfinstruct_local.engines.base import Completion, FinishReason, Request, Sampling
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.filters.rules import apply_rules
 from selfinstruct_local.filters.rulesets import rule_set
-from selfinstruct_local.generate.job import Draft, Job, Steps
-from selfinstruct_local.generate.parsing.tasks import REFUSED_PROMPT, UNFINISHED, cut_short
+from selfinstruct_local.generate.job import Job, ParsedTask, Steps
+from selfinstruct_local.generate.parsing.tasks import REFUSED_PROMPT, TRUNCATED, cut_short
 from selfinstruct_local.generate.rewriting.integrity import (
     CHECKS,
     MIN_LANGUAGE_SHARE,
@@ -92,10 +92,10 @@ class RewriteProfile:
         job.shown.append(source)
         about = _ABOUT_LANGUAGE.search(source.instruction) if self._command == "translate" else None
         if about:
-            return [Draft(source, ABOUT_LANGUAGE, f"its instruction says '{about[0]}'")]
+            return [ParsedTask(source, ABOUT_LANGUAGE, f"its instruction says '{about[0]}'")]
         fields = [field for field in _fields(source) if self._is_asked(field)]
         if not fields:
-            return self._end(source, Draft(source, UNCHANGED, "code, numbers and names alone"))
+            return self._end(source, ParsedTask(source, UNCHANGED, "code, numbers and names alone"))
         completions = yield [self._request(job, source, field) for field in fields]
         answers = dict(zip(fields, completions, strict=True))
         return self._end(source, self._read(source, answers))
@@ -127,7 +127,7 @@ class RewriteProfile:
             return job.request(field.name, field.instance, "", sampling, turns)
         return job.request(field.name, field.instance, prompt.text(task=task, text=field.text), sampling)
 
-    def _read(self, source: Task, answers: Mapping[Field, Completion]) -> Draft:
+    def _read(self, source: Task, answers: Mapping[Field, Completion]) -> ParsedTask:
         """The rewritten task, with what speaks against it."""
         texts = {field: field.text for field in _fields(source)}
         for field, completion in answers.items():
@@ -138,11 +138,11 @@ class RewriteProfile:
             fault = _torn(completion, texts[field]) or self._damage(field.text, texts[field])
             if fault:
                 rule, detail = fault
-                return Draft(task, rule, f"{field.name}: {detail}")
+                return ParsedTask(task, rule, f"{field.name}: {detail}")
         if task.instances == source.instances and task.instruction == source.instruction:
-            return Draft(task, UNCHANGED, "nothing was put in other words")
+            return ParsedTask(task, UNCHANGED, "nothing was put in other words")
         if self._command == "translate" and (label := _lost_label(source, task)):
-            return Draft(task, LABEL_CHANGED, label)
+            return ParsedTask(task, LABEL_CHANGED, label)
         return self._screen(task)
 
     def _damage(self, before: str, after: str) -> tuple[str, str] | None:
@@ -153,14 +153,14 @@ class RewriteProfile:
         detail = not_translated(before, after, self._language(before))
         return (NOT_TRANSLATED, detail) if detail else None
 
-    def _screen(self, task: Task) -> Draft:
+    def _screen(self, task: Task) -> ParsedTask:
         lang = self._language(task.instruction)
-        verdict = apply_rules(rule_set(self._settings.rules, lang, self._settings.limits()), task)
-        return Draft(task, verdict.rule, verdict.detail)
+        verdict = apply_rules(rule_set(self._settings.rules, lang, self._settings.thresholds()), task)
+        return ParsedTask(task, verdict.rule, verdict.detail)
 
-    def _end(self, source: Task, draft: Draft) -> list[Draft]:
+    def _end(self, source: Task, draft: ParsedTask) -> list[ParsedTask]:
         """A polished task takes the place of its original, which stays when it is turned away."""
-        return [draft, Draft(source)] if self._command == "polish" and draft.rule else [draft]
+        return [draft, ParsedTask(source)] if self._command == "polish" and draft.rule else [draft]
 
 
 class RewritePrompt:
@@ -207,13 +207,13 @@ def _rewrite_prompt(prompts: Prompts, name: str) -> RewritePrompt:
     """Return the prompt of that name.
 
     Raises:
-        WrongUseError: the user's own prompt of that name has another form.
+        UsageError: the user's own prompt of that name has another form.
     """
     try:
         return RewritePrompt(prompts.load(name).template)
     except ValueError as error:
         message = f"--prompts {prompts.folder}: {name}{SUFFIX}: {error}"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def needs_translation(text: str, lang: Language) -> bool:
@@ -242,8 +242,8 @@ def _torn(completion: Completion, text: str) -> tuple[str, str] | None:
     if completion.finish_reason is FinishReason.REFUSED:
         return REFUSED_PROMPT, f"{completion.prompt_tokens} tokens leave no room in the context"
     if cut_short(completion):
-        return UNFINISHED, f"cut short ({completion.finish_reason.value})"
-    return None if text else (UNFINISHED, "nothing was written")
+        return TRUNCATED, f"cut short ({completion.finish_reason.value})"
+    return None if text else (TRUNCATED, "nothing was written")
 
 
 _QUOTES = {'"': '"', "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}"}

@@ -12,12 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.filters.limits import Limits
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.filters.rulesets import PUBLISHED
-from selfinstruct_local.generate.acceptance import Acceptance
+from selfinstruct_local.filters.thresholds import Thresholds
+from selfinstruct_local.generate.create import PLACES, differing_facts
+from selfinstruct_local.generate.decision import JobDecider
 from selfinstruct_local.generate.job import stream_seed
-from selfinstruct_local.generate.opening import PLACES, differing_facts
 from selfinstruct_local.generate.profiles.registry import prompt_facts
 from selfinstruct_local.generate.rewriting.integrity import language_of
 from selfinstruct_local.generate.rewriting.profile import Command, RewriteProfile, needs_translation
@@ -29,7 +29,7 @@ from selfinstruct_local.runs.store.records import inherited_id, task_to_json
 from selfinstruct_local.task import Task
 
 # The settings that decide what becomes of a chosen task. The window does not: no prompt shows the pool.
-DECIDING = ("lang", "rules", "threshold", "prompt_format", "max_model_len", "seed", "quantization", *Limits._fields)
+DECIDING = ("lang", "rules", "threshold", "prompt_format", "max_model_len", "seed", "quantization", *Thresholds._fields)
 # What is noted of the source for its card; the fingerprint of its tasks decides.
 SOURCE_NOTES = PLACES | {"source_run", "source_makers"}
 
@@ -68,11 +68,11 @@ def open_rewriting(
         fraction: the share of the tasks, in (0, 1], that is chosen.
 
     Raises:
-        WrongUseError: the source has nothing to rewrite, or the run was made of something else; the message says how.
+        UsageError: the source has nothing to rewrite, or the run was made of something else; the message says how.
     """
     if not 0 < fraction <= 1:
         message = f"--fraction {fraction}: above 0 and at most 1"
-        raise WrongUseError(message)
+        raise UsageError(message)
     known = store.facts()
     tasks = list(islice(source.accepted(), known.get("source_tasks")))
     fitted = _fit(settings, source.facts(), command, to)
@@ -80,7 +80,7 @@ def open_rewriting(
     if not chosen:
         what = f"tasks to translate to {to}" if command == "translate" else "tasks with an output"
         message = f"--run {source.folder}: has no {what} among its {len(tasks)} accepted ones"
-        raise WrongUseError(message)
+        raise UsageError(message)
     profile = RewriteProfile(command, fitted, _named(tasks, chosen, command))
     facts: dict[str, Any] = {
         **{name: value for name, value in fitted.deciding().items() if name in DECIDING},
@@ -172,13 +172,13 @@ def _inherit(store: RunStore, tasks: Sequence[InheritedTask]) -> None:
 def _check_same(store: RunStore, known: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     if "source_fingerprint" not in known:
         message = f"--into {store.folder}: holds a run of 'selfinstruct generate'; name a new folder"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if differences := list(differing_facts(known, facts, SOURCE_NOTES)):
         message = (
             f"--into {store.folder}: was made of other tasks or under other settings ({'; '.join(differences)}); use "
             "the same, or name a new folder"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _fingerprint(tasks: Sequence[Task]) -> str:
@@ -189,7 +189,7 @@ def _fingerprint(tasks: Sequence[Task]) -> str:
     return digest.hexdigest()
 
 
-def _make_acceptance(store: RunStore, settings: GenerateSettings, to: Language | None, pool: StoredPool) -> Acceptance:
+def _make_acceptance(store: RunStore, settings: GenerateSettings, to: Language | None, pool: StoredPool) -> JobDecider:
     """Decides by novelty alone: the profile applied the rules, each in the language of its task.
 
     A translation is compared with tasks of its language: with its original it shares code and names. The others stand
@@ -199,4 +199,4 @@ def _make_acceptance(store: RunStore, settings: GenerateSettings, to: Language |
     inherited = (
         text if to is None or language_of(text) == to else "" for text in islice(instructions, store.totals().inherited)
     )
-    return Acceptance((), settings.threshold, "unicode", (), pool, chain(inherited, instructions))
+    return JobDecider((), settings.threshold, "unicode", (), pool, chain(inherited, instructions))

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import check_name
 from selfinstruct_local.io.json_faults import record_fault
 from selfinstruct_local.io.reader import reading
@@ -111,17 +111,17 @@ def read_labels(path: Path) -> Labels:
     """The labels of a file that the page saved.
 
     Raises:
-        WrongUseError: the file cannot be read or is something else.
+        UsageError: the file cannot be read or is something else.
     """
     labels = _read(
         path, Labels, "the labels of a review; name a file that the page of 'selfinstruct review make' saved"
     )
     if not labels.answers:
         message = f"{path}: holds the labels of no task"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if not all("instruction" in answers for answers in labels.answers.values()):
         message = f"{path}: a task lacks the question 'instruction'; save the labels again from the page"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return labels
 
 
@@ -129,12 +129,12 @@ def read_key(path: Path) -> Key:
     """The key of a page.
 
     Raises:
-        WrongUseError: the file cannot be read or is something else.
+        UsageError: the file cannot be read or is something else.
     """
     key = _read(path, Key, "the key of a review; name the .key.json file next to the page")
     if any(item.source >= len(key.sources) for item in key.items):
         message = f"{path}: an item has a source that the key does not list; make the page and its key again"
-        raise WrongUseError(message)
+        raise UsageError(message)
     return key
 
 
@@ -153,7 +153,7 @@ def _read(path: Path, model: type[FileT], wanted: str) -> FileT:
     except orjson.JSONDecodeError as error:
         why = str(error)
     message = f"{path}: not {wanted} ({why})"
-    raise WrongUseError(message)
+    raise UsageError(message)
 
 
 def as_json(record: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.filters.contamination import CONTAMINATED
 from selfinstruct_local.filters.decide import NOT_NOVEL
 from selfinstruct_local.filters.echo import ECHO
@@ -71,9 +71,9 @@ def make_review(
         rejected: as for `draw_sample`.
 
     Raises:
-        WrongUseError: a source cannot be read or none has a task to draw, a file cannot be written or is a source, or
+        UsageError: a source cannot be read or none has a task to draw, a file cannot be written or is a source, or
             the key of another sample is in the way.
-        JobFailedError: the disk is full.
+        RunError: the disk is full.
     """
     names = source_names(paths)
     key_path = out.with_suffix(".key.json")
@@ -86,7 +86,7 @@ def make_review(
     if not draw.drawn:
         what = "rejected" if rejected and not accepted else "accepted"
         message = f"{', '.join(names)}: no {what} task to draw; name other sources, or see --accepted and --rejected"
-        raise WrongUseError(message)
+        raise UsageError(message)
     items = [_page_item(each, number, seed) for number, each in enumerate(draw.drawn)]
     sample = hashlib.sha256(orjson.dumps(items)).hexdigest()[:_SAMPLE_DIGITS]
     _check_key(key_path, sample)
@@ -108,7 +108,7 @@ def _check_key(path: Path, sample: str) -> None:
     """Refuses to write over the key of another sample: the labels of its page would be worth nothing without it."""
     if path.exists() and read_key(path).sample != sample:
         message = f"{path}: is the key of another sample, which may be in use; name another page, or delete this key"
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _page_item(drawn: Drawn, number: int, seed: int) -> PageItem:

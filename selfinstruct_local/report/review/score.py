@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.report.review.files import Key, Labels, read_key, read_labels
 from selfinstruct_local.report.review.scores import ALL, ALL_READERS, Reading, Scores, make_scores, read_reading
 from selfinstruct_local.runs.store import RunStore
@@ -23,12 +23,12 @@ def score_review(paths: Sequence[Path], key_path: Path | None = None, run: Path 
         run: a run to store the scores of its accepted tasks in; needs the key.
 
     Raises:
-        WrongUseError: a file is something else or has the labels of another sample, two files are of one reader, or
+        UsageError: a file is something else or has the labels of another sample, two files are of one reader, or
             the tasks of the sample are not those of the run; the message names it.
     """
     if run and key_path is None:
         message = f"--run {run}: needs --key, which tells what tasks of the run were read"
-        raise WrongUseError(message)
+        raise UsageError(message)
     labels = [read_labels(path) for path in paths]
     key = read_key(key_path) if key_path else None
     _check_sample(paths, labels, key_path, key)
@@ -51,10 +51,10 @@ def _check_sample(paths: Sequence[Path], labels: Sequence[Labels], key_path: Pat
                 f"{path}: labels of another sample ({each.sample[:_TOLD]}) than {of} ({sample[:_TOLD]}); "
                 "score the labels of each sample apart"
             )
-            raise WrongUseError(message)
+            raise UsageError(message)
         if {item: set(answers) for item, answers in each.answers.items()} != asked or items != set(asked):
             message = f"{path}: its items are not those of its sample; save the labels again from the page"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
 
 def _readers(paths: Sequence[Path], labels: Sequence[Labels]) -> list[str]:
@@ -62,7 +62,7 @@ def _readers(paths: Sequence[Path], labels: Sequence[Labels]) -> list[str]:
     for path, name in zip(paths, names, strict=True):
         if Counter(names)[name] > 1 or name == ALL_READERS:
             message = f"{path}: the reader's name '{name}' is taken; name one file per reader, or change 'reader' in it"
-            raise WrongUseError(message)
+            raise UsageError(message)
     return names
 
 
@@ -77,7 +77,7 @@ def _review_of(run: Path, readings: Sequence[Reading], key: Key) -> RunReview:
     groups = scores.groups[scores.readings[-1].reader]
     if not groups:
         message = f"--run {run}: no accepted task of it is finished by all readers"
-        raise WrongUseError(message)
+        raise UsageError(message)
     shares = {name: ReviewShare(*share) for name, share in groups[0].shares.items()}
     return RunReview(
         sample=key.sample,
@@ -96,14 +96,14 @@ def _source_of(run: Path, key: Key) -> int:
     """Position of the source that is this run: the one of which it holds every accepted task of the sample.
 
     Raises:
-        WrongUseError: there is none.
+        UsageError: there is none.
     """
     with RunStore(run, read_only=True) as store:
         held = {(task.id, task.instruction) for task in store.accepted()}
     fitting = [position for position, items in _accepted_items(key) if items and items <= held]
     if not fitting:
         message = f"--run {run}: its accepted tasks are not those that were read; name a run of the sample"
-        raise WrongUseError(message)
+        raise UsageError(message)
     name = run.resolve().name
     return next((each for each in fitting if Path(key.sources[each].name).name == name), fitting[0])
 

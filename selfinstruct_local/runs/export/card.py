@@ -73,7 +73,7 @@ def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
     """The text of a card; takes what `write_card` takes.
 
     Raises:
-        WrongUseError: the run's review cannot be read.
+        UsageError: the run's review cannot be read.
     """
     review = read_review(store.folder)
     facts, totals = store.facts(), store.totals()

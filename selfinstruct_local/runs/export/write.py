@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.writer import PARQUET, open_writer
 from selfinstruct_local.languages.base import TOKENIZERS
 from selfinstruct_local.runs.export.card import write_card
@@ -38,17 +38,17 @@ def check_format(name: str, path: Path) -> None:
     """Refuses what needs no run to be refused.
 
     Raises:
-        WrongUseError: no such format, or it cannot be written to a file of that ending.
+        UsageError: no such format, or it cannot be written to a file of that ending.
     """
     if name not in FORMATS:
         message = f"--format {name}: one of {', '.join(FORMATS)}"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if name == REGEN and path.suffix == PARQUET:
         message = (
             f"--out {path}: regen's most_similar_instructions has texts for keys, and Parquet would make a column of "
             "each; name a .json or .jsonl file"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], None] = lambda _: None) -> Exported:
@@ -61,9 +61,9 @@ def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], 
         advance: called with the number of further tasks.
 
     Raises:
-        WrongUseError: `check_format` refuses it, the file cannot be written or is one of a run's own, or the run
+        UsageError: `check_format` refuses it, the file cannot be written or is one of a run's own, or the run
             has no task with instances, or its review cannot be read.
-        JobFailedError: the disk is full.
+        RunError: the disk is full.
     """
     check_format(name, path)
     check_targets({"--out": path})
@@ -81,7 +81,7 @@ def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], 
         if not records:
             only = f"only {bare} bare instructions" if bare else "no accepted task yet"
             message = f"{store.folder}: nothing to export: {only}; go on with 'selfinstruct generate'"
-            raise WrongUseError(message)
+            raise UsageError(message)
     return Exported(records, tasks, bare, write_card(store, path, name, records))
 
 

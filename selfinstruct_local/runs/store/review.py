@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import replace_atomically
 from selfinstruct_local.io.reader import reading
 
@@ -80,7 +80,7 @@ def read_review(folder: Path) -> RunReview | None:
     """The review of the run in `folder`; None where it has none.
 
     Raises:
-        WrongUseError: the file cannot be read or is something else.
+        UsageError: the file cannot be read or is something else.
     """
     path = folder / REVIEW
     if not path.exists():
@@ -91,7 +91,7 @@ def read_review(folder: Path) -> RunReview | None:
         return _parse(orjson.loads(data))
     except (LookupError, TypeError, ValueError) as error:
         message = f"{path}: not the scores of a review; write it again with 'selfinstruct review score', or delete it"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _parse(value: Any) -> RunReview:

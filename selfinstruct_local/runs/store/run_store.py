@@ -12,7 +12,7 @@ import orjson
 
 from selfinstruct_local.engines.base import Completion, FinishReason, RequestKey
 from selfinstruct_local.engines.suspects import Suspicion
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.io.files import check_writable_folder
 from selfinstruct_local.io.locks import is_locked
 from selfinstruct_local.runs.store.pool import StoredPool
@@ -45,9 +45,9 @@ class RunStore:
         """Opens the run in `folder`, and makes it if there is none (unless `read_only`).
 
         Raises:
-            WrongUseError: no run where one is wanted, the folder cannot be written to, another process
+            UsageError: no run where one is wanted, the folder cannot be written to, another process
                 holds the run, the database is corrupt or newer than this program, or there are no file locks.
-            JobFailedError: the disk is full or fails.
+            RunError: the disk is full or fails.
         """
         self.folder = folder
         self._read_only = read_only
@@ -90,11 +90,11 @@ class RunStore:
         """Refuses a run that was begun, or that has tasks from elsewhere.
 
         Raises:
-            WrongUseError: naming `flag`.
+            UsageError: naming `flag`.
         """
         if self.facts() or self._count_inherited():
             message = f"{flag} {self.folder}: holds a run already; name a new folder"
-            raise WrongUseError(message)
+            raise UsageError(message)
 
     def facts(self) -> dict[str, Any]:
         """Deciding settings and fingerprints of the run; empty when it was just made."""

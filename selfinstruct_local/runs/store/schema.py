@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selfinstruct_local.errors import COMMITTED_STANDS, JobFailedError, UserFacingError, WrongUseError
+from selfinstruct_local.errors import COMMITTED_STANDS, RunError, UsageError, UserFacingError
 from selfinstruct_local.io.locks import take_lock
 
 DATABASE = "run.sqlite"
@@ -114,14 +114,14 @@ def open_database(folder: Path, *, read_only: bool) -> sqlite3.Connection:
     Whoever opens it for writing holds the run's lock; a reader takes it for as long as an older form is made new.
 
     Raises:
-        WrongUseError: it is missing, corrupt, or newer than this program; or for a reader, it is not made yet, or of an
+        UsageError: it is missing, corrupt, or newer than this program; or for a reader, it is not made yet, or of an
             older form that cannot be made new now.
-        JobFailedError: the disk is full or fails.
+        RunError: the disk is full or fails.
     """
     path = folder / DATABASE
     if read_only and not path.is_file():
         message = f"--run {folder}: no run there ({DATABASE} is missing)"
-        raise WrongUseError(message)
+        raise UsageError(message)
     mode = _reading_mode(path) if read_only else "mode=rwc"
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
@@ -151,12 +151,12 @@ def _prepare_reading(connection: sqlite3.Connection, folder: Path) -> None:
     version = _version(connection, folder)
     if version == 0:
         message = f"--run {folder}: no run there yet ({DATABASE} is empty)"
-        raise WrongUseError(message)
+        raise UsageError(message)
     if version < len(MIGRATIONS):
         old = f"was made by an older version of this program (schema {version}, now {len(MIGRATIONS)})"
         if not os.access(folder, os.W_OK):
             message = f"--run {folder}: {old}; copy it to a folder that can be written to, and read it there"
-            raise WrongUseError(message)
+            raise UsageError(message)
         busy = f"{old}, and another process is at work on it; wait for it"
         lock = take_lock(folder / LOCK, f"--run {folder}", busy)
         try:
@@ -185,7 +185,7 @@ def _version(connection: sqlite3.Connection, folder: Path) -> int:
     """How many migrations were applied.
 
     Raises:
-        WrongUseError: more than this program knows.
+        UsageError: more than this program knows.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
@@ -193,7 +193,7 @@ def _version(connection: sqlite3.Connection, folder: Path) -> int:
             f"--run {folder}: made by a newer version of this program "
             f"(schema {version}, known {len(MIGRATIONS)}); update, or name another folder"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     return version
 
 
@@ -214,27 +214,27 @@ def explain(error: sqlite3.Error, folder: Path, *, read_only: bool) -> UserFacin
     """The error for the user, of what SQLite says of the disk or the file; a reader has nothing to go on from."""
     text = str(error)
     if not isinstance(error, sqlite3.OperationalError):
-        return WrongUseError(f"--run {folder}: {DATABASE} cannot be read ({text}); it was left as it is")
+        return UsageError(f"--run {folder}: {DATABASE} cannot be read ({text}); it was left as it is")
     if read_only:
-        return JobFailedError(
+        return RunError(
             f"--run {folder}: {DATABASE} cannot be read where it lies ({text}); copy the folder to a disk with room "
             "that you may write to, and read it there"
         )
     if "full" in text:
-        return JobFailedError(f"--run {folder}: the disk is full; make room: {COMMITTED_STANDS}")
+        return RunError(f"--run {folder}: the disk is full; make room: {COMMITTED_STANDS}")
     if "disk I/O" in text or "too large" in text:
-        return JobFailedError(
+        return RunError(
             f"--run {folder}: {DATABASE} cannot be written to ({text}: a failing disk, or a limit on the size of "
             f"files); mend that: {COMMITTED_STANDS}"
         )
-    return JobFailedError(f"--run {folder}: {DATABASE}: {text}; {COMMITTED_STANDS}")
+    return RunError(f"--run {folder}: {DATABASE}: {text}; {COMMITTED_STANDS}")
 
 
 def lock_run(folder: Path) -> int:
     """Takes the run's lock; closing the descriptor that is returned lets it go, as does the end of the process.
 
     Raises:
-        WrongUseError: another process holds it, or there are no locks.
+        UsageError: another process holds it, or there are no locks.
     """
     busy = "another process is at work on this run; wait for it, or name another folder"
     return take_lock(folder / LOCK, f"--run {folder}", busy)

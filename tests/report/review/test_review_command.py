@@ -162,7 +162,7 @@ def test_rejected_tasks_measure_their_rules(cli: RunCli, run: Path, tmp_path: Pa
 
 
 def test_a_rule_belongs_to_a_stage() -> None:
-    stages = {rule: _stage(rule) for rule in ("", "not_novel", "contaminated", "echo", "copied", "malformed")}
+    stages = {rule: _stage(rule) for rule in ("", "not_novel", "contaminated", "prompt_echo", "copied", "malformed")}
     assert list(stages.values()) == ["accepted", "novelty", "novelty", "rules", "rules", "generation"]
 
 

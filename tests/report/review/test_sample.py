@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfinstruct_local.filters.echo import ECHO
 from selfinstruct_local.report.review.sample import Draw, allocate, draw_sample
 from selfinstruct_local.report.sources import Decided, Source, read_source
 from selfinstruct_local.task import Instance, Lineage, Task
@@ -98,13 +99,13 @@ def test_a_seed_decides_the_sample_and_its_order() -> None:
 
 
 def test_size_may_count_per_source_and_per_rule() -> None:
-    kept = [source("one", tasks(80), rejects("short", 9)), source("two", tasks(5), rejects("echo", 2))]
+    kept = [source("one", tasks(80), rejects("short", 9)), source("two", tasks(5), rejects("prompt_echo", 2))]
     even = draw_sample(kept, 20, 0, per="source")
     assert Counter(each.source for each in even.drawn) == {0: 20, 1: 5}
     per_rule = draw_sample(kept, 5, 0, per="rule", rejected=True)
-    assert Counter(each.decided.rule for each in per_rule.drawn) == {"short": 5, "echo": 2}
+    assert Counter(each.decided.rule for each in per_rule.drawn) == {"short": 5, "prompt_echo": 2}
     both = draw_sample(kept, 4, 0, per="rule", accepted=True, rejected=True)
-    assert Counter(each.decided.rule for each in both.drawn) == {"": 4, "short": 4, "echo": 2}
+    assert Counter(each.decided.rule for each in both.drawn) == {"": 4, "short": 4, "prompt_echo": 2}
 
 
 def test_runs_give_accepted_tasks_and_files_all_they_hold() -> None:
@@ -128,13 +129,17 @@ def test_one_instance_of_a_task_is_drawn_and_none_of_a_bare_instruction() -> Non
 def test_a_rejects_file_of_the_filter_is_stratified_by_rule(tmp_path: Path) -> None:
     path = tmp_path / "rejects.jsonl"
     records = [
-        {"instruction": f"Do {n}", "output": "x", "rejected": {"rule": "copied" if n % 4 else "echo", "detail": ""}}
+        {
+            "instruction": f"Do {n}",
+            "output": "x",
+            "rejected": {"rule": "copied" if n % 4 else ECHO, "detail": ""},
+        }
         for n in range(40)
     ]
     path.write_bytes(b"\n".join(map(orjson.dumps, records)))
     read = read_source(path, None, path.name, lambda _rows: None)
     draw = draw_sample([read], 8, 0)
-    assert {each.stratum.rule: each.drawn for each in draw.strata} == {"echo": 2, "copied": 6}
+    assert {each.stratum.rule: each.drawn for each in draw.strata} == {"prompt_echo": 2, "copied": 6}
     assert len(set(drawn(draw))) == 8
 
 

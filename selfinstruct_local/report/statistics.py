@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selfinstruct_local.io.progress import counting
 from selfinstruct_local.report.course import Step, over_jobs, over_rows
 from selfinstruct_local.report.lengths import Histogram, Lengths, bin_widths, describe_lengths, field_lengths
-from selfinstruct_local.report.novelty import Nearness
+from selfinstruct_local.report.novelty import SimilarityScores
 from selfinstruct_local.report.sources import Source, script_of
 from selfinstruct_local.report.verbs import VerbCounts, count_verbs
 from selfinstruct_local.runs.store.review import RunReview
@@ -142,7 +142,7 @@ class Figures:
         return {**asdict(self), **{name: getattr(self, name) for name in following}, "review": review}
 
 
-def make_figures(sources: Sequence[Source], nears: Sequence[Nearness], console: "Console") -> list[Figures]:
+def make_figures(sources: Sequence[Source], nears: Sequence[SimilarityScores], console: "Console") -> list[Figures]:
     """Counts all sources; histograms of the same thing have the same bins in all of them.
 
     Args:
@@ -163,7 +163,7 @@ def make_figures(sources: Sequence[Source], nears: Sequence[Nearness], console: 
     return made
 
 
-def _figures(source: Source, near: Nearness, lengths: dict[str, Lengths], verbs: VerbCounts | None) -> Figures:
+def _figures(source: Source, near: SimilarityScores, lengths: dict[str, Lengths], verbs: VerbCounts | None) -> Figures:
     tasks = [each.task for each in source.kept]
     own = near.to_earlier[source.inherited :]
     said = Counter(_SAID[task.is_classification] for task in tasks)
@@ -222,7 +222,7 @@ def _score_counts(scores: NDArray[np.float64], threshold: float) -> ScoreCounts:
     )
 
 
-def _close_pairs(source: Source, near: Nearness) -> list[ClosePair]:
+def _close_pairs(source: Source, near: SimilarityScores) -> list[ClosePair]:
     tasks = [*source.earlier, *(each.task for each in source.kept)]
     return [
         ClosePair(

@@ -27,7 +27,7 @@ class StageCounts:
 
 
 @dataclass(slots=True)
-class Meter:
+class RunMetrics:
     """Watches a session from between the engine and the loop.
 
     Attributes:

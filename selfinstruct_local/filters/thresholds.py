@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 
-class Limits(NamedTuple):
+class Thresholds(NamedTuple):
     """What the rules beyond the published ones allow.
 
     Attributes:
@@ -34,4 +34,4 @@ class Limits(NamedTuple):
         return cls(**{name: values[name] for name in cls._fields if name in values})
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_THRESHOLDS = Thresholds()

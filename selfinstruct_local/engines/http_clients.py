@@ -17,7 +17,7 @@ import httpx
 
 from selfinstruct_local.engines.keys import authorization, without_key
 from selfinstruct_local.engines.proxies import proxy_for
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 
 CONNECT_SECONDS = 10.0
 # Shorter than the 5 s after which vLLM's server closes an idle connection: one that is closed just as the next request
@@ -57,7 +57,7 @@ class Answer(NamedTuple):
         return self.content.decode("utf-8", "replace")
 
 
-class Lanes:
+class HttpClients:
     """Clients for one server, lent to one request at a time; as many are made as were ever lent at once."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
@@ -68,7 +68,7 @@ class Lanes:
             api_key: sent as a bearer token with every request; None sends none.
 
         Raises:
-            WrongUseError: the key, a proxy variable or SSL_CERT_FILE cannot be used.
+            UsageError: the key, a proxy variable or SSL_CERT_FILE cannot be used.
         """
         self._url = url
         self._api_key = api_key
@@ -133,7 +133,7 @@ class Lanes:
             proxy=self._proxy,
             verify=self._context,
             headers=self._headers,
-            limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS),
+            limits=httpx.Thresholds(max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS),
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
         )
         self._made.append(client)
@@ -144,7 +144,7 @@ def trusted_certificates() -> ssl.SSLContext:
     """Return a TLS context that trusts what SSL_CERT_FILE or SSL_CERT_DIR names, or else certifi's authorities.
 
     Raises:
-        WrongUseError: what they name cannot be read.
+        UsageError: what they name cannot be read.
     """
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if not file and not folder:
@@ -157,7 +157,7 @@ def trusted_certificates() -> ssl.SSLContext:
         reason = "no certificates in it" if isinstance(error, (ssl.SSLError, ValueError)) else error.strerror
         variable, value = ("SSL_CERT_FILE", file) if file else ("SSL_CERT_DIR", folder)
         message = f"${variable} {value}: {str(reason).lower()}; name the certificates of the authorities to trust"
-        raise WrongUseError(message) from error
+        raise UsageError(message) from error
 
 
 def _describe(error: BaseException) -> str:

@@ -19,7 +19,8 @@ these facts holds; and each rule can refuse such a task only if the fact beside 
 - cut_off: an output begins with a 1 or has a first item of a list, one behind a colon too, ends with a colon, has a
   backtick or a word that announces something; or there is white space at either end.
 - copied: the output has hardly more words than the instruction or the input, and enough to be a sentence of them.
-- asks_back: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an equals sign.
+- clarifying_question: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an
+  equals sign.
 - not_reworded: the instruction has a word that asks for other words.
 - failed_check: the instruction has a word that states what is checked, such as `words` or `json`, the output has a
   backtick or few words, or the task is marked as classification.
@@ -47,8 +48,8 @@ from numpy.typing import NDArray
 
 from selfinstruct_local.filters import rules as published
 from selfinstruct_local.filters.arithmetic import wrong_arithmetic
-from selfinstruct_local.filters.asking_back import OFFERING, asks_back
 from selfinstruct_local.filters.checks import STATES, FailedCheck
+from selfinstruct_local.filters.clarifying import OFFERING, clarifying_question
 from selfinstruct_local.filters.faults import (
     POINTERS,
     REFUSAL_OPENINGS,
@@ -57,7 +58,7 @@ from selfinstruct_local.filters.faults import (
     refusal,
 )
 from selfinstruct_local.filters.labels import MAX_LABEL_WORDS
-from selfinstruct_local.filters.measured import JudgedLow, Unsure
+from selfinstruct_local.filters.measured import JudgedLow, LowConfidence
 from selfinstruct_local.filters.placeholders import placeholder
 from selfinstruct_local.filters.repetition import MAX_PHRASE, MIN_WORDS, Repetition, latin_letters
 from selfinstruct_local.filters.rewording import REWORDING, not_reworded
@@ -78,7 +79,7 @@ from selfinstruct_local.task import Task
 # another are asked one by one.
 COVERED = frozenset(
     {*(rule.refuses for rule in (*published.INSTRUCTION_RULES, *published.INSTANCE_RULES)), missing_input, refusal}
-    | {placeholder, cut_off, copied, asks_back, not_reworded, wrong_arithmetic}
+    | {placeholder, cut_off, copied, clarifying_question, not_reworded, wrong_arithmetic}
 )
 FEW = 32  # for so few tasks the rules are as fast, and need no compiled kernel
 
@@ -219,7 +220,10 @@ def _suspects(texts: list[str], classification: NDArray[np.bool_], facts: _Facts
         (cut_off, breaks),
         # A sentence may have a word that its text has only a part of, at either end.
         (copied, (words_of_output >= COPIED_WORDS) & (words_of_output <= np.maximum(words, words_of_input) + 2)),
-        (asks_back, _has_byte(data, bounds[2 * tasks :], b"?") | _has_any(letters, offsets, _hashes(OFFERING))),
+        (
+            clarifying_question,
+            _has_byte(data, bounds[2 * tasks :], b"?") | _has_any(letters, offsets, _hashes(OFFERING)),
+        ),
         (input_is_output, (words_of_input == words_of_output) & (words_of_input > 1)),
         (not_reworded, _has_any(words_in, offsets_in, _hashes(REWORDING))),
         (wrong_arithmetic, _has_byte(data, bounds[2 * tasks :], b"=")),
@@ -306,7 +310,7 @@ def _facts(rules: tuple[Rule, ...]) -> _Facts | None:
                 pass
             case FailedCheck(lang="en"):
                 failed = rule.refuses
-            case Unsure() | JudgedLow():
+            case LowConfidence() | JudgedLow():
                 measured.append(rule)
             case check if check not in COVERED:
                 return None

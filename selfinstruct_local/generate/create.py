@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.generate.job import Profile
 from selfinstruct_local.generate.profiles.registry import PROFILES, check_used, make_profile, prompt_facts
 from selfinstruct_local.generate.settings import GenerateSettings
@@ -21,7 +21,7 @@ def read_seeds(paths: Sequence[Path]) -> list[Task]:
     """The seeds of all files, in order, with ids that are unique.
 
     Raises:
-        WrongUseError: a file cannot be read or holds no task, or an instruction or output is empty.
+        UsageError: a file cannot be read or holds no task, or an instruction or output is empty.
     """
     seeds: list[Task] = []
     for path in paths:
@@ -29,7 +29,7 @@ def read_seeds(paths: Sequence[Path]) -> list[Task]:
             if not task.instruction.strip() or not task.output.strip():
                 empty = "instruction" if not task.instruction.strip() else "output"
                 message = f"--seeds {path}: task {number} has an empty {empty}; a seed shows the model a whole task"
-                raise WrongUseError(message)
+                raise UsageError(message)
             seeds.append(task)
     ids = [seed.id for seed in seeds]
     if len(set(ids)) < len(ids) or not all(ids):
@@ -49,7 +49,7 @@ def open_run(
         seed_paths: the files of seeds.
 
     Raises:
-        WrongUseError: the seeds or the inherited tasks will not do, the profile makes no use of a setting, or the run
+        UsageError: the seeds or the inherited tasks will not do, the profile makes no use of a setting, or the run
             was made under other deciding settings; the message lists them.
     """
     profile = make_profile(settings)
@@ -73,7 +73,7 @@ def open_run(
             f"--run {store.folder}: was made under other settings ({'; '.join(differences)}); use the same, name "
             "another folder, or --fork NEWRUN to start from this pool under the new ones"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
     return store.seeds()
 
 
@@ -117,7 +117,7 @@ def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:
         How many tasks were taken over, and how many of them are bare instructions.
 
     Raises:
-        WrongUseError: the file cannot be read, or the run has tasks already.
+        UsageError: the file cannot be read, or the run has tasks already.
     """
     store.check_unused()
     first: dict[str, InheritedTask] = {}  # by instruction
@@ -138,11 +138,11 @@ def fork(old: RunStore, new: RunStore) -> int:
     A run that was forked from the same one before is left as it is.
 
     Raises:
-        WrongUseError: it is the same run, or the other holds something else.
+        UsageError: it is the same run, or the other holds something else.
     """
     if old.folder.resolve() == new.folder.resolve():
         message = f"--fork {new.folder}: is the run that is read; name a new folder"
-        raise WrongUseError(message)
+        raise UsageError(message)
     first = next(new.inherited(), None)
     origin = {"run": str(old.folder.resolve())}
     if first is not None and first.origin.get("run") == origin["run"]:
@@ -165,7 +165,7 @@ def _check_inherited(store: RunStore, profile: Profile) -> None:
             f"--run {store.folder}: was imported from bare instructions ({origin}), and profile '{profile.name}' shows "
             f"whole tasks; use --profile {others}"
         )
-        raise WrongUseError(message)
+        raise UsageError(message)
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What an evaluation found: the figures of each contender, as a table for a person and as a record for a program."""
+"""What an evaluation found: the figures of each evaluated, as a table for a person and as a record for a program."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from selfinstruct_local.engines.base import Completion, FinishReason
 from selfinstruct_local.evaluate.cases import Case
-from selfinstruct_local.evaluate.contenders import Contender
+from selfinstruct_local.evaluate.evaluated_models import EvaluatedModel
 from selfinstruct_local.evaluate.losses import Surprise
 from selfinstruct_local.evaluate.pairwise import Judgement, Tally, count
 from selfinstruct_local.evaluate.scores import Interval, RougeL, bootstrap, has_label, is_exact_match
@@ -18,20 +18,20 @@ _MARGIN = 2
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A contender's answers, one a case, and what was measured of each.
+    """A evaluated's answers, one a case, and what was measured of each.
 
     Attributes:
-        contender: who answered.
+        evaluated: who answered.
         answers: without white space around them.
         completions: what the engine said of them.
         rouge_l: F with the reference.
         matches: whether it is the reference, of cases with a label; None for the others.
-        surprises: what the references cost the contender.
-        judgements: beside the first contender's answers; empty where no judge was asked.
+        surprises: what the references cost the evaluated.
+        judgements: beside the first evaluated's answers; empty where no judge was asked.
         engine: names and versions of what answered.
     """
 
-    contender: Contender
+    evaluated: EvaluatedModel
     answers: list[str]
     completions: list[Completion]
     rouge_l: list[float]
@@ -62,21 +62,21 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A contender in figures.
+    """A evaluated in figures.
 
     Attributes:
-        name: of the contender.
+        name: of the evaluated.
         template: how it was asked.
         rouge_l: mean F over all cases, with the bounds of its 95 % interval beside it.
-        difference: mean F less the first contender's, with bounds from the paired bootstrap; None for the first.
+        difference: mean F less the first evaluated's, with bounds from the paired bootstrap; None for the first.
         matched: of the `labelled` cases, those answered with the very label.
         stop_rate: share of the answers that ended by themselves.
         mean_tokens: of an answer.
         loss: mean negative log-likelihood of a supervised token of the references, in nats.
         supervised: how many of these tokens there are, which hangs on the tokenizer and the template.
         bits_per_byte: the same likelihoods over the UTF-8 bytes of the references (Gao et al. 2020, arXiv 2101.00027),
-            which are the same for all contenders.
-        tally: of the judgements; None for the first contender and without a judge.
+            which are the same for all evaluated_models.
+        tally: of the judgements; None for the first evaluated and without a judge.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Figures:
 
 
 def make_figures(scored: Sequence[Scored], cases: Sequence[Case]) -> list[Figures]:
-    """The figures of all contenders, the first being what the others are compared with."""
+    """The figures of all evaluated_models, the first being what the others are compared with."""
     first = scored[0]
     size = sum(len(case.reference.encode()) for case in cases)
     return [_figures(each, None if each is first else first, size) for each in scored]
@@ -138,8 +138,8 @@ def _figures(scored: Scored, first: Scored | None, size: int) -> Figures:
     nats = sum(each.nats for each in scored.surprises)
     supervised = sum(each.tokens for each in scored.surprises)
     return Figures(
-        name=scored.contender.name,
-        template=scored.contender.template,
+        name=scored.evaluated.name,
+        template=scored.evaluated.template,
         rouge_l=_mean(scored.rouge_l),
         rouge_l_bounds=bootstrap(scored.rouge_l),
         difference=_mean(differences) if differences else None,
@@ -160,7 +160,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def table(figures: Sequence[Figures]) -> list[str]:
-    """The figures as lines, a column each contender."""
+    """The figures as lines, a column each evaluated."""
     first = figures[0].name
     rows = [
         ["", *(each.name for each in figures)],

@@ -81,7 +81,7 @@ _REQUEST = re.compile(
 )
 
 
-def asks_back(task: Task) -> str | None:
+def clarifying_question(task: Task) -> str | None:
     """Return the question or offer of an output that as a whole asks for what is missing, or None.
 
     More than half of its words must be in such sentences. Quoted and listed questions are not among them.

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from selfinstruct_local.filters.decide import Screen
 from selfinstruct_local.filters.faults import _REFUSAL
-from selfinstruct_local.filters.limits import DEFAULT_LIMITS, Limits
+from selfinstruct_local.filters.precheck import FEW, _search_odd, surely_kept
 from selfinstruct_local.filters.rules import ALPACA_UNSUITABLE, Rule, apply_rules
 from selfinstruct_local.filters.rulesets import rule_set
-from selfinstruct_local.filters.screen import FEW, _search_odd, surely_kept
+from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.seeds import seed_file
 from selfinstruct_local.task import Instance, Task
@@ -136,17 +136,17 @@ instances = st.one_of(
 marked = st.sampled_from([None, None, True])
 tasks = st.lists(st.builds(Task, instruction, instances, marked, measures=measures), min_size=1, max_size=8)
 copies = st.builds(Task.single, copied_from, given_input, copying)
-UNFINISHED = (
+TRUNCATED = (
     "input_is_output",
     "cut_off",
     "copied",
-    "asks_back",
+    "clarifying_question",
     "not_reworded",
     "wrong_arithmetic",
     "failed_check",
 )
 limits = st.builds(
-    Limits,
+    Thresholds,
     max_repetition=st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]),
     max_foreign=st.sampled_from([0.0, 0.3]),
     refuse_refusals=st.booleans(),
@@ -162,7 +162,7 @@ def screened(rules: tuple[Rule, ...], batch: list[Task]) -> list[bool]:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 @given(batch=tasks, limits=limits)
-def test_what_is_sure_the_rules_keep(name: str, batch: list[Task], limits: Limits) -> None:
+def test_what_is_sure_the_rules_keep(name: str, batch: list[Task], limits: Thresholds) -> None:
     rules = rule_set(name, "en", limits)
     for task, sure in zip(batch, screened(rules, batch), strict=True):
         if sure:
@@ -178,7 +178,7 @@ def test_a_batch_is_decided_as_one_by_one(name: str, batch: list[Task]) -> None:
 
 
 # With one of the rules alone none of the others can hide what it does.
-@pytest.mark.parametrize("name", UNFINISHED)
+@pytest.mark.parametrize("name", TRUNCATED)
 @given(batch=st.lists(st.one_of(st.builds(Task, instruction, instances, marked), copies), min_size=8, max_size=8))
 def test_what_is_sure_each_rule_alone_keeps(name: str, batch: list[Task]) -> None:
     (rule,) = (each for each in rule_set("alpaca") if each.name == name)
@@ -200,7 +200,7 @@ def test_no_refusal_is_sure(declining: list[str]) -> None:
         assert not sure or apply_rules((rule,), task).keep
 
 
-@pytest.mark.parametrize("name", UNFINISHED)
+@pytest.mark.parametrize("name", TRUNCATED)
 def test_the_texts_above_come_before_each_rule(name: str) -> None:
     (rule,) = (each for each in rule_set("alpaca") if each.name == name)
     one = st.builds(Task.single, instruction, given_input, output)
@@ -276,7 +276,7 @@ def test_a_rule_that_is_new_in_a_set_is_asked() -> None:
 
 
 def test_what_was_measured_is_looked_at() -> None:
-    rules = rule_set("alpaca", "en", DEFAULT_LIMITS._replace(min_confidence=-1.0))
+    rules = rule_set("alpaca", "en", DEFAULT_THRESHOLDS._replace(min_confidence=-1.0))
     sure = GOOD._replace(measures={"confidence": -0.5, "judge.clear": 4.0})
     assert screened(rules, [sure, sure._replace(measures={"confidence": -1.5})]) == [True, False]
 

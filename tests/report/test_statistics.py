@@ -13,12 +13,12 @@ from selfinstruct_local.filters.files import FileFilter
 from selfinstruct_local.io.progress import stderr_console
 from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.kernels import NoveltyIndex
-from selfinstruct_local.report.figures import Figures, make_figures
 from selfinstruct_local.report.lengths import bin_widths, describe_lengths
 from selfinstruct_local.report.make import make_report
-from selfinstruct_local.report.novelty import measure_nearness
+from selfinstruct_local.report.novelty import measure_similarity
 from selfinstruct_local.report.rows import sample_rows
 from selfinstruct_local.report.sources import Source, read_source, script_of, source_names, with_nearest
+from selfinstruct_local.report.statistics import Figures, make_figures
 from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
 
@@ -29,7 +29,7 @@ def read(path: Path, seeds: Path | None = None) -> Source:
 
 def figures_of(*sources: Source) -> list[Figures]:
     nears = [
-        measure_nearness(
+        measure_similarity(
             [seed.instruction for seed in source.seeds],
             [each.task.instruction for each in source.kept],
             source.tokenizer,
@@ -142,7 +142,9 @@ def test_a_file_s_nearest_earlier_rows_stand_in_its_table(tmp_path: Path) -> Non
         {"instruction": "Write a poem about snow."},
     )
     source = read(path, seed_file("en"))
-    near = measure_nearness([], [each.task.instruction for each in source.kept], "rouge", 0.7, seeds_stand_before=False)
+    near = measure_similarity(
+        [], [each.task.instruction for each in source.kept], "rouge", 0.7, seeds_stand_before=False
+    )
     rows = sample_rows(with_nearest(source, near)).rows
     assert [(row.get("neighbor"), row.get("score")) for row in rows][::2] == [(None, None), ("1", 0.8000000000000002)]
 

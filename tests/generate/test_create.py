@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from selfinstruct_local.config.loading import load_settings
-from selfinstruct_local.errors import WrongUseError
-from selfinstruct_local.generate import opening
-from selfinstruct_local.generate.opening import fork, import_tasks, open_run
+from selfinstruct_local.errors import UsageError
+from selfinstruct_local.generate import create
+from selfinstruct_local.generate.create import fork, import_tasks, open_run
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
@@ -87,7 +87,7 @@ def test_bare_instructions_need_a_profile_that_shows_no_outputs(machine_generate
     run = tmp_path / "run"
     with RunStore(run) as store:
         assert import_tasks(store, machine_generated) == (2, 2)
-    with RunStore(run) as store, pytest.raises(WrongUseError, match="use --profile magpie or self-instruct-2022"):
+    with RunStore(run) as store, pytest.raises(UsageError, match="use --profile magpie or self-instruct-2022"):
         open_run(store, settings(), MODEL, [seed_file()])
     assert generate(run, settings(num=12, profile="self-instruct-2022"), ScriptedEngine()).reason == "done"
     assert not {each["instruction"] for each in MACHINE_GENERATED} & {
@@ -137,7 +137,7 @@ def test_a_run_under_a_setting_that_is_gone_is_refused_in_one_line(tmp_path: Pat
         known = store.facts()
     with RunStore(old) as store:
         store.create({**known, "max_numbers": 0, "min_new_words": None}, [])  # of one that was off, nothing is lost
-        with pytest.raises(WrongUseError) as refused:
+        with pytest.raises(UsageError) as refused:
             open_run(store, settings(), MODEL, [seed_file()])
     assert str(refused.value) == (
         f"--run {old}: was made under other settings (max numbers: 0 in the run, no such setting now); use the same, "
@@ -163,7 +163,7 @@ def test_a_fork_starts_from_the_old_pool_under_new_settings(tmp_path: Path) -> N
         generate(other, settings(num=5), ScriptedEngine())
         with (
             RunStore(other, read_only=True) as source,
-            pytest.raises(WrongUseError, match=rf"^--fork {new}: holds a run already"),
+            pytest.raises(UsageError, match=rf"^--fork {new}: holds a run already"),
         ):
             fork(source, store)
 
@@ -181,7 +181,7 @@ def test_a_fork_of_a_run_without_tasks_goes_on_too(tmp_path: Path) -> None:
 def test_a_run_is_not_forked_onto_itself(regen: Path, tmp_path: Path, cli: RunCli) -> None:
     run = tmp_path / "run"
     assert cli("runs", "import", regen, "--run", run).returncode == 0
-    with RunStore(run) as store, pytest.raises(WrongUseError, match=rf"^--fork {run}: is the run that is read"):
+    with RunStore(run) as store, pytest.raises(UsageError, match=rf"^--fork {run}: is the run that is read"):
         fork(store, store)
 
 
@@ -191,7 +191,7 @@ def test_a_fork_of_bare_instructions_names_where_they_come_from(machine_generate
         import_tasks(store, machine_generated)
         with RunStore(tmp_path / "new") as new:
             fork(store, new)
-            with pytest.raises(WrongUseError, match=rf"was imported from bare instructions \({old}\)"):
+            with pytest.raises(UsageError, match=rf"was imported from bare instructions \({old}\)"):
                 open_run(new, settings(), MODEL, [seed_file()])
 
 
@@ -205,7 +205,7 @@ def test_a_run_keeps_its_window_when_more_are_in_flight(tmp_path: Path) -> None:
         return chosen.window
 
     assert start(in_flight=16) == start(in_flight=64) == start(in_flight=4, window=128) == 128
-    with pytest.raises(WrongUseError, match="window: 128 in the run, 512 now"):
+    with pytest.raises(UsageError, match="window: 128 in the run, 512 now"):
         start(in_flight=64, window=512)
 
 
@@ -213,10 +213,10 @@ def test_a_run_that_was_begun_with_a_useless_setting_goes_on(tmp_path: Path, mon
     """Runs of versions that took such settings in silence have them among their facts."""
     chosen = load_settings(GenerateSettings, None, {"profile": "alpaca", "min_confidence": -1.0})
     with RunStore(tmp_path) as store:
-        with pytest.raises(WrongUseError, match=r"--min-confidence -1\.0: profile 'alpaca' makes no use of it"):
+        with pytest.raises(UsageError, match=r"--min-confidence -1\.0: profile 'alpaca' makes no use of it"):
             open_run(store, chosen, MODEL, [seed_file()])
         with monkeypatch.context() as before:
-            before.setattr(opening, "check_used", lambda _: None)
+            before.setattr(create, "check_used", lambda _: None)
             seeds = open_run(store, chosen, MODEL, [seed_file()])
         assert open_run(store, chosen, MODEL, [seed_file()]) == seeds
 

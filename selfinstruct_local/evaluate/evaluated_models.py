@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfinstruct_local.engines.base import Request, RequestKey, Sampling
-from selfinstruct_local.errors import WrongUseError
+from selfinstruct_local.errors import UsageError
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.chat import choose_template
 from selfinstruct_local.generate.launch import ChosenModel
@@ -16,7 +16,7 @@ from selfinstruct_local.templates.alpaca import TemplateName, ask
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class EvaluatedModel:
     """A model, or an adapter over one, and how it is asked.
 
     Attributes:
@@ -45,10 +45,10 @@ class Contender:
         return Request(key, prompt, sampling, turns)
 
 
-def find_contenders(
+def find_evaluated_models(
     names: Sequence[str], template: TemplateName | None = None, base: str | None = None, flag: str = "--model"
-) -> list[Contender]:
-    """The contenders that flags name, in their order.
+) -> list[EvaluatedModel]:
+    """The evaluated_models that flags name, in their order.
 
     Args:
         names: folders of models or adapters, or names of prepared models.
@@ -57,16 +57,16 @@ def find_contenders(
         flag: names them in errors.
 
     Raises:
-        WrongUseError: one is missing, not whole or not safe, has no base here, or is named twice; or the template is
+        UsageError: one is missing, not whole or not safe, has no base here, or is named twice; or the template is
             not there.
     """
     found = [_find(name, base, flag) for name in names]
     if twice := [name for name, count in Counter(found).items() if count > 1]:
         message = f"{flag} {twice[0][1] or twice[0][0].path}: is named twice"
-        raise WrongUseError(message)
+        raise UsageError(message)
     short = [(adapter or folder.path).name for folder, adapter in found]
     return [
-        Contender(
+        EvaluatedModel(
             own if short.count(own) == 1 else str(adapter or folder.path),
             folder,
             adapter,

@@ -8,7 +8,7 @@ from selfinstruct_local.filters.checks import passed_checks
 from selfinstruct_local.filters.decide import Decider
 from selfinstruct_local.filters.echo import echoes
 from selfinstruct_local.filters.rules import Rule
-from selfinstruct_local.generate.job import Draft, Job
+from selfinstruct_local.generate.job import Job, ParsedTask
 from selfinstruct_local.kernels import NoveltyIndex, TokenizerName
 from selfinstruct_local.languages.base import Language
 from selfinstruct_local.runs.store import Candidate, DecidedJob, RunStore, StoredPool, candidate_id
@@ -21,7 +21,7 @@ INDEX_BATCH = 8192
 SCORE_BATCH = 256
 
 
-class Acceptance:
+class JobDecider:
     """Takes in or turns away what jobs made, in job order, and keeps pool and novelty index in step."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Acceptance:
             index.add(batch)
         self._decider = Decider(rules, index)
 
-    def decide(self, job: Job, drafts: Sequence[Draft]) -> DecidedJob:
+    def decide(self, job: Job, drafts: Sequence[ParsedTask]) -> DecidedJob:
         """Verdicts for the drafts of the job whose turn it is. Accepted tasks are in the pool when it returns.
 
         Those carry no neighbour yet: the index proves them novel without looking for it. See `score`.
