@@ -133,7 +133,7 @@ class HttpClients:
             proxy=self._proxy,
             verify=self._context,
             headers=self._headers,
-            limits=httpx.Thresholds(max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS),
+            limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS),
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
         )
         self._made.append(client)
