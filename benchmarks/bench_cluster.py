@@ -1,10 +1,10 @@
-"""The filter on Ray: the same answer as on one machine, its time by workers and by size, and what it moves.
+"""The filter on Ray: equality with the filter on one machine, time by workers and by size, and data sent.
 
     python benchmarks/bench_cluster.py [--sizes N ...] [--folder DIR] [--write]
 
-Instructions are generated (`corpus.py`), and every fifth is one of them again with up to three words changed, so that
-there are chains of near copies to decide. Each figure is that of `selfinstruct filter` as a process of its own, with
-what Ray takes to start. Nothing else should run: two workers take two processors.
+Instructions are generated (`corpus.py`). Every fifth is a copy of another one with up to three words changed, so that
+there are chains of near copies to decide. Each figure is for `selfinstruct filter` in its own process, including the
+start of Ray. Run nothing else meanwhile: two workers use two processors.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from selfinstruct_local.kernels import encode  # noqa: E402
 from selfinstruct_local.kernels.pairs import Texts, near_pairs, route, take  # noqa: E402
 
 SIZES = (100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
-COMPARED = 1_000_000  # with one machine, with one worker
+COMPARED = 1_000_000  # compared with one machine and with one worker
 HASHED = 100_000  # MinHash is slower
 COPIED = 0.2
 CHANGES = 3
@@ -58,7 +58,7 @@ OUTPUT = "Done as it was asked, with all its parts."
 
 
 class Outcome(NamedTuple):
-    """What a pass took and gave: seconds of the process, its summary, memory of the largest process in MiB."""
+    """The result of a pass: seconds of the process, its summary, and peak memory of the largest process in MiB."""
 
     spent: float
     summary: dict[str, Any]
@@ -66,8 +66,8 @@ class Outcome(NamedTuple):
 
 
 def make_records(path: Path, count: int, seed: int = 1) -> None:
-    """Writes the instructions in an order in which copies may come before what they were made of."""
-    stream = random.Random(seed)  # noqa: S311 - a corpus, no secret
+    """Write `count` instructions to `path`, in an order in which copies may come before their originals."""
+    stream = random.Random(seed)  # noqa: S311 - a corpus, not a secret
     texts = list(instructions(round(count * (1 - COPIED))))
     words = [word for text in texts[:1000] for word in text.split()]
     for _ in range(count - len(texts)):
@@ -84,19 +84,19 @@ def make_records(path: Path, count: int, seed: int = 1) -> None:
 
 
 def head(source: Path, target: Path, count: int) -> None:
-    """Copies the first lines of a file."""
+    """Copy the first `count` lines of `source` to `target`."""
     with source.open("rb") as lines, target.open("wb") as file:
         file.writelines(next(lines) for _ in range(count))
 
 
 def run(*arguments: object) -> tuple[float, float]:
-    """Seconds of `selfinstruct filter` with these arguments, and MiB of the largest process among those it started."""
+    """Run `selfinstruct filter`; return its seconds, and the peak MiB of the largest of its processes."""
     command = [sys.executable, "-m", "selfinstruct_local", "filter", *map(str, arguments)]
     started = time.perf_counter()
     process = psutil.Popen(command, stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
-        with contextlib.suppress(psutil.Error):  # of processes that end while they are looked at
+        with contextlib.suppress(psutil.Error):  # a process may end while it is inspected
             tree = [process, *process.children(recursive=True)]
             peak = max(peak, *(each.memory_info().rss for each in tree))
         time.sleep(SAMPLE_SECONDS)
@@ -106,18 +106,18 @@ def run(*arguments: object) -> tuple[float, float]:
 
 
 def on_ray(records: Path, out: Path, workers: int, *flags: str) -> Outcome:
-    """A pass on a Ray of so many workers."""
+    """Return the outcome of a pass on Ray with `workers` workers."""
     spent, peak = run(records, "--engine", "ray", "--workers", workers, "--out", out, *flags)
     return Outcome(spent, json.loads((out / "summary.json").read_bytes()), peak)
 
 
 def decisions(kept: Iterator[dict[str, Any]], rejected: Iterator[dict[str, Any]]) -> tuple[list[str], list[Any]]:
-    """The kept instructions in order, and the rejects with all that is said of them."""
+    """Return the kept instructions in order, and the rejects with all their fields."""
     return [record["instruction"] for record in kept], list(rejected)
 
 
 def of_folder(out: Path) -> tuple[list[str], list[Any]]:
-    """What the filter on Ray decided."""
+    """Return the decisions of the filter on Ray, read from its output folder."""
     tables = (pq.read_table(path) for path in sorted((out / "kept").iterdir()))
     kept = (record for each in tables for record in each.to_pylist())
     return decisions(kept, _lines(sorted((out / "rejected").iterdir())))
@@ -130,7 +130,7 @@ def _lines(paths: list[Path]) -> Iterator[dict[str, Any]]:
 
 
 class Hottest(NamedTuple):
-    """Of the token that most texts are compared by: its share of the texts, seconds to join them; and all tokens."""
+    """The token by which most texts are compared: its share of the texts, seconds to join them; and vocabulary size."""
 
     share: float
     spent: float
@@ -138,7 +138,7 @@ class Hottest(NamedTuple):
 
 
 def hottest(records: Path) -> Hottest:
-    """Joins the texts of the hottest token by that token alone, on one thread: what no group can be smaller than."""
+    """Join the texts of the hottest token on one thread, and return its figures: no group can be smaller."""
     encoded = encode([record["instruction"] for record in _lines([records])])
     counts = np.bincount(encoded.ids, minlength=len(encoded.vocabulary))
     rank = np.empty(counts.size, np.int32)
@@ -155,7 +155,7 @@ def hottest(records: Path) -> Hottest:
 
 
 def row(size: int, workers: int, outcome: Outcome, hot: Hottest) -> tuple[object, ...]:
-    """A row of the table."""
+    """Print and return a row of the table."""
     summary = outcome.summary
     stages = " + ".join(f"{summary['seconds'][stage]:.0f}" for stage in ("read", "join", "write"))
     cells = (
@@ -178,7 +178,7 @@ def row(size: int, workers: int, outcome: Outcome, hot: Hottest) -> tuple[object
 
 
 def compare(part: Path, passes: list[Path], folder: Path) -> str:
-    """Whether passes on Ray decided what one machine does, and how long that took, as a sentence."""
+    """Return a sentence on whether passes on Ray and one machine decide the same, and on the time of one machine."""
     local, _ = run(part, "--out", folder / "kept.jsonl", "--rejects", folder / "rejects.jsonl")
     wanted = decisions(_lines([folder / "kept.jsonl"]), _lines([folder / "rejects.jsonl"]))
     equal = all(of_folder(out) == wanted for out in passes)
@@ -189,18 +189,18 @@ def compare(part: Path, passes: list[Path], folder: Path) -> str:
 
 
 def compare_minhash(part: Path, folder: Path) -> str:
-    """What MinHash finds of what exact does, as a sentence."""
+    """Return a sentence that compares the MinHash prefilter with the exact one."""
     exact, hashed = on_ray(part, folder / "exact", 2), on_ray(part, folder / "hashed", 2, "--prefilter", "minhash")
     one, other = set(of_folder(folder / "exact")[0]), set(of_folder(folder / "hashed")[0])
     return (
         f"`--prefilter minhash`, 2 workers: {seconds(hashed.spent)} (exact {seconds(exact.spent)}); "
         f"{hashed.summary['pairs'] / exact.summary['pairs']:.4%} of the near pairs found, {len(other - one)} texts "
-        f"kept that exact refuses, {len(one - other)} refused that exact keeps."
+        f"kept that exact rejects, {len(one - other)} rejected that exact keeps."
     )
 
 
 def report(options: argparse.Namespace, folder: Path) -> None:
-    """Measures, and prints or writes the section."""
+    """Measure all sizes, and print the section or write it to RESULTS.md."""
     records, part = folder / "records.jsonl", folder / "part.jsonl"
     make_records(records, max(options.sizes))
     rows, compared, same = [], min(COMPARED, max(options.sizes)), ""
@@ -217,7 +217,7 @@ def report(options: argparse.Namespace, folder: Path) -> None:
     hashed = min(HASHED, max(options.sizes))
     head(records, part, hashed)
     body = (
-        f"{machine()}. Ray is started for each pass; each is one run.\n\n{table(HEAD, rows)}\n\n{same}\n\n"
+        f"{machine()}. Ray is started for each pass; figures are of single runs.\n\n{table(HEAD, rows)}\n\n{same}\n\n"
         f"{hashed:,} records: {compare_minhash(part, folder)}"
     )
     if options.write:
@@ -227,11 +227,11 @@ def report(options: argparse.Namespace, folder: Path) -> None:
 
 
 def main() -> None:
-    """Reads the options."""
+    """Parse the options and run the benchmark in --folder or in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="records, ascending")
-    parser.add_argument("--folder", type=Path, help="for the files, which are kept")
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of records, ascending")
+    parser.add_argument("--folder", type=Path, help="new folder for the files, which are kept")
+    parser.add_argument("--write", action="store_true", help="write the section to RESULTS.md")
     options = parser.parse_args()
     if options.folder:
         options.folder.mkdir(parents=True)

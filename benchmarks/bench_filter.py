@@ -1,10 +1,10 @@
-"""The novelty filter beside every way of doing the same, in one run, on one thread, decisions compared.
+"""The novelty filter compared with other libraries in time and decisions, in one run, on one thread.
 
     python benchmarks/bench_filter.py                      # a generated raw corpus, rich in near copies
-    python benchmarks/bench_filter.py alpaca_52k.jsonl     # a file of tasks, beside it
+    python benchmarks/bench_filter.py alpaca_52k.jsonl     # also a file of tasks
 
-Ratios are within this run; times are the minimum of several repeats; kernels are compiled before. What would take hours
-is timed on a sample and multiplied out, marked with *.
+Ratios are within this run; times are the minimum of several repeats; kernels are compiled beforehand. Times that would
+take hours to measure are extrapolated from a sample and marked with *.
 """
 
 import argparse
@@ -51,7 +51,7 @@ RECALL_QUERIES = 2_000
 
 
 def occurrence_sets(encoded: Encoded) -> list[list[str]]:
-    """Each text as the set of its tokens with their occurrence numbers, as the MinHash prefilter sees it."""
+    """Return each text as the set of its tokens with occurrence numbers, as the MinHash prefilter hashes it."""
     sets = []
     for number in range(len(encoded)):
         seen: dict[str, int] = {}
@@ -64,7 +64,7 @@ def occurrence_sets(encoded: Encoded) -> list[list[str]]:
 
 
 def pair_scorers() -> list[tuple[str, Callable[[str, str], float]]]:
-    """Libraries that score one pair at a time."""
+    """Return the libraries that score one pair at a time, as (name, function)."""
     rust = rouge_score_rs.RougeScorer(["rougeL"], use_stemmer=False)
     rapid = rapidrouge.RougeScorer(["rougeL"], use_stemmer=False)
     return [
@@ -74,7 +74,7 @@ def pair_scorers() -> list[tuple[str, Callable[[str, str], float]]]:
 
 
 def per_pair(texts: Sequence[str], kept: Any, name: str, score: Callable[[str, str], float]) -> Timing:
-    """A pair-at-a-time library in the published loop, from a sample of pairs."""
+    """Return the time of a pair-at-a-time library in the published loop, extrapolated from a sample of pairs."""
     chosen = np.random.default_rng(0).integers(0, len(texts), (SAMPLE_PAIRS, 2)).tolist()
     start = time.perf_counter()
     found = [score(texts[one], texts[other]) for one, other in chosen]
@@ -82,14 +82,14 @@ def per_pair(texts: Sequence[str], kept: Any, name: str, score: Callable[[str, s
     encoded = encode(texts)
     ours = [rouge_l_matrix(encoded.block(i, i + 1), encoded.block(j, j + 1))[0, 0] for i, j in chosen[:2000]]
     differ = sum(one != other for one, other in zip(ours, found, strict=False))
-    note = f"{pair * 1e6:.2f} us a pair; {len(ours)} scores compared, {differ or 'none'} differ"
+    note = f"{pair * 1e6:.2f} us per pair; {len(ours)} scores compared, {differ or 'none'} differ"
     return Timing(name, pair * greedy_pairs(kept), extrapolated=True, note=note)
 
 
 def published_f(one: str, other: str) -> float:
-    """ROUGE-L F of two texts as strings, from rapidfuzz's LCS, in `rouge_score`'s float64 steps.
+    """Return ROUGE-L F of two texts as strings, from rapidfuzz's LCS, in the float64 steps of `rouge_score`.
 
-    rapidfuzz's own normalised similarity, 2 LCS / (m + n), is another float64 on the boundary.
+    rapidfuzz's own normalised similarity, 2 LCS / (m + n), gives other float64 values on the boundary.
     """
     common = LCSseq.similarity(one, other)
     if not common:
@@ -99,7 +99,10 @@ def published_f(one: str, other: str) -> float:
 
 
 def datasketch_alone(encoded: Encoded, kept: Any) -> Timing:
-    """Datasketch's MinHash and MinHashLSH in a greedy loop, each candidate scored; from a sample, linear at best."""
+    """Return the time of a greedy loop with datasketch's MinHash and MinHashLSH that scores each candidate.
+
+    It is extrapolated linearly from a sample, which is the best case.
+    """
     bands = choose_bands(THRESHOLD, 0.999, len(encoded))
     sets = occurrence_sets(encoded.block(0, LSH_SAMPLE))
     strings = as_strings(encoded.block(0, LSH_SAMPLE))
@@ -116,12 +119,15 @@ def datasketch_alone(encoded: Encoded, kept: Any) -> Timing:
             lsh.insert(number, signature)
     text = (time.perf_counter() - start) / LSH_SAMPLE
     differ = int((np.array(decisions) != kept[:LSH_SAMPLE]).sum())
-    note = f"{text * 1e3:.2f} ms a text over the first {LSH_SAMPLE}, growing; {differ or 'no'} decisions differ"
+    note = f"{text * 1e3:.2f} ms per text over the first {LSH_SAMPLE}, growing; {differ or 'no'} decisions differ"
     return Timing("datasketch MinHash + MinHashLSH + scoring", text * len(encoded), extrapolated=True, note=note)
 
 
 def set_join(encoded: Encoded, kept: Any) -> Timing:
-    """An exact set-similarity join over token occurrences, its pairs scored, then the greedy pass; the first texts."""
+    """Return the time of an exact set-similarity join, scoring and a greedy pass, on the first texts.
+
+    The join is over token occurrences; its pairs are scored.
+    """
     block = encoded.block(0, JOIN_SAMPLE)
     sets, strings = occurrence_sets(block), as_strings(block)
     start = time.perf_counter()
@@ -135,18 +141,16 @@ def set_join(encoded: Encoded, kept: Any) -> Timing:
     spent = time.perf_counter() - start
     ours = fastest(lambda: NoveltyIndex(THRESHOLD).filter(block))
     differ = int((keep != kept[: len(block)]).sum())
-    note = (
-        f"the first {len(block)} texts alone, {spent / ours:,.0f} times ours there; {differ or 'no'} decisions differ"
-    )
+    note = f"only the first {len(block)} texts, {spent / ours:,.0f} times ours there; {differ or 'no'} decisions differ"
     return Timing("SetSimilaritySearch all_pairs + scoring", spent, note=note)
 
 
 def filters(texts: Sequence[str]) -> str:
-    """The table of whole filters over `texts`."""
+    """Return the table of whole filters over `texts`."""
     bench = bench_filter(texts, THRESHOLD)
     encoded = encode(texts)
     kept = NoveltyIndex(THRESHOLD).filter(encoded).kept
-    timings = bench.timings[1:]  # the kernels are compiled already; see the section on first use
+    timings = bench.timings[1:]  # without compilation, which the section on first use measures
     minhash = NoveltyIndex(THRESHOLD, prefilter="minhash").filter(encoded).kept
     note = f"{int((minhash != kept).sum()) or 'no'} decisions differ"
     spent = fastest(lambda: NoveltyIndex(THRESHOLD, prefilter="minhash").filter(encoded), repeats=3)
@@ -164,9 +168,9 @@ def filters(texts: Sequence[str]) -> str:
 
 
 def scan(encoded: Encoded) -> str:
-    """All scores of some queries against the pool, one and two threads, beside rapidfuzz.
+    """Return the table of full scans of some queries, with one and two threads, compared with rapidfuzz.
 
-    The pool is made ready once, as in an index that answers many queries.
+    The pool is prepared once, as in an index that answers many queries.
     """
     strings = as_strings(encoded)
     queries = encoded.block(0, SCAN_QUERIES)
@@ -181,9 +185,10 @@ def scan(encoded: Encoded) -> str:
         rows.append((threads, f"{ours / pairs * 1e9:.1f}", f"{theirs / pairs * 1e9:.1f}", f"{theirs / ours:.2f}"))
     own = rouge_l_matrix(queries, encoded)
     peer = cdist(strings[:SCAN_QUERIES], strings, scorer=Indel.normalized_similarity, dtype=np.float64)
-    spoken = (encoded.lengths[:SCAN_QUERIES, None] > 0) & (encoded.lengths > 0)  # rapidfuzz calls two empty texts equal
+    # rapidfuzz scores two empty texts as equal.
+    spoken = (encoded.lengths[:SCAN_QUERIES, None] > 0) & (encoded.lengths > 0)
     worst = float(np.abs(own - peer)[spoken].max())
-    head = ("threads", "ours, ns a pair", "rapidfuzz cdist, ns a pair", "ratio")
+    head = ("threads", "ours, ns per pair", "rapidfuzz cdist, ns per pair", "ratio")
     return f"{table(head, rows)}\n\n{pairs} pairs; scores differ by at most {worst:.1e}."
 
 
@@ -204,7 +209,7 @@ print(imported - start, exact - imported, time.perf_counter() - exact)
 
 
 def first_use() -> str:
-    """Compiling into an empty cache, and starting with a full one, each in a process of its own."""
+    """Return the table of times with an empty and with a full kernel cache, each in its own process."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("empty cache: compiling", "full cache: loading"):
@@ -218,7 +223,7 @@ def first_use() -> str:
 
 
 def stream(texts: Sequence[str]) -> str:
-    """One instruction at a time against a pool."""
+    """Return the table of times for one instruction at a time against a pool."""
     index = NoveltyIndex(THRESHOLD)
     size = min(STREAM_POOL, len(texts) - STREAM_QUERIES)
     index.add(texts[:size])
@@ -238,7 +243,7 @@ def stream(texts: Sequence[str]) -> str:
 
 
 def minhash(encoded: Encoded) -> str:
-    """Signatures beside rensa and datasketch, and the measured recall over ten hash seeds."""
+    """Return the table of signature times compared with rensa and datasketch, and the recall over ten hash seeds."""
     rows = []
     tokens = [encoded.row(number) for number in range(SIGNATURE_SAMPLE)]
     data = [[token.encode() for token in row] for row in tokens[:300]]
@@ -262,12 +267,12 @@ def minhash(encoded: Encoded) -> str:
         slow = fastest(with_datasketch, repeats=3) / len(data)
         cells = (ours * 1e6, theirs * 1e6, slow * 1e6)
         rows.append((count, *(f"{cell:.2f}" for cell in cells), f"{theirs / ours:.2f}", f"{slow / ours:.0f}"))
-    head = ("permutations", "ours, us a text", "rensa", "datasketch update_batch", "rensa / ours", "datasketch / ours")
+    head = ("permutations", "ours, us/text", "rensa", "datasketch update_batch", "rensa / ours", "datasketch / ours")
     return f"{table(head, rows)}\n\n{recall(encoded)}"
 
 
 def recall(encoded: Encoded) -> str:
-    """Share of the pairs above the threshold that the bands find, by score, over ten seeds."""
+    """Return the table of recall for pairs above the threshold, by score, over ten hash seeds."""
     size = len(encoded) - RECALL_QUERIES
     found: dict[tuple[float, float], list[float]] = {}
     pairs: dict[tuple[float, float], int] = {}
@@ -282,8 +287,8 @@ def recall(encoded: Encoded) -> str:
         (f"{low:.2f} to {high:.2f}", pairs[low, high], f"{np.mean(shares):.5f}", f"{min(shares):.5f}")
         for (low, high), shares in found.items()
     ]
-    head = ("ROUGE-L F", "pairs", "mean recall", "least")
-    return f"Recall over {len(HASH_SEEDS)} hash seeds, promised 0.999:\n\n{table(head, rows)}"
+    head = ("ROUGE-L F", "pairs", "mean recall", "minimum")
+    return f"Recall over {len(HASH_SEEDS)} hash seeds, target 0.999:\n\n{table(head, rows)}"
 
 
 READ_AND_WRITE = """
@@ -296,7 +301,10 @@ import numba
 
 
 def whole_process(file: Path) -> str:
-    """`selfinstruct filter` from start to exit, kernels cached, beside reading, writing and importing numba alone."""
+    """Return the table of `selfinstruct filter` from start to exit, compared with only reading, writing and importing.
+
+    Kernels are cached; the import is that of numba.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "out.jsonl")
         filtering = [sys.executable, "-m", "selfinstruct_local", "filter", str(file), "--out", out]
@@ -306,7 +314,7 @@ def whole_process(file: Path) -> str:
             "selfinstruct filter": filtering,
         }
         spent: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(PROCESS_REPEATS + 1):  # in turn, the first round a warm-up
+        for _ in range(PROCESS_REPEATS + 1):  # interleaved; the first round is a warm-up
             for name, command in commands.items():
                 start = time.perf_counter()
                 subprocess.run(command, check=True, capture_output=True)
@@ -318,10 +326,10 @@ def whole_process(file: Path) -> str:
 
 
 def main() -> None:
-    """Measures the generated corpus, and the file that was named."""
+    """Measure the generated corpus, and the file if one is given; write the sections to RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", type=Path, nargs="?", help="a file of tasks to measure on too")
-    parser.add_argument("--process", action="store_true", help="the whole process alone, on that file")
+    parser.add_argument("tasks", type=Path, nargs="?", help="file of tasks to measure as well")
+    parser.add_argument("--process", action="store_true", help="measure only the whole process, on that file")
     arguments = parser.parse_args()
     file: Path | None = arguments.tasks
     if file and arguments.process:

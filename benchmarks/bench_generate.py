@@ -1,14 +1,15 @@
-"""How near the loop comes to what the engine can do, and how far it is from the published one.
+"""How close the loop comes to the engine's throughput, and how it compares with the published loop.
 
     python benchmarks/bench_generate.py engine [--rounds 2] [--requests 48] [--write]
     python benchmarks/bench_generate.py decisions [--pool 50000] [--jobs 3000] [--write]
 
 `engine`, on the embedded model: our loop (requests from the scheduler, journal, rules, novelty, commits), then one raw
-call of vLLM's `LLM.generate` on the very prompts and sampling of that round, then `LLM.generate` on five of them at a
-time, waiting for the slowest, as the published program asks. Both engines are loaded before the first round and wait
-their turn; rounds alternate, so that both see the same machine.
+call of vLLM's `LLM.generate` with the same prompts and sampling parameters, then `LLM.generate` with five of them at a
+time, waiting for the slowest, as the published program does. Both engines are loaded before the first round and wait
+for their turn; rounds alternate, so that both run under the same conditions.
 
-`decisions`: jobs a second through parsing, rules, novelty and the database, with a pool of a given size and no engine.
+`decisions`: jobs per second through parsing, rules, novelty and the database, with a pool of a given size and no
+engine.
 """
 
 import argparse
@@ -51,7 +52,7 @@ MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_f
 
 
 def open_session(store: RunStore, chosen: GenerateSettings, capacity: int) -> Session:
-    """All that `generate` makes for its loop but the engine."""
+    """Return a session with all that `generate` creates for its loop, except for the engine."""
     seeds = open_run(store, chosen, MODEL, [seed_file()])
     acceptance = make_acceptance(store, chosen, seeds, store.pool())
     scheduler = make_scheduler(store, chosen, seeds, acceptance)
@@ -61,7 +62,7 @@ def open_session(store: RunStore, chosen: GenerateSettings, capacity: int) -> Se
 
 
 class OurLoop:
-    """The loop of `generate` on an engine that stays loaded, a given number of requests at a time."""
+    """The loop of `generate` on an engine that stays loaded, in rounds of a given number of requests."""
 
     def __init__(self, folder: Path, model: ModelFolder) -> None:
         self.settings = settings()
@@ -74,7 +75,7 @@ class OurLoop:
         self.engine.wait_until_ready()
 
     def round(self, count: int) -> tuple[list[Request], int, float]:
-        """The requests it asked, the tokens it got, and the seconds it took."""
+        """Return the requests of a round of `count`, the tokens generated, and the seconds taken."""
         asked: list[Request] = []
 
         def source() -> Iterator[Request | None]:
@@ -93,13 +94,13 @@ class OurLoop:
         return asked, tokens, time.perf_counter() - started
 
     def close(self) -> None:
-        """Ends the engine and closes the run."""
+        """Stop the engine and close the run."""
         self.engine.close()
         self.store.close()
 
 
 class RawPeer:
-    """A process with vLLM's `LLM`, asked by lines of JSON."""
+    """A process with vLLM's `LLM` that takes requests as lines of JSON."""
 
     def __init__(self, log: Path) -> None:
         with log.open("wb") as output:
@@ -110,10 +111,10 @@ class RawPeer:
                 stderr=output,
                 text=True,
             )
-        self._ask({"requests": [], "batch": 1})  # loaded when it answers
+        self._ask({"requests": [], "batch": 1})  # the model is loaded once this returns
 
     def round(self, requests: Sequence[Request], batch: int) -> tuple[int, float]:
-        """Tokens and seconds for all requests, `batch` in a call."""
+        """Return tokens and seconds for all requests, with `batch` requests per call."""
         answer = self._ask({"requests": [asdict(request) for request in requests], "batch": batch})
         return answer["tokens"], answer["seconds"]
 
@@ -126,13 +127,13 @@ class RawPeer:
         return dict(json.loads(back.readline()))
 
     def close(self) -> None:
-        """Ends the process."""
+        """Stop the process."""
         self._process.kill()
         self._process.wait()
 
 
 def bench_engine(rounds: int, requests: int, *, write: bool) -> None:
-    """See the module."""
+    """Measure `rounds` rounds of `requests` requests on both engines, and print the section or write it."""
     model = prepare_embedded()
     paces: dict[str, list[float]] = {"ours": [], "raw": [], "lock-step": []}
     equal = []
@@ -171,17 +172,17 @@ def bench_engine(rounds: int, requests: int, *, write: bool) -> None:
         )
     ]
     body = (
-        f"{machine()}\n\nThe embedded model in float32, {requests} requests of profile `alpaca` a round, "
+        f"{machine()}\n\nThe embedded model in float32, {requests} requests of profile `alpaca` per round, "
         f"{IN_FLIGHT} in flight, at most {MAX_TOKENS} tokens; median of {rounds} rounds after a warm-up. Tokens of our "
         f"loop and of the raw call, by round: {', '.join(f'{one} and {other}' for one, other in equal)}.\n\n"
         + table(("what", "tokens/s", "ours over it", "rounds"), rows)
         + f"\n\nTime of our loop, in seconds: {measured['seconds']}."
     )
-    _publish("Generation: our loop beside the engine alone", body, write=write)
+    _publish("Generation: our loop compared with the raw engine", body, write=write)
 
 
 class InstantEngine:
-    """Answers for `decisions`: whole tasks out of generated instructions, made beforehand."""
+    """An engine for `decisions`: its completions hold whole tasks of generated instructions, prepared beforehand."""
 
     def __init__(self, jobs: int, tasks: int) -> None:
         model = InstructionModel(seed=1)
@@ -194,16 +195,16 @@ class InstantEngine:
         ]
 
     def answer(self, request: Request) -> Completion:
-        """The text of the job, as a model would have finished it."""
+        """Return the prepared completion of the job."""
         text = self._texts[request.key.job]
         return Completion(request.key, text, FinishReason.STOP, 400, len(text) // 5)
 
 
 def bench_decisions(pool: int, jobs: int, *, write: bool) -> None:
-    """See the module."""
+    """Measure decisions of `jobs` jobs with a pool of `pool` tasks, and print the section or write it."""
     chosen = settings()
     tasks = chosen.tasks_per_prompt
-    engine = InstantEngine(jobs + 3 * IN_FLIGHT, tasks)  # the last batches go a little beyond
+    engine = InstantEngine(jobs + 3 * IN_FLIGHT, tasks)  # the last batches may exceed the count
     model = InstructionModel(seed=2)
     rows = []
     for batch in (1, 8, 32):
@@ -234,22 +235,22 @@ def bench_decisions(pool: int, jobs: int, *, write: bool) -> None:
                 )
             )
     body = (
-        f"{machine()}\n\nA pool of {pool} tasks, {tasks} new ones a job; every completion and every job durable "
+        f"{machine()}\n\nA pool of {pool} tasks, {tasks} new ones per job; every completion and every job is durable "
         f"(synchronous=FULL) before the next request. Median of three times {jobs // 3} jobs. The nearest neighbour of "
-        "an accepted task is looked for when the engine rests, and costs a scan of the pool: the last column.\n\n"
+        "an accepted task is searched for when the engine is idle, by a scan of the pool: the last column.\n\n"
         + table(
             (
                 "completions at a time",
                 "jobs/s",
                 "range",
-                "parse and decide, a job",
-                "database, a job",
-                "neighbour, a task",
+                "parse and decide, per job",
+                "database, per job",
+                "neighbour, per task",
             ),
             rows,
         )
     )
-    _publish("Generation: jobs decided a second", body, write=write)
+    _publish("Generation: jobs decided per second", body, write=write)
 
 
 def _publish(title: str, body: str, *, write: bool) -> None:
@@ -260,14 +261,14 @@ def _publish(title: str, body: str, *, write: bool) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Parse the options and run `engine` or `decisions`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("engine", "decisions"))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--requests", type=int, default=48)
     parser.add_argument("--pool", type=int, default=50_000)
     parser.add_argument("--jobs", type=int, default=3000)
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="write the section to RESULTS.md")
     options = parser.parse_args()
     go_offline()
     if options.part == "engine":

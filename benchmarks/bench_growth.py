@@ -1,9 +1,9 @@
-"""How the filter grows with the pool: time and memory from 50,000 to 1,000,000 generated instructions.
+"""Time and memory of the filter as the pool grows, from 50,000 to 1,000,000 generated instructions.
 
     python benchmarks/bench_growth.py
 
-Each size and prefilter is a process of its own on one thread, so that the peak memory is its own. The exponent is that
-of the power law fitted to the times (least squares on logarithms).
+Each size and prefilter runs in its own process on one thread, so that the peak memory is its own. The exponent is that
+of a power law fitted to the times (least squares on logarithms).
 """
 
 import json
@@ -32,7 +32,7 @@ PLOT = Path(__file__).with_name("growth.png")
 
 
 def measure(corpus: Path, size: int, prefilter: str) -> dict[str, float]:
-    """Seconds and peak memory of one filter pass; run in a process of its own."""
+    """Return seconds and peak memory of one filter pass; call it in a new process."""
     NoveltyIndex(prefilter=prefilter).filter(["warm up the kernels", "before they are timed"])  # type: ignore[arg-type]
     with corpus.open(encoding="utf-8") as stream:
         texts = [next(stream).rstrip("\n") for _ in range(size)]
@@ -51,12 +51,12 @@ def measure(corpus: Path, size: int, prefilter: str) -> dict[str, float]:
 
 
 def exponent(sizes: list[int], times: list[float]) -> float:
-    """The power of the size that the times grow with."""
+    """Return the exponent of the power law of the times over the sizes."""
     return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
 
 
 def main() -> None:
-    """Generates the corpus, measures all sizes, writes the section and the plot."""
+    """Generate the corpus, measure all sizes, and write the section and the plot."""
     corpus = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("growth-corpus.txt")
     corpus.write_text("\n".join(instructions(max(SIZES))) + "\n", encoding="utf-8")
     found: dict[str, list[dict[str, float]]] = {prefilter: [] for prefilter in PREFILTERS}
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def plot(found: dict[str, list[dict[str, float]]]) -> None:
-    """Time over size, both axes logarithmic."""
+    """Save the plot of time over size, both axes logarithmic."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 

@@ -1,10 +1,10 @@
-"""Can a chat model tell whether a task is classification? Log-odds of its Yes over its No, on the seeds.
+"""Can a chat model decide whether a task is classification? Log-odds of Yes over No, on the seeds.
 
     python benchmarks/bench_kinds.py MODEL [MODEL ...] [--write]
 
-The 175 seeds of each language say what they are. Each is asked about in a user's turn of its own, by three wordings.
-Reported is the area under the ROC curve, by the exact rank statistic: 0.5 is chance. The second table has what
-`named_labels` finds in the text of the instruction.
+The 175 seeds of each language are labelled as classification or not. The model is asked about each seed in a separate
+user turn, with three wordings. The figure is the area under the ROC curve, by the exact rank statistic: 0.5 is chance.
+The second table has the labels that `named_labels` finds in the text of the instruction.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from selfinstruct_local.models import find_model  # noqa: E402
 from selfinstruct_local.seeds import seed_file  # noqa: E402
 from selfinstruct_local.task import Task, as_question  # noqa: E402
 
-TITLE = "Telling classification tasks"
+TITLE = "Recognising classification tasks"
 WORDINGS = (
     "Is the following a classification task, whose answer is one of a few fixed labels? Answer Yes or No.\n\n{task}",
     "{task}\n\nDo not do this task. Is its answer one of a few labels that it names? Answer Yes or No.",
@@ -35,10 +35,10 @@ WORDINGS = (
 
 
 def main() -> None:
-    """Print the report, or write it."""
+    """Print the report, or write it to RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="folders or names of prepared chat models")
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="write the section to RESULTS.md")
     options = parser.parse_args()
     languages: tuple[Language, ...] = ("en", "zh")
     seeds = {lang: read_tasks(seed_file(lang)) for lang in languages}
@@ -52,7 +52,7 @@ def main() -> None:
         [
             "Area under the ROC curve of the log-odds of Yes over No, by three wordings of the question:",
             table(["model", "seeds", "wording 1", "wording 2", "wording 3"], rows),
-            "Labels that `filter/labels.py` reads from the text of the instruction (written with the seeds in view):",
+            "Labels that `filters/labels.py` finds in the text of the instruction (developed on these seeds):",
             table(["seeds", "found, of classification seeds", "found, of the others"], rules),
         ]
     )

@@ -1,13 +1,13 @@
-"""How a run of a million candidates opens, and how fast it is decided again.
+"""How long it takes to open a run of a million candidates, and to filter it again.
 
     python benchmarks/bench_ledger.py [--candidates 1000000] [--folder FOLDER] [--write]
 
-The ledger is made of generated instructions (`corpus.py`) with outputs of two sentences, four candidates a job, each
-with its completion, decided by the exact filter. Each figure is that of a process of its own:
+The run is made of generated instructions (`corpus.py`) with outputs of two sentences, four candidates per job, one
+completion per job, decided by the exact filter. Each figure is for its own process:
 
-- opening: `RunStore`, the pool, the novelty index over all that was accepted, the scheduler, and its first request;
-- deciding again: `selfinstruct filter --run` as a whole, beside the core's part of it: the rules and the novelty filter
-  on the same tasks ready in memory, in the same run.
+- opening: `RunStore`, the pool, the novelty index of all accepted tasks, the scheduler, and its first request;
+- filtering again: `selfinstruct filter --run` as a whole, and the core's share of it: the rules and the novelty filter
+  on the same tasks in memory, measured in the same session.
 """
 
 import argparse
@@ -40,17 +40,17 @@ from selfinstruct_local.task import Task  # noqa: E402
 MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_fingerprint": None}
 CANDIDATES_A_JOB = 4
 JOBS_A_COMMIT = 2048
-# Jobs of the full window that were asked for and not decided when the run stopped.
+# Jobs that have a completion but no decision when the run stops: a full window.
 WINDOW = 2048
 
 
 def settings() -> GenerateSettings:
-    """Those of the run."""
+    """Return the settings of the run."""
     return GenerateSettings(window=WINDOW)
 
 
 def make_ledger(folder: Path, candidates: int) -> None:
-    """Makes the run, with a full window of completions that wait for their decision."""
+    """Create the run, with a full window of completions that are not decided."""
     model = InstructionModel()
     jobs = candidates // CANDIDATES_A_JOB
     with RunStore(folder) as store:
@@ -85,7 +85,7 @@ def _decide(decider: Decider, made: dict[int, list[Task]], shown: str) -> Iterat
 
 
 def open_again(folder: Path) -> dict[str, float]:
-    """Does what `generate` does from opening the run to its first request."""
+    """Open the run as `generate` does, up to its first request; return seconds, memory in MiB and counts."""
     started = time.perf_counter()
     with RunStore(folder) as store:
         chosen = settings()
@@ -99,7 +99,7 @@ def open_again(folder: Path) -> dict[str, float]:
 
 
 def core_alone(folder: Path) -> dict[str, float]:
-    """The rules and the novelty filter on all candidates, ready in memory."""
+    """Return the seconds of the rules and the novelty filter on all candidates in memory, and how many are kept."""
     with RunStore(folder, read_only=True) as store:
         seeds = [seed.instruction for seed in store.seeds()]
         tasks = [each.task for job in store.ledger() for each in job.decided.candidates]
@@ -114,7 +114,7 @@ def core_alone(folder: Path) -> dict[str, float]:
 
 
 def measured(*arguments: object) -> dict[str, float]:
-    """Runs a Python process; gives its seconds and the JSON object that it prints last."""
+    """Run a Python process; return its seconds and the JSON object that it prints last."""
     started = time.perf_counter()
     done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
     whole = time.perf_counter() - started
@@ -122,7 +122,7 @@ def measured(*arguments: object) -> dict[str, float]:
 
 
 def report(folder: Path, candidates: int, *, write: bool) -> None:
-    """Measures the run in `folder` and prints, or writes, the section."""
+    """Measure the run in `folder`, and print the section or write it to RESULTS.md."""
     this = Path(__file__)
     size = sum(file.stat().st_size for file in (folder / "run").iterdir()) / 2**30
     opening = min((measured(this, "--open", folder) for _ in range(3)), key=lambda each: each["seconds"])
@@ -134,26 +134,26 @@ def report(folder: Path, candidates: int, *, write: bool) -> None:
     rows = [
         (f"open and resume, to the first request (peak memory {opening['mib']:.0f} MiB)", seconds(opening["seconds"])),
         ("filter --run, whole process", seconds(again["whole"])),
-        ("the core's part: rules and novelty, tasks ready", seconds(core["seconds"])),
-        ("filter --run over the core", seconds(again["whole"] - core["seconds"])),
+        ("the core's share: rules and novelty, tasks in memory", seconds(core["seconds"])),
+        ("filter --run minus the core", seconds(again["whole"] - core["seconds"])),
     ]
     body = (
         f"{machine()}\n\n{candidates} candidates of {opening['jobs']:.0f} jobs, {opening['pool']:.0f} accepted, "
-        f"{WINDOW} completions waiting; {size:.1f} GiB of database. One thread. Minimum of three (opening) and two.\n\n"
+        f"{WINDOW} completions undecided; {size:.1f} GiB database. One thread. Minimum of three (opening) and two.\n\n"
         + table(("what", "time"), rows)
     )
     if write:
-        write_section("A ledger of a million candidates", body)
+        write_section("A run of a million candidates", body)
     else:
         print(body)
 
 
 def main() -> None:
-    """See the module."""
+    """Parse the options; create the run if it does not exist, and measure it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, help="where the run is made, or was made by an earlier call")
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("--folder", type=Path, help="folder of the run, new or from an earlier call")
+    parser.add_argument("--write", action="store_true", help="write the section to RESULTS.md")
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--core", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,9 +1,9 @@
-"""What readers said of tasks: shares, agreement, and every task that was read.
+"""Verdicts of readers on tasks: shares, agreement, and every task that was read.
 
     selfinstruct review make RUN ... --sample 50 --per source --out page.html
     python benchmarks/bench_reading.py --title TITLE page.html labels-1.json labels-2.json --note "..." [--write]
 
-Readers see the page, which shows no source. The key stands next to it, as `review make` writes it. `--write` puts the
+Readers see the page, which shows no source. The key file is next to it, as written by `review make`. `--write` puts the
 figures into RESULTS.md and the tasks, with each reader's answers, into readings/TITLE.md.
 """
 
@@ -25,12 +25,12 @@ SAMPLE = re.compile(r'<script type="application/json" id="sample">(.*?)</script>
 
 
 def main() -> None:
-    """Print the report, or write it."""
+    """Print the report, or write it to RESULTS.md and readings/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path, help="page of `selfinstruct review make`, its key next to it")
-    parser.add_argument("labels", type=Path, nargs="+", help="labels of each reader")
-    parser.add_argument("--title", required=True, help="of the section in RESULTS.md")
-    parser.add_argument("--note", default="", help="who read, and how the tasks were made")
+    parser.add_argument("page", type=Path, help="page of `selfinstruct review make`, with its key next to it")
+    parser.add_argument("labels", type=Path, nargs="+", help="label files, one per reader")
+    parser.add_argument("--title", required=True, help="title of the section in RESULTS.md")
+    parser.add_argument("--note", default="", help="note on the readers and on the origin of the tasks")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md and readings/")
     options = parser.parse_args()
     key_path = options.page.with_suffix(".key.json")

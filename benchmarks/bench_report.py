@@ -1,9 +1,9 @@
-"""How long the report of a file of records takes, and how large its page is.
+"""Time and page size of `selfinstruct report` for a file of records.
 
     python benchmarks/bench_report.py [FILE] [--write]
 
-Without FILE, as many generated instructions (`corpus.py`) as the Alpaca data has records, with outputs of three
-sentences. Each figure is that of `selfinstruct report` as a process of its own, from its start to its end.
+Without FILE, the records are generated: as many instructions (`corpus.py`) as the Alpaca data has, with outputs of
+three sentences. Each figure is for `selfinstruct report` in its own process, from start to exit.
 """
 
 import argparse
@@ -28,7 +28,7 @@ REPEATS = 2
 
 
 def make_records(path: Path) -> None:
-    """Writes the file that is used when none is named."""
+    """Write the generated records to `path`."""
     model = InstructionModel()
     with path.open("wb") as stream:
         for _ in range(RECORDS):
@@ -38,9 +38,9 @@ def make_records(path: Path) -> None:
 
 
 def measure(records: Path, page: Path) -> tuple[float, int]:
-    """Seconds of the whole process, and how many instructions it parsed."""
+    """Return the seconds of the whole process, and the number of instructions that it parsed."""
     command = (sys.executable, "-m", "selfinstruct_local", "report", records, "--out", page, "--json")
-    # The threads of libraries are left as they are for users.
+    # The thread counts of libraries are not pinned, as for users.
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     started = time.perf_counter()
     done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, check=True, env=environment)
@@ -50,7 +50,7 @@ def measure(records: Path, page: Path) -> tuple[float, int]:
 
 
 def report(records: Path, name: str, *, write: bool) -> None:
-    """Measures, and prints or writes the section."""
+    """Measure, and print the section or write it to RESULTS.md."""
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         spent, parsed = min(measure(records, page) for _ in range(REPEATS))
@@ -72,10 +72,10 @@ def report(records: Path, name: str, *, write: bool) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Parse the options, and measure the given file or generated records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path, help="records, one JSON object a line")
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("file", nargs="?", type=Path, help="file of records, one JSON object per line")
+    parser.add_argument("--write", action="store_true", help="write the section to RESULTS.md")
     options = parser.parse_args()
     if options.file:
         report(options.file, f"`{options.file.name}`", write=options.write)

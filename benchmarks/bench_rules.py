@@ -3,11 +3,11 @@
     python benchmarks/bench_rules.py --expert expert_252.jsonl --alpaca alpaca_52k.jsonl --write
     python benchmarks/bench_rules.py runs/one runs/two rejects.jsonl
 
-Each rule is asked about each task by itself, so a task may count for several rules. The 175 seeds of each language are
-always measured. `--expert` is a file of the 252 expert-written tasks of Self-Instruct's evaluation, and of `--alpaca` a
-random sample is drawn; neither is part of the repository. Files may be gzipped. A run counts all of its candidates,
-accepted and rejected; rejects of the parser have nothing to be asked about. `--write` puts the table into
-docs/concepts/rules.md.
+Each rule is applied to each task separately, so a task may count for several rules. The 175 seeds of each language are
+always measured. `--expert` is a file of the 252 expert-written tasks of Self-Instruct's evaluation; from the file of
+`--alpaca` a random sample is drawn. Neither is part of the repository. Files may be gzipped. A run counts all of its
+candidates, accepted and rejected, except for rejects of the parser, which have no task to check. `--write` puts the
+table into docs/concepts/rules.md.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from selfinstruct_local.task import Task
 DOCS = Path(__file__).parents[1] / "docs" / "concepts" / "rules.md"
 BEGIN, END = "<!-- bench_rules: begin -->", "<!-- bench_rules: end -->"
 SAMPLE = 2_000
-# For the rule that is off by default: the floors of magpie's short answers.
+# For the rule that is off by default: the minimum confidences for magpie's short completions.
 LIMITS = DEFAULT_THRESHOLDS._replace(min_confidence=-1.5, min_output_confidence=-0.7)
 NAMES = frozenset(rule.name for name in PUBLISHED for rule in rule_set(name))
 SETS = ("alpaca", "self-instruct")  # they differ in the words of `unsuitable_word`
@@ -45,7 +45,7 @@ OWN, ALL = "own rules together", "all rules together"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Tasks to measure on: a name for the head of a column, a language, and the tasks."""
+    """Tasks to measure on: name of the column, language, and the tasks."""
 
     name: str
     lang: str
@@ -53,7 +53,7 @@ class Source:
 
 
 def rules_of(lang: str, limits: Thresholds = LIMITS) -> dict[str, Rule]:
-    """Return every rule of the default rule sets by the name of its row."""
+    """Return every rule of the default rule sets, by the name of its table row."""
     alpaca, other = (rule_set(name, lang, limits) for name in SETS)
     rules = {rule.name: rule for rule in alpaca}
     words = next(rule for rule in other if rule.name == "unsuitable_word")
@@ -61,12 +61,12 @@ def rules_of(lang: str, limits: Thresholds = LIMITS) -> dict[str, Rule]:
 
 
 def default_names(lang: str) -> set[str]:
-    """Return the names of the rules that are asked by default."""
+    """Return the names of the rules that are on by default."""
     return {rule.name for rule in rule_set(SETS[0], lang)}
 
 
 def measure(source: Source) -> Counter[str]:
-    """Return how many tasks each rule rejects by itself, and our own and all default rules together."""
+    """Return how many tasks each rule rejects separately, and how many our own or all default rules reject together."""
     rules, default = rules_of(source.lang), default_names(source.lang)
     rejected: Counter[str] = Counter()
     for task in source.tasks:
@@ -90,7 +90,7 @@ def read_file(path: Path) -> list[Task]:
 
 
 def read_source(path: Path, lang: str) -> Source:
-    """Return the tasks of a file, or the candidates of a run in the language of the run."""
+    """Return the tasks of a file in the language `lang`, or the candidates of a run in the language of the run."""
     if not path.is_dir():
         return Source(path.name, lang, read_file(path))
     with RunStore(path, read_only=True) as run:
@@ -101,13 +101,13 @@ def read_source(path: Path, lang: str) -> Source:
 
 
 def sample(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
-    """Return `count` random tasks in their order, or all if there are no more."""
-    numbers = sorted(random.Random(seed).sample(range(len(tasks)), min(count, len(tasks))))  # noqa: S311 - no secret
+    """Return `count` random tasks in their original order, or all tasks if there are fewer."""
+    numbers = sorted(random.Random(seed).sample(range(len(tasks)), min(count, len(tasks))))  # noqa: S311 - not a secret
     return [tasks[number] for number in numbers]
 
 
 def share(count: int, total: int) -> str:
-    """Return `3 / 252 (1.2 %)`, and `0` alone."""
+    """Return a share as `3 / 252 (1.2 %)`, or `0` if the count is 0."""
     return f"{count:,} / {total:,} ({100 * count / total:.1f} %)" if count else "0"
 
 
@@ -131,25 +131,29 @@ def rows(sources: Sequence[Source]) -> list[list[str]]:
 
 
 def write_docs(text: str, path: Path = DOCS) -> None:
-    """Put `text` between the markers of a page."""
+    """Replace the text between the markers of a page.
+
+    Raises:
+        SystemExit: the page has no markers.
+    """
     page = path.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(page):
-        message = f"{path}: has no {BEGIN} ... {END}; put both on lines of their own where the table belongs"
+        message = f"{path}: no {BEGIN} ... {END}; add both, on separate lines, where the table belongs"
         raise SystemExit(message)
     path.write_text(pattern.sub(lambda _match: f"{BEGIN}\n\n{text}\n\n{END}", page), encoding="utf-8")
 
 
 def main() -> None:
-    """See the module."""
+    """Parse the options, measure all sources, and print the table or also write it to the docs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="*", type=Path, metavar="FILE|RUN", help="further tasks, or folders of runs")
+    parser.add_argument("sources", nargs="*", type=Path, metavar="FILE|RUN", help="more files of tasks, or run folders")
     parser.add_argument("--expert", type=Path, metavar="FILE", help="the 252 expert-written tasks of Self-Instruct")
-    parser.add_argument("--alpaca", type=Path, metavar="FILE", help="records to draw the sample from")
-    parser.add_argument("--sample", type=int, default=SAMPLE, help="size of that sample (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of that sample (default: %(default)s)")
+    parser.add_argument("--alpaca", type=Path, metavar="FILE", help="records to sample from")
+    parser.add_argument("--sample", type=int, default=SAMPLE, help="size of the sample (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the sample (default: %(default)s)")
     parser.add_argument("--lang", choices=LANGUAGES, default="en", help="language of the files (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCS.name}")
+    parser.add_argument("--write", action="store_true", help=f"write the table to {DOCS.name}")
     options = parser.parse_args()
     if options.sample < 1:
         parser.error(f"--sample {options.sample}: must be at least 1")
@@ -166,7 +170,7 @@ def main() -> None:
         parser.error(str(error))
     empty = [source.name for source in sources if not source.tasks]
     if empty:
-        parser.error(f"{empty[0]}: has no task to ask the rules about")
+        parser.error(f"{empty[0]}: has no tasks to check")
     text = table(("rule", "languages", "source", *(source.name for source in sources)), rows(sources))
     print(text)
     if options.write:

@@ -1,9 +1,9 @@
-"""How varied the accepted tasks of runs are, next to as many Alpaca records, and whether the yield falls.
+"""Diversity of the accepted tasks of runs, compared with as many Alpaca records, and the change of the yield over time.
 
     python benchmarks/bench_spread.py RUN [RUN ...] --alpaca FILE [--write]
 
 RUN is the folder of a finished run of `selfinstruct generate`; FILE has the published Alpaca records in their order and
-may be gzipped. Each is measured on its first 50, 100, 200 and 400 tasks, as far as it reaches.
+may be gzipped. Each is measured on its first 50, 100, 200 and 400 tasks, if it has that many.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from selfinstruct_local.task import Task
 TITLE = "Spread"
 SIZES = (50, 100, 200, 400)
 HUNDRED = 100
-THRESHOLD = 0.7  # only the number of near copies depends on it, which is not shown
+THRESHOLD = 0.7  # affects only the number of near copies, which is not reported
 HEAD = (
     "tasks",
-    "of",
+    "source",
     "root verbs",
     "per 100 tasks",
     "nearest ROUGE-L, seeds before",
@@ -39,16 +39,16 @@ HEAD = (
     "classification",
 )
 ABOUT = (
-    "The first tasks of each source: accepted tasks with a worked case in the order in which they joined the pool, and "
-    "the published Alpaca records in their order. Root verbs: distinct ones, by `selfinstruct report`'s parser "
-    "(English only). Nearest ROUGE-L: mean over the tasks of the highest F of the instruction with one before it, once "
-    "with the seeds of the run before the first, as the run decides, and once among the tasks alone, as for Alpaca. "
-    "A dash: the source does not say, or has no seeds."
+    "The first tasks of each source: accepted tasks with an instance, in the order in which they joined the pool, and "
+    "the published Alpaca records in their order. Root verbs: number of distinct ones, by the parser of `selfinstruct "
+    "report` (English only). Nearest ROUGE-L: mean over the tasks of the highest F of the instruction with an earlier "
+    "one, once with the seeds of the run before the first task, as the run decides, and once only among the tasks, as "
+    "for Alpaca. A dash: the source has no such label, or no seeds."
 )
 ABOUT_YIELD = (
     "Accepted tasks per 1,000 generated tokens, for each full hundred of accepted tasks. A hundred begins where the "
-    "one before it ends; the tokens of a job that gave several tasks are spread over them, those of jobs that gave "
-    "none belong to the next accepted task."
+    "previous one ends. The tokens of a job with several accepted tasks are spread over them; those of jobs with none "
+    "count for the next accepted task."
 )
 
 
@@ -57,11 +57,11 @@ class Source:
     """Tasks in their order.
 
     Attributes:
-        name: for the table.
+        name: name in the table.
         lang: language of the tasks.
-        earlier: instructions before the first, such as seeds.
-        tasks: what is measured.
-        kinds_known: whether the source says which tasks are classification.
+        earlier: instructions before the first task, such as seeds.
+        tasks: tasks to measure.
+        kinds_known: whether the source labels classification tasks.
     """
 
     name: str
@@ -72,14 +72,14 @@ class Source:
 
 
 def main() -> None:
-    """See the module."""
+    """Parse the options, measure all sources, and print the section or write it to RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs")
     parser.add_argument("--alpaca", type=Path, required=True, metavar="FILE", help="the published Alpaca records")
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="write the section to RESULTS.md")
     options = parser.parse_args()
     try:
-        check_report_extra()  # the root verbs' parser
+        check_report_extra()  # for the parser of root verbs
         runs = read_runs(options.runs, may_be_running=not options.write)
         alpaca = read_file(options.alpaca)[: SIZES[-1]]
     except (UserFacingError, OSError) as error:
@@ -105,7 +105,7 @@ def make_report(runs: Sequence[FinishedRun], alpaca: Source) -> str:
 
 
 def spread_rows(source: Source) -> dict[int, list[object]]:
-    """Return the row of each size that the source reaches."""
+    """Return the rows of a source by size, for each size that it has enough tasks for."""
     tasks = source.tasks[: SIZES[-1]]
     instructions = [task.instruction for task in tasks]
     before, alone = (_nearest(earlier, instructions, source.lang) for earlier in (source.earlier, ()))
@@ -132,7 +132,7 @@ def spread_rows(source: Source) -> dict[int, list[object]]:
 
 
 def _nearest(earlier: Sequence[str], instructions: Sequence[str], lang: str) -> np.ndarray:
-    """Return float64[instructions]: the highest ROUGE-L F with an earlier one; NaN where there is none."""
+    """Return float64[instructions]: the highest ROUGE-L F with an earlier instruction; NaN if there is none."""
     tokenizer = TOKENIZERS["zh" if lang == "zh" else "en"]
     return measure_similarity(earlier, instructions, tokenizer, THRESHOLD, seeds_stand_before=bool(earlier)).to_earlier
 

@@ -1,15 +1,15 @@
-"""Training without padding against a plain `transformers.Trainer` set up as the published recipe, step by step.
+"""Padding-free training compared with a plain `transformers.Trainer` set up like the published recipe, step by step.
 
     python benchmarks/bench_train.py [--data alpaca.jsonl] [--records 2000] [--steps 24] [--batch 8 4] [--write]
 
-Both train all weights of the embedded model on the same records, with the same examples in each step: the peer pads
-each batch to its longest example, as the published train.py does, and puts the head over every token; ours leaves
-padding out and puts the head over supervised tokens. The losses of each step are compared, then its times: the figure
-is supervised tokens a second over those of the peer, and beside it stands the median of the steps. Each arm runs in a
-process of its own, one after the other, with as many threads as there are cores; its first steps warm up and are not
-counted.
+Both train all weights of the embedded model on the same records, with the same examples in each step. The peer pads
+each batch to its longest example, as the published train.py does, and applies the LM head to every token. Our trainer
+is padding-free and applies the head only to trainable tokens. The losses of each step are compared, then the times: the
+figures are trainable tokens per second relative to the peer, and the median ratio of the step times. The arms run one
+after the other, each in its own process, with as many threads as there are cores; the first steps of each are a warm-up
+and not counted.
 
-Packing is another order of examples; of it only the supervised tokens a second can be told.
+Packing orders the examples differently, so only its trainable tokens per second are reported.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from results import machine, pin_threads, table, write_section
 
 from selfinstruct_local.seeds import seed_file
 
-TITLE = "Training without padding"
+TITLE = "Padding-free training"
 WARM_UP = 3
 THREADS = len(os.sched_getaffinity(0))
 LENGTH = 512
@@ -37,15 +37,15 @@ RECIPE = {"learning_rate": 2e-5, "warmup_ratio": 0.03, "method": "full", "epochs
 
 
 def main() -> None:
-    """See the module."""
+    """Parse the options, run all arms, and print the section or write it to RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data", type=Path, default=seed_file(), help="records in Alpaca's format; the seeds when left out"
+        "--data", type=Path, default=seed_file(), help="records in Alpaca's format (default: the seeds)"
     )
-    parser.add_argument("--records", type=int, default=2_000, help="of the file's first, by which all arms are drawn")
-    parser.add_argument("--steps", type=int, default=24, help="optimizer steps of each arm")
-    parser.add_argument("--batch", type=int, nargs="+", default=[8, 4], help="examples in a step")
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("--records", type=int, default=2_000, help="first records of the file to train on")
+    parser.add_argument("--steps", type=int, default=24, help="optimizer steps per arm")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8, 4], help="examples per step")
+    parser.add_argument("--write", action="store_true", help="write the section to RESULTS.md")
     parser.add_argument("--arm", nargs=2, metavar=("NAME", "BATCH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.arm:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> str:
-    """Runs all arms and gives the report."""
+    """Run all arms and return the section."""
     rows = []
     for batch in options.batch:
         plain, ours, packed = (_in_process(name, batch, options) for name in ("plain", "padding-free", "packed"))
@@ -82,20 +82,20 @@ def compare(options: argparse.Namespace) -> str:
             ]
         )
     head = [
-        "examples a step",
-        "of its batches no padding",
+        "examples per step",
+        "peer's batches without padding",
         "plain Trainer",
         "ours",
         "times faster",
-        "of a step",
-        "losses apart",
+        "per step",
+        "loss difference",
         "packed",
     ]
     return (
         f"{machine()}. {THREADS} threads, float32, all weights of the embedded model, {options.steps} steps over the "
-        f"first {options.records:,} records, {WARM_UP} of which warm up. Supervised tokens a second; of a step is the "
-        "peer's time over ours, median with least and most, where steps have the same examples; losses apart is the "
-        f"largest difference of the loss of a step.\n\n{table(head, rows)}"
+        f"first {options.records:,} records, {WARM_UP} of which are a warm-up. Trainable tokens per second. Per step: "
+        "the peer's time over ours, median with minimum and maximum, for steps of the same examples. Loss difference: "
+        f"the largest difference of the loss of a step.\n\n{table(head, rows)}"
     )
 
 
@@ -116,7 +116,7 @@ def _in_process(name: str, batch: int, options: argparse.Namespace) -> dict[str,
 
 
 def run_arm(name: str, batch: int, file: Path, records: int, steps: int) -> dict[str, Any]:
-    """Trains one arm; gives by step its seconds, loss and supervised tokens, and how full its batches were."""
+    """Train one arm; return seconds, losses and trainable tokens by step, and the tokens and cells of its batches."""
     pin_threads(THREADS)
     from transformers import Trainer
 
@@ -133,12 +133,12 @@ def run_arm(name: str, batch: int, file: Path, records: int, steps: int) -> dict
     settings = TrainSettings(
         batch_size=batch, max_steps=steps, batching="padding-free" if name == "plain" else name, **RECIPE
     )
-    if name == "packed":  # rows as long as the longest example that may come, so that a step has about as many tokens
+    if name == "packed":  # one row of the maximum length of an example, so that a step has about as many tokens
         settings = settings.model_copy(update={"batch_size": 1})
     tokenizer = trainers.load_tokenizer(model)
     data = build_examples(itertools.islice(read_samples(file), records), tokenizer, settings)
     seen: list[tuple[int, int, int]] = []
-    collate: Any = None  # made once the network is there
+    collate: Any = None  # created when the network is loaded
 
     def collate_and_count(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         examples = [example for row in rows for example in row["examples"]]
@@ -177,7 +177,7 @@ def run_arm(name: str, batch: int, file: Path, records: int, steps: int) -> dict
 
 
 def make_clock() -> Any:
-    """A callback with the seconds of each optimizer step in `seconds`."""
+    """Return a callback that records the seconds of each optimizer step in `seconds`."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
@@ -195,13 +195,13 @@ def make_clock() -> Any:
 
 
 class Padded:
-    """As the collator of the published train.py: padded on the right, and what is not padding attends."""
+    """The collator of the published train.py: pads on the right and masks the padding in the attention."""
 
     def __init__(self, padding: int) -> None:
         self._padding = padding
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """`input_ids`, `attention_mask` and `labels` of shape (batch, longest)."""
+        """Return `input_ids`, `attention_mask` and `labels` of shape (batch, longest)."""
         import torch
         from torch.nn.utils.rnn import pad_sequence
 

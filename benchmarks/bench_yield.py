@@ -1,16 +1,16 @@
-r"""What models and profiles make of their generated tokens: one row per finished run, into RESULTS.md.
+r"""Yield of models and profiles per generated token: one row per finished run, into RESULTS.md.
 
     python benchmarks/bench_yield.py RUN [RUN ...] [--write]
 
-Make the runs one after the other, with a token budget in place of a number of tasks:
+Create the runs one after the other, with --token-budget as their limit instead of --num:
 
     for profile in self-instruct alpaca magpie self-instruct-2022 alpaca-2023; do
         selfinstruct generate --run runs/yield-$profile --model MODEL --profile $profile \
             --num 100000 --patience 100000 --token-budget 20000 --window 16
     done
 
-The small window lets a run of a few dozen jobs show its own tasks in its prompts; the default is for long runs. Add
-`--lang zh` for Chinese. The same command resumes an interrupted run. To read and label a sample, use
+The small window lets a run of a few dozen jobs use its own tasks as few-shot examples; the default is for long runs.
+Add `--lang zh` for Chinese. The same command resumes an interrupted run. To read and label a sample, use
 `selfinstruct review make`.
 """
 
@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from selfinstruct_local.errors import UserFacingError
 
 TITLE = "Yield"
-TOP = 5  # rules that are named
+TOP = 5  # rules listed per run
 HEAD = (
     "run",
     "model",
@@ -46,21 +46,21 @@ HEAD = (
 )
 ABOUT = (
     "One row per finished run of `selfinstruct generate`. Generated tokens: all steps of the decided jobs, rejected "
-    "tasks included. Jobs are decided in order; what later jobs had generated when the budget was spent is in the next "
-    "column and counts nowhere else. Accepted: passes the rules, is novel, and has a worked case. Intervals: 95 %, "
-    "Garwood's for a Poisson rate; if the accepted tasks per job have a variance above their mean, tasks and tokens "
-    "are divided by that ratio for the bounds. Inside accepted tasks: instructions, inputs and outputs by the model's "
-    "tokenizer, as a share of the generated tokens. Instruction and output: median words (Chinese: characters). Shares "
-    "are of the accepted tasks. `self-instruct-2022` also asks for the cases of near copies, which its published "
-    "program does not."
+    "tasks included. Jobs are decided in order; tokens that later jobs had generated when the budget was spent are in "
+    "the next column and count nowhere else. Accepted: passes the rules, is novel, and has an instance. Intervals: "
+    "95 %, Garwood's for a Poisson rate; if the variance of the accepted tasks per job is above their mean, tasks and "
+    "tokens are divided by that ratio for the bounds. Inside accepted tasks: instructions, inputs and outputs by the "
+    "model's tokenizer, as a share of the generated tokens. Instruction and output: median words (Chinese: "
+    "characters). Shares are of the accepted tasks. `self-instruct-2022` also asks for the instances of near copies, "
+    "which the published program does not."
 )
 
 
 def main() -> None:
-    """See the module."""
+    """Parse the options, read the runs, and print the section or write it to RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs")
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="write the section to RESULTS.md")
     options = parser.parse_args()
     try:
         report = make_report(read_runs(options.runs, may_be_running=not options.write))
@@ -104,14 +104,14 @@ def row(run: FinishedRun) -> list[object]:
 def rate(run: FinishedRun) -> Interval:
     """Return accepted tasks per 1,000 generated tokens of the decided jobs."""
     counts = [job.accepted for job in run.jobs]
-    # Tasks of one job share their fate: with a variance of c times the mean, n of them tell as much as n / c.
+    # Tasks of one job are not independent: with a variance of c times the mean, n of them count as n / c.
     scale = max(1.0, dispersion(counts))
     exposure = run.tokens / 1000
     return poisson_rate(sum(counts), exposure, scale)
 
 
 def _inside(run: FinishedRun) -> str:
-    """Return the share of the generated tokens that accepted tasks hold; `-` where the tokenizer is not here."""
+    """Return the share of the generated tokens inside accepted tasks; `-` if the tokenizer is missing."""
     file = Path(str(run.facts.get("model_path"))) / "tokenizer.json"
     if not file.is_file():
         return "-"

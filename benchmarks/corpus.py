@@ -1,10 +1,10 @@
-"""Instructions to measure on, as many as wanted, generated from the text of this repository.
+"""Benchmark instructions in any number, generated from the text of this repository.
 
-An n-gram model is fitted to the seeds. Alone it would have too few words: real instructions go on bringing new ones
-(Heaps' law), and how rare the rarest word of a text is decides how well an index works. So some content words are
-replaced by words from an endless tail, whose frequencies fall as Zipf's law has it. The two constants below were
-chosen so that 52,002 instructions have the mean length and the number of distinct words of the 52,002 published Alpaca
-instructions (10.15 tokens, 13,913 words); `python benchmarks/corpus.py FILE` prints the comparison with a file.
+An n-gram model is fitted to the seeds. Its vocabulary would be too small: real instructions keep adding new words
+(Heaps' law), and the speed of an index depends on how rare the rarest word of a text is. So some content words are
+replaced by words from an unlimited tail with frequencies by Zipf's law. The two constants below were chosen so that
+52,002 instructions have the mean length and the number of distinct words of the 52,002 published Alpaca instructions
+(10.15 tokens, 13,913 words); `python benchmarks/corpus.py FILE` prints the comparison with a file.
 """
 
 import random
@@ -18,8 +18,8 @@ from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.kernels import NoveltyIndex, encode
 from selfinstruct_local.seeds import seed_file
 
-TAIL_SHARE = 0.4  # of the words of four letters and more
-TAIL_EXPONENT = 1.295  # of the Zipf law of the tail
+TAIL_SHARE = 0.4  # share of the words of four or more letters
+TAIL_EXPONENT = 1.295  # exponent of the Zipf law of the tail
 TRIGRAM_SHARE, BIGRAM_SHARE = 0.2, 0.5  # the rest are drawn from all words
 MEAN_WORDS, MIN_WORDS, MAX_WORDS = 10.15, 3, 60
 LONG_WORD = 4  # letters
@@ -27,10 +27,10 @@ SYLLABLES = [first + vowel for first in "bdfgklmnprstvz" for vowel in "aeiou"]
 
 
 class InstructionModel:
-    """An interpolated trigram model of the words of the seeds, with an endless tail of rare words."""
+    """An interpolated trigram model of the words of the seeds, with an unlimited tail of rare words."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a corpus, no secret
+        self._random = random.Random(seed)  # noqa: S311 - a corpus, not a secret
         self._words: list[str] = []
         self._after_one: dict[str, list[str]] = defaultdict(list)
         self._after_two: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -49,7 +49,7 @@ class InstructionModel:
             self._after_two[one, two].append(three)
 
     def instruction(self) -> str:
-        """One instruction: lengths follow a log-normal law, as those of Alpaca roughly do."""
+        """Return one instruction; lengths are log-normal, roughly like those of Alpaca."""
         stream = self._random
         length = round(stream.lognormvariate(2.23, 0.42))
         length = min(max(length, MIN_WORDS), MAX_WORDS)
@@ -81,7 +81,7 @@ class InstructionModel:
         return word
 
     def near_copy(self, text: str) -> str:
-        """`text` with one to four words replaced, dropped, added or moved: ROUGE-L F with it is mostly 0.6 to 0.95."""
+        """Return `text` with one to four words replaced, dropped, added or moved: ROUGE-L F is mostly 0.6 to 0.95."""
         stream = self._random
         words = text.rstrip(".").split()
         for _ in range(stream.randrange(1, 5)):
@@ -99,7 +99,7 @@ class InstructionModel:
 
 
 def instructions(count: int, *, near_copies: float = 0.0, seed: int = 0) -> list[str]:
-    """`count` instructions; a share of `near_copies` of them are altered copies of earlier ones."""
+    """Return `count` instructions; a share of `near_copies` of them are altered copies of earlier ones."""
     model = InstructionModel(seed)
     stream = random.Random(seed + 1)  # noqa: S311
     texts: list[str] = []
@@ -112,7 +112,7 @@ def instructions(count: int, *, near_copies: float = 0.0, seed: int = 0) -> list
 
 
 def describe(texts: list[str]) -> str:
-    """Length, vocabulary and what the filter keeps, on one line."""
+    """Return length, vocabulary and the number of texts that the filter keeps, on one line."""
     encoded = encode(texts)
     lengths = encoded.offsets[1:] - encoded.offsets[:-1]
     kept = int(NoveltyIndex().filter(encoded).kept.sum())

@@ -1,4 +1,4 @@
-"""Finished runs of `selfinstruct generate`, as the measuring scripts read them. Nothing is generated here."""
+"""Finished runs of `selfinstruct generate`, as read by the benchmarks. Nothing is generated here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class JobYield(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """What a run holds.
+    """The data of a run.
 
     Attributes:
-        name: last part of its path, or the whole path if two runs share it.
-        facts: settings and fingerprints that decide the run.
+        name: last part of its path, or the whole path if two runs share that part.
+        facts: settings and fingerprints that determine the run.
         earlier: instructions that new ones were compared with from the start: seeds, then inherited tasks.
-        accepted: generated tasks with a worked case, in the order in which they joined; what an export holds.
+        accepted: generated tasks with an instance, in the order in which they joined the pool, as in an export.
         jobs: decided jobs in order.
         totals: counts over all sessions.
     """
@@ -53,7 +53,7 @@ def read_runs(paths: Sequence[Path], *, may_be_running: bool) -> list[FinishedRu
     """Return the runs in the given folders.
 
     Raises:
-        UsageError: a folder holds no run or is named twice, or a process works on it and that is not allowed.
+        UsageError: a folder holds no run or is named twice, or a run is in progress and `may_be_running` is false.
     """
     return [
         _read_run(path, name, may_be_running=may_be_running)
@@ -64,7 +64,7 @@ def read_runs(paths: Sequence[Path], *, may_be_running: bool) -> list[FinishedRu
 def _read_run(path: Path, name: str, *, may_be_running: bool) -> FinishedRun:
     with RunStore(path, read_only=True) as store:
         if not may_be_running and store.at_work():
-            message = f"{path}: 'selfinstruct generate' still works on it; wait until it ends, or leave --write out"
+            message = f"{path}: 'selfinstruct generate' is running; wait until it ends, or omit --write"
             raise UsageError(message)
         accepted: list[Task] = []
         jobs: list[JobYield] = []
@@ -77,7 +77,7 @@ def _read_run(path: Path, name: str, *, may_be_running: bool) -> FinishedRun:
 
 
 def percent(count: float, total: float) -> str:
-    """Return a share as `12 %`, or `-` of nothing."""
+    """Return a share as `12 %`, or `-` if the total is 0."""
     return f"{100 * count / total:.0f} %" if total else "-"
 
 

@@ -1,7 +1,7 @@
-"""A discrete-event model of a GPU that serves a language model by continuous batching. Nothing here is measured.
+"""A discrete-event model of one GPU serving a language model with continuous batching. Nothing here is measured.
 
-A decoding step reads the weights and the cache once; prompts are computed at a share of the peak. The constants that
-were fitted, and how near the model comes to published measurements, stand below (`CHECKS`).
+A decoding step reads the weights and the cache once; prompts are computed at a share of the peak. The fitted constants
+and the published measurements to compare the model with (`CHECKS`) are below.
 """
 
 import heapq
@@ -11,21 +11,21 @@ from typing import NamedTuple
 
 from results import table
 
-# Share of the memory bandwidth that a decoding step reaches: vLLM's 6.48 ms a token for one request on an H100 are 74 %
-# (first of CHECKS), and the three checks that write 2,048 tokens come within a tenth.
+# Share of the memory bandwidth that a decoding step reaches: vLLM's 6.48 ms per token for one request on an H100 is
+# 74 % (first of CHECKS), and the three checks with 2,048 output tokens are within a tenth.
 EFFICIENCY = 0.75
-# Host and sampler, a sequence and step: fitted to the two checks with the most requests at once.
+# Host and sampler time per sequence and step: fitted to the two checks with the most concurrent requests.
 SEQUENCE_SECONDS = 10e-6
-# Share of the peak FLOP/s that prompts are computed with: NVIDIA's first-token latencies of LLaMA-7B at 2,048 tokens
-# come to 39 % (36 ms, H100, FP8) and 66 % (133 ms, A100, FP16) (TensorRT-LLM 0.6.1, docs/source/performance.md).
+# Share of the peak FLOP/s at which prompts are computed: NVIDIA's first-token latencies of LLaMA-7B at 2,048 tokens
+# correspond to 39 % (36 ms, H100, FP8) and 66 % (133 ms, A100, FP16) (TensorRT-LLM 0.6.1, docs/source/performance.md).
 PREFILL_SHARE = 0.5
-PREFILL_BUDGET = 8_192  # prompt tokens in a step: vLLM's default max_num_batched_tokens for a server on such GPUs
+PREFILL_BUDGET = 8_192  # prompt tokens per step: vLLM's default max_num_batched_tokens for a server on such GPUs
 MEMORY_SHARE = 0.9  # this project's gpu_memory_share
 RESERVED_BYTES = 2 * 2**30  # assumed: activations, CUDA graphs
 
 
 class Gpu(NamedTuple):
-    """An accelerator by its datasheet: bytes a second, dense FLOP a second, bytes of memory."""
+    """An accelerator by its datasheet: bytes per second, dense FLOP per second, bytes of memory."""
 
     name: str
     bandwidth: float
@@ -34,7 +34,7 @@ class Gpu(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A dense transformer: parameters, bytes of a parameter, bytes that the cache of one token takes."""
+    """A dense transformer: parameters, bytes per parameter, bytes of KV cache per token."""
 
     name: str
     parameters: float
@@ -42,8 +42,8 @@ class Model(NamedTuple):
     token: int
 
 
-# NVIDIA's datasheets. H100 SXM: 3.35 TB/s; 989 TFLOP/s in bf16 and 1,979 in FP8 are half of what is printed, which is
-# with sparsity. A100 SXM 80 GB: 2.039 TB/s, 312 TFLOP/s.
+# NVIDIA's datasheets. H100 SXM: 3.35 TB/s; 989 TFLOP/s in bf16 and 1,979 in FP8 are half of the printed values, which
+# assume sparsity. A100 SXM 80 GB: 2.039 TB/s, 312 TFLOP/s.
 H100 = Gpu("H100", 3.35e12, 989e12, 80 * 2**30)
 H100_FP8 = Gpu("H100", 3.35e12, 1_979e12, 80 * 2**30)
 A100 = Gpu("A100", 2.039e12, 312e12, 80 * 2**30)
@@ -55,7 +55,7 @@ LLAMA_8B = Model("Llama-3.1-8B", 8.03e9, 2, 2 * 32 * 1_024 * 2)
 
 
 class Rates(NamedTuple):
-    """What a model on a GPU takes: seconds for the parts of a step, and the tokens its cache holds."""
+    """The speed of a model on one GPU: seconds for the parts of a step, and the tokens that its cache holds."""
 
     weights: float
     cached_token: float
@@ -65,12 +65,12 @@ class Rates(NamedTuple):
     cache: float
 
     def decode(self, batch: int, cached: float) -> float:
-        """Seconds of a step that gives each of `batch` sequences a token, with `cached` tokens to look back on."""
+        """Return the seconds of a step for one token of each of `batch` sequences, with `cached` tokens cached."""
         return max(self.weights + self.cached_token * cached, self.decoded_token * batch) + self.sequence * batch
 
 
 def rates(gpu: Gpu, model: Model) -> Rates:
-    """The roofline of `model` on `gpu`: memory or arithmetic, whichever is slower, at `EFFICIENCY`."""
+    """Return the roofline of `model` on `gpu`: memory or arithmetic, whichever is slower, at `EFFICIENCY`."""
     weight_bytes = model.parameters * model.width
     token_flops = 2 * model.parameters
     room = MEMORY_SHARE * gpu.memory - weight_bytes - RESERVED_BYTES
@@ -86,7 +86,7 @@ def rates(gpu: Gpu, model: Model) -> Rates:
 
 @dataclass(slots=True)
 class InFlight:
-    """A request inside an engine: tokens to compute at once, tokens still to write, the step it joined in."""
+    """A request in an engine: prompt tokens to compute, tokens still to generate, and the step of its admission."""
 
     job: int
     prompt: int
@@ -98,30 +98,30 @@ class InFlight:
 class Replica:
     """One engine with continuous batching, by the rules of vLLM's scheduler (v1/core/sched/scheduler.py).
 
-    Requests join between steps while slots, cache and prefill budget last. When the cache is full, the one that
-    joined last gives way and is computed again later. Its cache of common heads, which would help it, is left out.
+    Requests are admitted between steps while slots, cache and prefill budget last. When the cache is full, the request
+    admitted last is preempted and computed again later. Prefix caching, which would help the engine, is not modelled.
     """
 
     rates: Rates
     slots: int
     clock: float = 0.0
-    busy: float = 0.0  # seconds with something running
-    running_seconds: float = 0.0  # of all sequences together
+    busy: float = 0.0  # seconds with at least one sequence running
+    running_seconds: float = 0.0  # sum over all sequences
     preempted: int = 0
     waiting: deque[InFlight] = field(default_factory=deque)
     running: dict[int, InFlight] = field(default_factory=dict)
-    _ends: list[tuple[int, int]] = field(default_factory=list)  # (step, number of the admission)
+    _ends: list[tuple[int, int]] = field(default_factory=list)  # (step, admission number)
     _steps: int = 0
     _cached: int = 0
     _admissions: int = 0
 
     @property
     def held(self) -> int:
-        """Requests it has, running or waiting."""
+        """Number of requests, running or waiting."""
         return len(self.running) + len(self.waiting)
 
     def step(self, most: float = 1) -> list[InFlight]:
-        """Runs one step, or up to `most` as long as nothing joins, ends or gives way; the sequences that ended."""
+        """Run one step, or up to `most` until one joins, ends or is preempted; return the sequences that ended."""
         prompt_tokens = 0 if self._make_room() else self._admit()
         batch = len(self.running)
         if self.waiting and batch < self.slots:
@@ -140,7 +140,7 @@ class Replica:
         return self._finish()
 
     def _make_room(self) -> bool:
-        """Whether sequences had to give way, so that each of the others has room for a token."""
+        """Preempt sequences until each of the others has room for one more; return whether any was preempted."""
         before = self.preempted
         while self._cached + len(self.running) > self.rates.cache:
             _, last = self.running.popitem()
@@ -152,7 +152,7 @@ class Replica:
         return self.preempted > before
 
     def _admit(self) -> int:
-        """Lets waiting requests join; the prompt tokens to compute."""
+        """Admit waiting requests; return the prompt tokens to compute."""
         tokens = 0
         while self.waiting and len(self.running) < self.slots:
             prompt = self.waiting[0].prompt
@@ -180,7 +180,7 @@ class Replica:
 
 
 class Check(NamedTuple):
-    """A published measurement: tokens written a second with so many in flight of so many requests."""
+    """A published measurement: output tokens per second of `requests` requests with `slots` in flight."""
 
     gpu: Gpu
     model: Model
@@ -193,8 +193,8 @@ class Check(NamedTuple):
 
 
 TRT = "NVIDIA, TensorRT-LLM 0.6.1, docs/source/performance.md"
-YOBITEL = "yobitelcomm.github.io/bench (concurrency sweep), vLLM 0.21: 6.48 ms a token"
-# It gives no lengths: they are taken from elsewhere. 1,024 slots is vLLM's default for offline work on an H100.
+YOBITEL = "yobitelcomm.github.io/bench (concurrency sweep), vLLM 0.21: 6.48 ms per token"
+# It gives no lengths; they are from another source. 1,024 slots is vLLM's default for offline inference on an H100.
 AIMULTIPLE = "research.aimultiple.com/inference-engines, vLLM on ShareGPT (lengths: vLLM pull request 18566)"
 VLLM_2024 = "vLLM pull request 7117, August 2024: 24.5 requests/s"
 CHECKS = (
@@ -212,7 +212,10 @@ CHECKS = (
 
 
 def throughput(check: Check) -> float:
-    """Tokens a second of requests that all wait from the start; the cache is taken to hold them, as it did there."""
+    """Return output tokens per second if all requests wait from the start.
+
+    The cache is assumed to hold them all, as it did in the measurements.
+    """
     engine = Replica(rates(check.gpu, check.model)._replace(cache=float("inf")), check.slots)
     engine.waiting.extend(InFlight(number, check.prompt, check.length) for number in range(check.requests))
     while engine.held:
@@ -221,7 +224,7 @@ def throughput(check: Check) -> float:
 
 
 def checks_table() -> str:
-    """The model beside published measurements."""
+    """Return the table that compares the model with published measurements."""
     rows = []
     for each in CHECKS:
         simulated = throughput(each)

@@ -1,4 +1,4 @@
-"""Rates of counted events with their intervals, and averages; nan where there is nothing to average."""
+"""Rates of counted events with their intervals, and averages; nan if there are no values."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """An estimate with its 95 % interval; nan where nothing can be said."""
+    """An estimate with its 95 % interval; nan if there is no estimate."""
 
     estimate: float
     low: float
@@ -30,8 +30,8 @@ def poisson_rate(count: int, exposure: float, scale: float = 1.0) -> Interval:
     the exposure are divided by `scale` first (quasi-likelihood; McCullagh and Nelder 1989, section 6.2.3).
 
     Args:
-        count: events, n.
-        exposure: in which they were counted, such as thousands of tokens.
+        count: number of events, n.
+        exposure: amount in which they were counted, such as thousands of tokens.
         scale: variance over mean of the count, at least 1.
     """
     if exposure <= 0:
@@ -44,16 +44,16 @@ def poisson_rate(count: int, exposure: float, scale: float = 1.0) -> Interval:
 
 
 def dispersion(counts: Sequence[int]) -> float:
-    """Variance over mean, 1 for Poisson; nan for fewer than two counts or none but zeros."""
+    """Return the variance over the mean, 1 for Poisson; nan for fewer than two counts or if all are zero."""
     mean = statistics.fmean(counts) if counts else 0.0
     return statistics.variance(counts) / mean if len(counts) > 1 and mean else math.nan
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one; nan for none."""
+    """Return the median; nan if there are no values."""
     return float(statistics.median(values)) if values else math.nan
 
 
 def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean; nan for none."""
+    """Return the arithmetic mean; nan if there are no values."""
     return statistics.fmean(values) if values else math.nan

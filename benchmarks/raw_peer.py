@@ -1,7 +1,7 @@
-"""vLLM's `LLM` as its documentation uses it, asked by lines of JSON: the peer of `bench_generate.py engine`.
+"""vLLM's `LLM`, used as in its documentation, with requests as lines of JSON: the peer of `bench_generate.py engine`.
 
-A program of its own, because vLLM cannot start on a CPU in a process that has imported numba. Each line asks for the
-completions of some requests, so many in a call; the answer has the tokens written and the seconds taken.
+It is a separate program because vLLM cannot start on a CPU in a process that has imported numba. Each line has the
+requests and the number of requests per call; the reply has the tokens generated and the seconds taken.
 """
 
 import json
@@ -20,13 +20,13 @@ MAX_TOKENS = 384
 
 
 def settings() -> GenerateSettings:
-    """Those of the runs that are measured."""
+    """Return the settings of the measured runs."""
     return GenerateSettings(num=10**9, max_tokens=MAX_TOKENS, engine=EngineSettings(in_flight=IN_FLIGHT, memory_gb=2))
 
 
 def main() -> None:
-    """See the module."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # vLLM prints
+    """Load the model, and reply on stdout to each line of stdin."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # vLLM prints to stdout
     go_offline()
     chosen = settings()
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -45,7 +45,7 @@ def main() -> None:
         question = json.loads(line)
         prompts = [request["prompt"] for request in question["requests"]]
         sampling = [SamplingParams(**request["sampling"]) for request in question["requests"]]
-        llm.reset_prefix_cache()  # prompts that were asked before are as new
+        llm.reset_prefix_cache()  # no prompt is cached by an earlier call
         tokens = 0
         started = time.perf_counter()
         for first in range(0, len(prompts), question["batch"]):

@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: the machine in words, tables, and the sections of RESULTS.md."""
+"""Shared functions of the benchmark scripts: description of the machine, tables, and the sections of RESULTS.md."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-# Threads of every library that has its own pool; scripts import this module before numpy.
+# Thread counts of all libraries with their own thread pool; scripts import this module before numpy.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -19,13 +19,13 @@ THREAD_VARIABLES = (
 
 
 def pin_threads(count: int) -> None:
-    """Lets every library use so many threads; call before importing any of them."""
+    """Limit every library to `count` threads; call before importing any of them."""
     for name in THREAD_VARIABLES:
         os.environ[name] = str(count)
 
 
 def machine() -> str:
-    """Processor, cores, memory and versions, on one line."""
+    """Return processor, cores, memory and versions, on one line."""
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     name = re.search(r"model name\s*: (.*)", cpuinfo)
     flags = re.search(r"flags\s*: (.*)", cpuinfo)
@@ -39,14 +39,14 @@ def machine() -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)
 
 
 def write_section(title: str, body: str) -> None:
-    """Puts `body` under the heading `title` of RESULTS.md, in place of what stood there."""
+    """Write `body` under the heading `title` of RESULTS.md, replacing that section, and print it."""
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results\n"
     section = f"## {title}\n\n{body.strip()}\n"
     pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -59,7 +59,7 @@ def write_section(title: str, body: str) -> None:
 
 
 def seconds(value: float) -> str:
-    """A time a person can read: `0.115 s`, `42.1 s`, `12.3 h`."""
+    """Return a readable time: `0.115 s`, `42.1 s`, `12.3 h`."""
     if value >= 3600:  # noqa: PLR2004 - an hour
         return f"{value / 3600:.1f} h"
     return f"{value:.1f} s" if value >= 10 else f"{value:.3f} s"  # noqa: PLR2004

@@ -1,11 +1,12 @@
-"""Simulated, never measured: 52,000 tasks from one and from eight H100s, the published loop beside this one.
+"""Simulated, not measured: 52,000 tasks from one and from eight H100s, the published loop compared with this one.
 
     python benchmarks/simulate_gpu.py
 
-A discrete-event model of continuous batching. The real `Scheduler` draws the requests, takes the completions and
-orders the decisions, in the loop of `generate/run.py`. Modelled are the engine (datasheets; a decoding step reads the
-weights and the cache once), how long completions are and how many tasks are accepted (assumed, below). All streams
-are seeded: the same figures come out every time. First of all the model is put beside published measurements.
+A discrete-event model of continuous batching. The real `Scheduler` draws the requests, receives the completions and
+orders the decisions, in the loop of `generate/run.py`. The model covers the engine (datasheets; a decoding step reads
+the weights and the cache once), the lengths of completions and the share of accepted tasks (assumed, below). All random
+streams are seeded, so the figures are the same every time. The section first compares the model with published
+measurements.
 """
 
 import heapq
@@ -44,25 +45,26 @@ SEED_TASKS = 175
 
 IN_FLIGHT = 256  # C of one engine; also its max_num_seqs
 WINDOW_FACTOR = 8
-DECISION_RATES = (500, 2_000)  # jobs a second: reading, rules, novelty and commit, one job after the other
+DECISION_RATES = (500, 2_000)  # jobs per second: parsing, rules, novelty and commit, one job after the other
 PUBLISHED_BATCH, PUBLISHED_PROCESSES = 5, 16  # the published program's defaults
-# One comparison by google's rouge_score, tokens ready: our timing, section "Filter: alpaca" of RESULTS.md. The
-# published program starts its processes anew for every candidate; that is left out, in its favour.
+# One comparison by google's rouge_score, without tokenisation: our timing, section "Filter: alpaca" of RESULTS.md. The
+# published program restarts its processes for every candidate; that is not modelled, in its favour.
 COMPARISON_SECONDS = 20.2e-6
 
-# Prompts of profile `alpaca` over the seeds have 1,694 characters on average, nine in ten 1,320 to 2,090; at four
-# characters a token, and a little more for the tasks of a pool. The engine's cache of common heads is left out.
+# Prompts of profile `alpaca` over the seeds have 1,694 characters on average, nine in ten 1,320 to 2,090; converted at
+# four characters per token, plus a little for the tasks of a pool. Prefix caching of the engine is not modelled.
 PROMPT_TOKENS = (330, 570)
-# Assumed: of the tasks asked for, this share can be read; of those, this share is accepted into an empty pool, and
-# into one of 52,000, where the obvious has been said. Both loops do the same jobs, so it weighs on both alike.
+# Assumed: the share of the requested tasks that can be parsed, and the share of those that is accepted into an empty
+# pool and into one of 52,000, which already has the obvious tasks. Both loops do the same jobs, so both are affected
+# equally.
 READ_SHARE = 0.7
 ACCEPTED_FIRST, ACCEPTED_LAST = 0.8, 0.55
 
 
 class Shape(NamedTuple):
-    """What completions are like: log-normal in tokens, cut at `limit`, with so many tasks asked for.
+    """The shape of completions: log-normal in tokens, truncated at `limit`, with `tasks` tasks requested.
 
-    A `stuck` share of them runs to the limit, whatever the law says.
+    A share of `stuck` of them runs to the limit, independently of the distribution.
     """
 
     median: float
@@ -72,15 +74,15 @@ class Shape(NamedTuple):
     tasks: int = 5
 
 
-# Assumed: five tasks of about 110 tokens, headings and all (the published tasks have 10 words of instruction and some
-# 60 of input and output), one completion in seventeen cut at the limit.
+# Assumed: five tasks of about 110 tokens including headings (the published tasks have 10 words of instruction and some
+# 60 of input and output), one completion in seventeen truncated at the limit.
 SHAPE = Shape(530, 0.4, 1_000)
-# What the published prompt asks for: 20 tasks. A context of 2,048 has room for about 1,550 tokens, so for 14 of these.
+# The published prompt asks for 20 tasks. A context of 2,048 has room for about 1,550 tokens, so for 14 tasks.
 PUBLISHED_SHAPE = Shape(2_120, 0.4, 1_550, tasks=14)
 
 
 class Work(NamedTuple):
-    """What there is to do for a job, and the luck of each task that can be read out of it."""
+    """The prompt and completion lengths of a job, and a random number for each task that can be parsed."""
 
     prompt: int
     length: int
@@ -89,7 +91,7 @@ class Work(NamedTuple):
 
 @cache
 def work_of(job: int, shape: Shape) -> Work:
-    """The same for every loop and every engine."""
+    """Return the work of a job, which is the same for every loop and every engine."""
     stream = random.Random(stream_seed(SEED, job, "work", 0))  # noqa: S311 - a simulation
     length = min(max(round(stream.lognormvariate(0, shape.sigma) * shape.median), 1), shape.limit)
     if stream.random() < shape.stuck:
@@ -99,26 +101,26 @@ def work_of(job: int, shape: Shape) -> Work:
 
 
 def accepted_share(pool: int) -> float:
-    """The share of readable tasks that a pool of this size still takes."""
+    """Return the share of parsed tasks that a pool of this size accepts."""
     return ACCEPTED_FIRST + (ACCEPTED_LAST - ACCEPTED_FIRST) * pool / WANTED
 
 
 class SimulatedEngine:
-    """`Engine.generate` over replicas and a clock: `now` is the time of the loop, which it may move on itself."""
+    """`Engine.generate` over replicas and a clock: `now` is the time of the loop, which the loop may advance."""
 
     def __init__(self, replicas: Sequence[Replica], capacity: int, shape: Shape) -> None:
         self.now = 0.0
-        self._slot_seconds = 0.0  # of requests that were answered
+        self._slot_seconds = 0.0  # of finished requests
         self._replicas = replicas
         self._capacity = capacity
         self._shape = shape
         self._in_flight = 0
         self._submitted: dict[int, float] = {}
         self._agenda: list[tuple[float, int]] = []  # (clock, replica) of those with work
-        self._ended: list[tuple[float, int]] = []  # (time, job) not yet handed out
+        self._ended: list[tuple[float, int]] = []  # (time, job) not yet yielded
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
-        """As vLLM's engine process: it goes on while the loop decides, and is served again after that."""
+        """Yield completions as vLLM's engine process does: it runs while the loop decides, then gets new requests."""
         source = iter(requests)
         while True:
             while self._agenda and self._agenda[0][0] < self.now:
@@ -138,11 +140,11 @@ class SimulatedEngine:
 
     @property
     def open_requests(self) -> int:
-        """Requests that are not answered."""
+        """Number of requests that are not finished."""
         return len(self._submitted)
 
     def slot_seconds(self) -> float:
-        """Time that slots have held a request, up to now."""
+        """Return the total time for which slots have held a request, up to now."""
         return self._slot_seconds + sum(self.now - submitted for submitted in self._submitted.values())
 
     def _submit(self, request: Request) -> None:
@@ -177,7 +179,7 @@ SEEDS = [Task.single(f"Seed task {number}", output="Done.") for number in range(
 
 
 class SimulatedProfile:
-    """One request a job, as profile `alpaca`; its drafts are bare names."""
+    """One request per job, like profile `alpaca`; its parsed tasks are only names."""
 
     name = "simulated"
     demonstrations = 3
@@ -188,7 +190,7 @@ class SimulatedProfile:
         self._shape = shape
 
     def steps(self, job: Job) -> Steps:
-        """Draws demonstrations as a real job does, and reads as many tasks as the job's work says."""
+        """Draw few-shot examples as a real job does, and return as many parsed tasks as the job's work has."""
         job.demonstrate(self.demonstrations, machine_made=1, stage=STAGE)
         (completion,) = yield [job.request(STAGE, 0, "", SAMPLING)]
         readable = len(work_of(completion.key.job, self._shape).lucks)
@@ -197,20 +199,20 @@ class SimulatedProfile:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a simulated run came to.
+    """The result of a simulated run.
 
     Attributes:
-        seconds: from the first request to the last decision.
-        jobs: decided; all figures but `unused` are about these.
-        tokens: of their completions.
-        running: requests running in an engine, on average over the time.
+        seconds: time from the first request to the last decision.
+        jobs: number of decided jobs; all figures except for `unused` are about these.
+        tokens: tokens of their completions.
+        running: requests running per engine, averaged over time.
         empty: share of the engines' time with nothing running.
-        unfilled: share of all slots' time from an answer's end to the next request, or without one at all; in the
-            published loop, where nobody fills them, not asked.
-        seen: share of the pool at the decision of a job that its prompt could draw from, on average.
-        blind: share of the jobs whose prompt could draw from no accepted task at all.
-        unused: requests asked for and not decided at the end.
-        preempted: how often a request gave way in a full cache.
+        unfilled: share of the slots' time between the end of a completion and the next request, or without a request;
+            None in the published loop, which does not refill slots.
+        seen: share of the pool at the decision of a job that its prompt could draw from, averaged over jobs.
+        blind: share of the jobs whose prompt could not draw from any accepted task.
+        unused: requests that were submitted and not decided at the end.
+        preempted: number of preemptions because of a full cache.
     """
 
     seconds: float
@@ -226,12 +228,12 @@ class Outcome:
 
     @property
     def tokens_a_second(self) -> float:
-        """Of the decided jobs."""
+        """Completion tokens of the decided jobs per second."""
         return self.tokens / self.seconds
 
 
 def make_scheduler(window: int, shape: Shape, pool: Sequence[Task]) -> Scheduler:
-    """The real scheduler on a new run; `pool` is the caller's to grow."""
+    """Return the real scheduler on a new run; the caller adds tasks to `pool`."""
     profile = SimulatedProfile(shape)
     return Scheduler(profile, seeds=SEEDS, run_seed=SEED, window=window, pool=pool, find_near_copies=None)
 
@@ -239,9 +241,9 @@ def make_scheduler(window: int, shape: Shape, pool: Sequence[Task]) -> Scheduler
 def scheduled(
     engines: Sequence[Replica], window: int, rate: float, *, shape: Shape = SHAPE, wanted: int = WANTED
 ) -> Outcome:
-    """The loop of this project: all slots in flight, decisions in job order at `rate` jobs a second.
+    """Return the outcome of this project's loop: all slots in flight, decisions in job order at `rate` jobs per second.
 
-    Whatever is due is decided and settled together before the engine is served again.
+    All jobs that are due are decided and settled together before the engine gets new requests.
     """
     pool: list[Task] = []
     scheduler = make_scheduler(window, shape, pool)
@@ -283,7 +285,10 @@ def scheduled(
 
 
 def published(engines: Sequence[Replica], batch: int, *, shape: Shape = SHAPE, wanted: int = WANTED) -> Outcome:
-    """The published loop: `batch` prompts at once, wait for the slowest, compare each candidate with all before it."""
+    """Return the outcome of the published loop.
+
+    It sends `batch` prompts at once, waits for the slowest, and compares each candidate with all before it.
+    """
     now, pool, tokens, job = 0.0, 0, 0, 0
     while pool < wanted:
         round_ = [work_of(number, shape) for number in range(job, job + batch)]
@@ -313,18 +318,18 @@ def published(engines: Sequence[Replica], batch: int, *, shape: Shape = SHAPE, w
 
 
 def fleet(model: Model, count: int, slots: int = IN_FLIGHT) -> list[Replica]:
-    """So many idle engines on H100s."""
+    """Return `count` idle engines on H100s."""
     return [Replica(rates(H100, model), slots) for _ in range(count)]
 
 
 @cache
 def ours(model: Model, count: int, slots: int, factor: int, rate: float) -> Outcome:
-    """The loop of this project with a window of `factor` times all slots."""
+    """Return the outcome of this project's loop with a window of `factor` times all slots."""
     return scheduled(fleet(model, count, slots), factor * slots * count, rate)
 
 
 def loops(model: Model, count: int) -> dict[str, Outcome]:
-    """Both loops on so many engines."""
+    """Return the outcomes of both loops on `count` engines, by name."""
     outcomes = {
         "published, 5 at once, long completions": published(fleet(model, count), PUBLISHED_BATCH, shape=PUBLISHED_SHAPE)
     }
@@ -336,7 +341,7 @@ def loops(model: Model, count: int) -> dict[str, Outcome]:
 
 
 def loops_table() -> str:
-    """Both loops, both models, one and eight engines."""
+    """Return the table of both loops, for both models, on one and eight engines."""
     rows = []
     for model in (LLAMA_7B, LLAMA_8B):
         for count in (1, 8):
@@ -353,21 +358,21 @@ def loops_table() -> str:
                         "" if each.unfilled is None else f"{each.unfilled:.2%}",
                     )
                 )
-    head = ("engines", "loop", "simulated hours", "tokens/s", "jobs/s", "running in each", "empty", "slots unfilled")
+    head = ("engines", "loop", "simulated hours", "tokens/s", "jobs/s", "running per engine", "empty", "slots unfilled")
     return table(head, rows)
 
 
 def slots_table() -> str:
-    """What the cache of LLaMA-7B holds: one engine with fewer slots and more."""
+    """Return the table of one engine with fewer and with more slots than the cache of LLaMA-7B can hold."""
     rows = []
     for slots in (64, 96, 128, 160, IN_FLIGHT):
         each = ours(LLAMA_7B, 1, slots, WINDOW_FACTOR, DECISION_RATES[-1])
         rows.append((slots, f"{each.tokens_a_second:,.0f}", f"{each.running:.0f}", f"{each.preempted:,}"))
-    return table(("slots", "simulated tokens/s", "running", "gave way"), rows)
+    return table(("slots", "simulated tokens/s", "running", "preempted"), rows)
 
 
 def windows_table() -> str:
-    """What a wide window costs: prompts that know little of the pool."""
+    """Return the table of window sizes: in a wide window, prompts can draw from little of the pool."""
     rows = []
     for count in (1, 8):
         for factor in (1, 2, 4, WINDOW_FACTOR):
@@ -375,11 +380,11 @@ def windows_table() -> str:
             shares = (f"{each.unfilled:.2%}", f"{each.seen:.0%}", f"{each.blind:.0%}")
             window = f"{factor}C = {factor * IN_FLIGHT * count:,}"
             rows.append((count, window, f"{each.seconds / 60:.1f}", *shares))
-    head = ("engines", "window", "simulated minutes", "slots unfilled", "of the pool seen", "jobs that saw none of it")
+    head = ("engines", "window", "simulated minutes", "slots unfilled", "pool seen", "jobs that saw none of it")
     return table(head, rows)
 
 
-IDEAL = Rates(1.0, 0.0, 0.0, 0.0, 0.0, float("inf"))  # every step alike, any number at once
+IDEAL = Rates(1.0, 0.0, 0.0, 0.0, 0.0, float("inf"))  # all steps take the same time, with any number of sequences
 SPREAD_WANTED = 20_000
 SPREADS = (
     ("as above: log-normal, sigma 0.4, cut at 1.8 times the mean", SHAPE, ""),
@@ -390,7 +395,7 @@ SPREADS = (
 
 
 def spreads_table() -> str:
-    """Slots used, by window and spread of shape, with decisions that take no time."""
+    """Return the table of slots used, by window and shape of completions, with decisions that take no time."""
     rows = []
     for name, shape, planned in SPREADS:
         runs = [
@@ -402,7 +407,7 @@ def spreads_table() -> str:
 
 
 def assumptions() -> str:
-    """What goes in, in words."""
+    """Return the assumptions as a Markdown list."""
     works = [work_of(job, SHAPE) for job in range(20_000)]
     mean = fmean(work.length for work in works)
     cut = fmean(work.length == SHAPE.limit for work in works)
@@ -410,49 +415,51 @@ def assumptions() -> str:
     return f"""\
 - H100 SXM, bf16: {H100.bandwidth / 1e12} TB/s, {H100.flops / 1e12:.0f} TFLOP/s, 80 GB (NVIDIA's datasheet), of which \
 vLLM has {MEMORY_SHARE:.0%}. A decoding step takes max(weights + cache read, arithmetic) / {EFFICIENCY} and \
-{SEQUENCE_SECONDS * 1e6:.0f} us a sequence; prompts are computed at {PREFILL_SHARE:.0%} of the peak. LLaMA-7B: 6.74e9 \
-parameters, 512 KiB of cache a token, which leaves room for {held:,.0f} tokens; Llama-3.1-8B: 8.03e9, 128 KiB.
+{SEQUENCE_SECONDS * 1e6:.0f} us per sequence; prompts are computed at {PREFILL_SHARE:.0%} of the peak. LLaMA-7B: \
+6.74e9 parameters, 512 KiB of cache per token, which leaves room for {held:,.0f} tokens; Llama-3.1-8B: 8.03e9, \
+128 KiB.
 - Assumed: prompts of {PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]} tokens; completions log-normal, {mean:.0f} tokens on \
-average, {cut:.1%} cut at {SHAPE.limit:,}; {SHAPE.tasks} tasks asked for, {READ_SHARE:.0%} of them readable, of these \
-{ACCEPTED_FIRST:.0%} accepted at first and {ACCEPTED_LAST:.0%} at the end.
-- Published loop: a round of prompts, the slowest waited for, then every candidate compared with all before it at \
-{COMPARISON_SECONDS * 1e6} us (our own timing, "Filter: alpaca"), spread over {PUBLISHED_PROCESSES} processes at no \
-cost. Long completions: {PUBLISHED_SHAPE.tasks} tasks in up to {PUBLISHED_SHAPE.limit:,} tokens, as its prompt asks for.
-- Ours: C = {IN_FLIGHT} slots an engine, window {WINDOW_FACTOR}C. Decisions are taken one after the other while the \
-engines go on; slots that fall free meanwhile are filled after the last decision that is due.
-- Left out: starting, prefix caching, seeded sampling, all networks."""
+average, {cut:.1%} truncated at {SHAPE.limit:,}; {SHAPE.tasks} tasks requested, {READ_SHARE:.0%} of them parsed; of \
+the parsed tasks {ACCEPTED_FIRST:.0%} are accepted at first and {ACCEPTED_LAST:.0%} at the end.
+- Published loop: it sends a round of prompts, waits for the slowest, then compares every candidate with all before \
+it at {COMPARISON_SECONDS * 1e6} us (our own timing, "Filter: alpaca"), divided over {PUBLISHED_PROCESSES} processes \
+at no cost. Long completions: {PUBLISHED_SHAPE.tasks} tasks in up to {PUBLISHED_SHAPE.limit:,} tokens, as its prompt \
+asks for.
+- Ours: C = {IN_FLIGHT} slots per engine, window {WINDOW_FACTOR}C. Decisions are made one after the other while the \
+engines run; slots that become free meanwhile are filled after the last decision that is due.
+- Not modelled: start-up, prefix caching, seeded sampling, all networks."""
 
 
 def body() -> str:
-    """The section: every figure in it is simulated but those called published."""
-    return f"""Nothing in this section was measured on a GPU: `simulate_gpu.py` is a discrete-event model, \
-and only the column "published" is of real machines. Requests come from the real scheduler; completions and decisions \
-are made up, from fixed seeds.
+    """Return the section; every figure in it is simulated, except for those called published."""
+    return f"""Nothing in this section was measured on GPUs: `simulate_gpu.py` is a discrete-event model, \
+and only the column "published" is from real machines. Requests come from the real scheduler; completions and \
+decisions are simulated, from fixed seeds.
 
 {assumptions()}
 
-The model beside published measurements, on which its two free constants ({EFFICIENCY} and \
-{SEQUENCE_SECONDS * 1e6:.0f} us) were chosen. All fits in the cache; the third row is of a vLLM whose host could not \
-keep up with an H100 (its blog, 5 September 2024).
+The model compared with published measurements, to which its two free constants ({EFFICIENCY} and \
+{SEQUENCE_SECONDS * 1e6:.0f} us) were fitted. Everything fits into the cache; the third row is from a vLLM version \
+whose host could not keep up with an H100 (its blog, 5 September 2024).
 
 {checks_table()}
 
 Simulated, {WANTED:,} accepted tasks. Tokens are those of decided jobs; "empty" is engine time with nothing running; \
-"slots unfilled" is slot time from an answer's end to the next request.
+"slots unfilled" is slot time from the end of a completion to the next request.
 
 {loops_table()}
 
-Simulated, one engine, LLaMA-7B, window 8 x slots: more slots than the cache has room for. "Gave way" counts requests \
-put back because the cache was full, and computed again.
+Simulated, one engine, LLaMA-7B, window 8 x slots: more slots than the cache has room for. "Preempted" counts requests \
+that were put back because the cache was full, and computed again.
 
 {slots_table()}
 
-Simulated, Llama-3.1-8B, {DECISION_RATES[-1]:,} decisions/s: "of the pool seen" is the share of the pool at a job's \
-decision that its prompt could draw from, on average.
+Simulated, Llama-3.1-8B, {DECISION_RATES[-1]:,} decisions/s. The window is the lag of the prompt pool: "pool seen" is \
+the share of the pool at a job's decision that its prompt could draw from, on average.
 
 {windows_table()}
 
-Simulated, slots used at C = {IN_FLIGHT}, with steps that all take the same time and decisions that take none:
+Simulated, slots used at C = {IN_FLIGHT}, with steps that all take the same time and decisions that take no time:
 
 {spreads_table()}
 """

@@ -1,4 +1,4 @@
-"""The arms of `bench_data_value.py`: what each one tunes on, and how many trainable tokens that has."""
+"""The arms of `bench_data_value.py`: the rows that each one tunes on, and their trainable tokens."""
 
 import random
 import re
@@ -23,8 +23,8 @@ from selfinstruct_local.train.trainer import load_tokenizer
 
 SEEDS = "seeds"
 NAME = re.compile(r"\w[\w.-]*")
-DRAW = 0  # random seed of the tasks of an arm
-# A small model and few examples: a larger rate than LLaMA-7B's.
+DRAW = 0  # random seed for drawing the tasks of an arm
+# A small model and few examples need a higher learning rate than LLaMA-7B.
 SETTINGS = {
     "method": "full",
     "template": "alpaca",
@@ -39,10 +39,10 @@ Rows = list[dict[str, str]]
 
 
 def parse_arms(texts: Sequence[str]) -> dict[str, Path]:
-    """Return the path of each `NAME=PATH` by its name.
+    """Return the paths of `NAME=PATH` texts by name.
 
     Raises:
-        UsageError: a name is missing, taken, or no plain file name.
+        UsageError: a name is missing, already used, or not a plain file name.
     """
     arms: dict[str, Path] = {}
     for text in texts:
@@ -58,7 +58,7 @@ def parse_arms(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def make_arms(paths: Mapping[str, Path], num: int, model: ModelFolder) -> dict[str, Rows]:
-    """Return the rows of each arm, the seeds' as the last.
+    """Return the rows of each arm, those of the seeds last.
 
     Raises:
         UsageError: an arm has fewer than `num` tasks.
@@ -90,12 +90,12 @@ def read_arm(path: Path) -> list[Task]:
 
 
 def row_of(task: Task) -> dict[str, str]:
-    """Return a task with its first worked case, in Alpaca's format."""
+    """Return a task with its first instance, in Alpaca's format."""
     return {"instruction": task.instruction, "input": task.input, "output": task.output}
 
 
 def trainable(rows: Rows, model: ModelFolder) -> list[int]:
-    """Return the trainable tokens of each row under the settings of the trainings; 0 of one that they drop."""
+    """Return the trainable tokens of each row under the training settings; 0 for a row that they drop."""
     settings = load_train_settings(None, None, SETTINGS)
     samples = (each for row in rows for each in samples_of_record(row))
     made = make_examples(samples, load_tokenizer(model), settings)
@@ -103,19 +103,19 @@ def trainable(rows: Rows, model: ModelFolder) -> list[int]:
 
 
 def nearest_cut(tokens: Sequence[int], wanted: int) -> int:
-    """Return how many of the first rows have `wanted` tokens together, as near as whole rows allow; at least 1."""
+    """Return how many of the first rows have `wanted` tokens in total, as near as whole rows allow; at least 1."""
     return int(np.abs(np.cumsum(tokens) - wanted).argmin()) + 1
 
 
 def store_rows(path: Path, rows: Rows) -> None:
-    """Write the rows once.
+    """Write the rows; an existing file must hold the same rows.
 
     Raises:
-        UsageError: the file holds other rows, so the results next to it are of other data.
+        UsageError: the file holds other rows, so the results next to it are for other data.
     """
     data = orjson.dumps(rows, option=orjson.OPT_INDENT_2)
     if path.exists() and path.read_bytes() != data:
-        message = f"{path}: holds other tasks, and results of them may lie next to it; name a new --folder"
+        message = f"{path}: holds other tasks, for which there may be results; name a new --folder"
         raise UsageError(message)
     with replace_atomically(path) as stream:
         stream.write(data)

@@ -1,4 +1,4 @@
-"""What the evaluations of `bench_data_value.py` found: figures of each arm with intervals, and their table."""
+"""The results of `bench_data_value.py`: figures of each arm with intervals, and their table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,13 +31,13 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the expert tasks cost models that differ by their training seed: float64[seeds, tasks] each.
+    """Results on the expert tasks of models that differ in their training seed: float64[seeds, tasks] each.
 
     Attributes:
         nats: negative log-likelihood of the reference.
-        tokens: supervised tokens of the reference.
-        stopped: 1 where the answer ended by itself.
-        rouge_l: F of the answer with the reference.
+        tokens: trainable tokens of the reference.
+        stopped: 1 if the completion ended by itself, else 0.
+        rouge_l: F of the completion with the reference.
         cases: fingerprint of the tasks.
     """
 
@@ -53,8 +53,8 @@ class Measure(NamedTuple):
 
     Attributes:
         value: mean over the training seeds.
-        drawn: float64[RESAMPLES], the same of resampled tasks and training seeds.
-        by_seed: the figure of each training seed.
+        drawn: float64[RESAMPLES], the same mean for resampled tasks and training seeds.
+        by_seed: value of each training seed.
     """
 
     value: float
@@ -66,20 +66,20 @@ class Measure(NamedTuple):
         return f"{self.value:.3f} [{low:.3f}, {high:.3f}]"
 
     def less(self, other: "Measure") -> "Measure":
-        """Return the difference from another arm, whose tasks were drawn alike."""
+        """Return the difference from another arm, for which the same tasks were drawn."""
         return Measure(self.value - other.value, self.drawn - other.drawn)
 
 
 def read_asked(outs: Sequence[Path], max_tokens: int) -> Asked:
-    """Return what `selfinstruct eval` wrote for the models of one arm.
+    """Return the results that `selfinstruct eval` wrote for the models of one arm.
 
     Raises:
-        UsageError: they were asked different tasks, or with another `max_tokens`.
+        UsageError: the models were asked different tasks, or with another `max_tokens`.
     """
     records = [orjson.loads((out / "eval.json").read_bytes()) for out in outs]
     for out, record in zip(outs, records, strict=True):
         if (found := record["settings"]["max_tokens"]) != max_tokens:
-            message = f"--max-tokens {max_tokens}: {out} holds answers of at most {found}; use a new --folder"
+            message = f"--max-tokens {max_tokens}: {out} has completions of at most {found} tokens; use a new --folder"
             raise UsageError(message)
     cases = [record["cases_sha256"] for record in records]
     check_same(cases, [str(out) for out in outs])
@@ -99,11 +99,7 @@ def read_asked(outs: Sequence[Path], max_tokens: int) -> Asked:
 
 
 def check_same(cases: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse evaluations that cannot be compared.
-
-    Raises:
-        UsageError: they are of different tasks.
-    """
+    """Raise UsageError if the evaluations are of different tasks, so that they cannot be compared."""
     for name, each in zip(names, cases, strict=True):
         if each != cases[0]:
             message = f"{name} and {names[0]}: were asked different tasks; use a new --folder"
@@ -114,13 +110,13 @@ def measure(asked: Asked, place: int) -> dict[str, Measure]:
     """Return loss, stop rate and ROUGE-L of an arm.
 
     Args:
-        asked: results of its models.
-        place: number of the arm. Each arm draws training seeds of its own; the draws of tasks are the same for all.
+        asked: results of the models of the arm.
+        place: number of the arm. Each arm draws its own training seeds; the draws of tasks are the same for all.
     """
     seeds, tasks = asked.nats.shape
     of_tasks, of_seeds = np.random.default_rng(0), np.random.default_rng([1, place])
     times = np.array([np.bincount(of_tasks.integers(0, tasks, tasks), minlength=tasks) for _ in range(RESAMPLES)])
-    # One fewer than there are: the variance of the resampled means is then that of the mean, however few they are
+    # One fewer than there are, so that the variance of the resampled means is that of the mean, for any number of seeds
     # (Rao and Wu 1988, "Resampling inference with complex survey data").
     chosen = of_seeds.integers(0, seeds, (RESAMPLES, max(1, seeds - 1)))
 
@@ -142,7 +138,7 @@ def make_table(asked: Mapping[str, Asked], sizes: Mapping[str, tuple[int, int]])
     """Return the table of all models.
 
     Args:
-        asked: results by name, the untuned model's first.
+        asked: results by name, those of the untuned model first.
         sizes: examples and trainable tokens of each arm.
 
     Raises:

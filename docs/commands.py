@@ -1,8 +1,8 @@
-"""What mkdocs calls while it builds the documentation; mkdocs.yml names it under `hooks`.
+"""Hooks for mkdocs, listed in mkdocs.yml under `hooks`.
 
-It writes the command reference out of typer's own commands, so that what the page says is what the program takes. It
-lays the package out as it is installed, so that mkdocstrings finds the modules that stand at the top of the tree. It
-takes in the texts of other folders as pages.
+They generate the command reference from the typer commands, so that the page matches the program. They arrange the
+package as it is installed, so that mkdocstrings finds the modules at the top of the repository. They add Markdown files
+of other folders as pages.
 """
 
 import re
@@ -26,16 +26,16 @@ PAGE = "commands.md"
 PROGRAM = "selfinstruct"
 TOP = Path(__file__).parents[1]
 PACKAGE = "selfinstruct_local"
-# Parts of the package that stand beside it in the tree; pyproject.toml maps them into it.
+# Subpackages at the top of the repository; pyproject.toml maps them into the package.
 MAPPED = ("kernels", "prompts", "seeds")
-# Texts of other folders, by the page that each becomes, and the picture that one of them shows.
+# Files of other folders, by the page they become, and the picture that one of them shows.
 TAKEN_IN = {
     "reference/similarity.md": "kernels/README.md",
     "reference/seeds.md": "seeds/README.md",
     "reference/results.md": "benchmarks/RESULTS.md",
     "reference/growth.png": "benchmarks/growth.png",
 }
-# What click's help texts put before a paragraph whose lines stay as they are.
+# click's mark before a paragraph of a help text that is not rewrapped.
 KEPT_LINES = "\b\n"
 
 _layout = tempfile.TemporaryDirectory(prefix="selfinstruct-docs-")
@@ -43,7 +43,7 @@ _layout = tempfile.TemporaryDirectory(prefix="selfinstruct-docs-")
 
 @event_priority(100)  # before mkdocstrings reads its settings
 def on_config(config: "MkDocsConfig") -> None:
-    """Lays the package out in a temporary folder, by links, and tells mkdocstrings of it."""
+    """Link the package as it is installed into a temporary folder, and point mkdocstrings to it."""
     package = Path(_layout.name) / PACKAGE
     if not package.is_dir():
         package.mkdir()
@@ -53,27 +53,27 @@ def on_config(config: "MkDocsConfig") -> None:
 
 
 def on_files(files: Files, *, config: "MkDocsConfig") -> Files:
-    """Takes in the texts of other folders."""
+    """Return the files with those of other folders added."""
     for page, path in TAKEN_IN.items():
         files.append(File.generated(config, page, abs_src_path=str(TOP / path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: "Page", **_given: Any) -> str:
-    """Puts the reference behind what stands in its page."""
+    """Return the page, and for the command reference append the commands."""
     if page.file.src_uri != PAGE:
         return markdown
     return "\n\n".join([markdown, *_sections(typer.main.get_command(app), PROGRAM)])
 
 
 def _sections(command: Any, path: str, above: Any = None) -> Iterator[str]:
-    """The sections of a command and of those below it."""
+    """Yield the sections of a command and of its subcommands."""
     context = typer.Context(command, parent=above, info_name=path.rsplit(maxsplit=1)[-1])
     below = getattr(command, "commands", {})
     if not below:
         yield f"## {path}"
     elif above is None:
-        yield "## Before the command"
+        yield "## Global options"
     if not below or above is None:
         yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
         yield from _paragraphs(command.help or "")
@@ -95,7 +95,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _table(records: list[Any]) -> str:
-    """Options and arguments with what their help says."""
+    """Return a table of options and arguments with their help."""
     rows = [f"| `{_cell(name)}` | {_plain(_cell(text))} |" for name, text in filter(None, records)]
     return "\n".join(["| | |", "| --- | --- |", *rows])
 
@@ -105,5 +105,5 @@ def _cell(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """The text with what Markdown and HTML would take for marks as they are."""
+    """Return the text with Markdown and HTML markup escaped."""
     return re.sub(r"([*_\[\]])", r"\\\1", text).replace("<", "&lt;")

@@ -1,6 +1,6 @@
-"""The similarity core: exact ROUGE-L novelty, fast. See README.md here for the proof and the figures.
+"""The similarity core: fast, exact ROUGE-L novelty filtering. README.md in this folder has the proof and the costs.
 
-Needs numpy, numba and datasketch only.
+Depends only on numpy, numba and datasketch.
 """
 
 from .index import FilterResult

@@ -1,12 +1,10 @@
-"""All pairs of near texts that share a MinHash band, found in parts: what `pairs` is, with bands for rare tokens.
+"""All pairs of near texts that share a MinHash band, found in parts: `pairs` with bands in place of rare tokens.
 
-A part owns some of the bands, and of each band some of the values. Unlike the exact join it may miss a pair, as
-`minhash` says, and a pair may come from several parts.
-
-Leans on: numpy, the bounds, MinHash, the pairs.
+A part owns some of the bands, and some of the values of each band. Unlike the exact join, this one may miss a pair
+(see `minhash`), and several parts may report the same pair.
 """
 
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 @kernel
 def digest_bands(signatures, lengths, digests):  # type: ignore[no-untyped-def]
-    """Fill `digests` (uint64[n, bands]) with one hash for the values of each band, at least 1; 0 for an empty text."""
+    """Fill `digests` (uint64[n, bands]) with one hash per text and band, at least 1; 0 for an empty text."""
     rows = signatures.shape[1] // digests.shape[1]
     for r in range(digests.shape[0]):
         for band in range(digests.shape[1]):
@@ -31,13 +29,13 @@ def digest_bands(signatures, lengths, digests):  # type: ignore[no-untyped-def]
 
 
 def band_digests(texts: Texts, vocabulary: int, bands: Bands, seed: int) -> NDArray[np.uint64]:
-    """Return one hash for each text and band, uint64[n, bands]: texts that agree in a band have the same there.
+    """Return one hash per text and band, uint64[n, bands]; texts that agree in a band have the same hash there.
 
     Args:
-        texts: numbered from the rarest token; the numbers are what is hashed.
-        vocabulary: how many tokens there are.
-        bands: see `minhash.choose_bands`.
-        seed: of the permutations.
+        texts: texts with tokens numbered from the rarest; the numbers are hashed.
+        vocabulary: number of tokens.
+        bands: number of bands and rows, see `minhash.choose_bands`.
+        seed: random seed of the permutations.
     """
     lengths = np.diff(texts.offsets)
     signatures = np.empty((lengths.size, bands.bands * bands.rows), np.uint32)
@@ -63,8 +61,8 @@ def parities(ids, offsets, order, occurrences, parity):  # type: ignore[no-untyp
 
 @inner
 def agree_before(digests, one, other, band):  # type: ignore[no-untyped-def]
-    """Tell whether two rows share a band before `band`."""
-    for b in range(band):  # noqa: SIM110 (a generator is no kernel)
+    """Return whether rows `one` and `other` agree in any band before `band`."""
+    for b in range(band):  # noqa: SIM110 (no generator expressions in kernels)
         if digests[one, b] != 0 and digests[one, b] == digests[other, b]:
             return True
     return False
@@ -72,18 +70,21 @@ def agree_before(digests, one, other, band):  # type: ignore[no-untyped-def]
 
 @inner
 def may_pass(m, n, parity, other, threshold):  # type: ignore[no-untyped-def]
-    """Tell whether lengths and parity signatures leave it open that two texts are near (see `prefix`)."""
+    """Return whether the bounds on lengths and parity signatures allow F > `threshold` (see `prefix`).
+
+    `m`, `n`: lengths of the two texts. `parity`, `other`: their parity signatures.
+    """
     return popcount(parity ^ other) <= m + n - 2 * need(m, n, threshold)
 
 
 @kernel
-def pair_band(  # type: ignore[no-untyped-def]  # noqa: C901 (one loop, split it would be passed a dozen arrays)
+def pair_band(  # type: ignore[no-untyped-def]  # noqa: C901 (one loop; its parts would take a dozen arrays each)
     ids, offsets, digests, band, ranked, first, parity, threshold, pattern, carries, left, right, scores
 ):
-    """Pair the texts that agree in `band` and in none before it; return (places of `ranked` done, pairs found).
+    """Pair the texts that agree in `band` and in no earlier band; return (entries of `ranked` done, pairs found).
 
-    `ranked` (int64[n]): the rows by their digest, equal ones by number. Begins at place `first`, and stops early when
-    there might be no room for the pairs of a row.
+    `ranked` (int64[n]): rows sorted by digest, ties by row number. Starts at entry `first`, and stops early when
+    `left`, `right` and `scores` might be too short for the pairs of the next row.
     """
     count, start = 0, first
     while start > 0 and digests[ranked[start - 1], band] == digests[ranked[first], band]:
@@ -117,9 +118,9 @@ def band_pairs(texts: Texts, digests: NDArray[np.uint64], vocabulary: int, thres
     """Return the pairs of `texts` above `threshold` that share a band, each once; copies as in `pairs.near_pairs`.
 
     Args:
-        texts: numbered from the rarest token.
-        digests: uint64[n, bands], the bands of this part; 0 where another part has the text.
-        vocabulary: how many tokens there are.
+        texts: texts with tokens numbered from the rarest.
+        digests: uint64[n, bands], the bands of this part; 0 where another part owns the value.
+        vocabulary: number of tokens.
         threshold: in (0, 1].
     """
     copies = Copies(texts)
@@ -128,7 +129,7 @@ def band_pairs(texts: Texts, digests: NDArray[np.uint64], vocabulary: int, thres
 
 
 def _distinct_pairs(texts: Texts, digests: NDArray[np.uint64], vocabulary: int, threshold: float) -> Pairs:
-    """See `band_pairs`; no two texts have the same tokens."""
+    """Return the same as `band_pairs`, for texts of which no two have the same tokens."""
     ids, offsets = texts
     count, longest = offsets.size - 1, int(np.diff(offsets).max(initial=1))
     parity = np.empty(count, np.uint64)

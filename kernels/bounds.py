@@ -1,13 +1,11 @@
-"""The bounds that both prefilters rest on, and the pool of texts they judge.
+"""The bounds that both prefilters use, the pool of texts, and the final LCS check of candidates.
 
-What F > threshold demands of lengths, of shared tokens and of parity signatures (the bitmap filter of Sandes, Teodoro,
-de Melo, Information Systems 2020); README.md beside this file proves each. And the last word: the LCS of the
-candidates that the bounds leave.
-
-Leans on: numpy, the LCS kernels.
+F > threshold implies bounds on lengths, on shared tokens and on parity signatures (the bitmap filter of Sandes,
+Teodoro, de Melo, Information Systems 2020); README.md in this folder proves each. Candidates that pass the bounds are
+decided by their LCS.
 """
 
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 from typing import NamedTuple
 
@@ -17,30 +15,30 @@ from numpy.typing import NDArray
 from .cache import inner, kernel
 from .lcs import WORD, clear_pattern, need, prefetch, score_query, set_pattern
 
-#: Length buckets: lengths 1..32 have one each, then four to each doubling, the last one open.
+#: Length buckets: one each for lengths 1..32, then four per doubling, the last one without an upper limit.
 BUCKETS = 64
 EXACT_BUCKETS = 32
-#: Queries up to this length read their plan from a table; longer ones compute it.
+#: Queries up to this length read their plan from a table; for longer queries it is computed.
 PLANNED = 128
 
-# What a join does with a text.
+# Modes of a join: judge texts, judge them and add those that are kept, or add all without judging.
 JUDGE, JUDGE_AND_ADD, ADD = 0, 1, 2
 
 
 class Pool(NamedTuple):
-    """The texts of the index: row r is `ids[offsets[r]:offsets[r + 1]]`; arrays have room to grow."""
+    """The texts of the index: row r is `ids[offsets[r]:offsets[r + 1]]`; the arrays have spare capacity."""
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
 
 class Plan(NamedTuple):
-    """What the bounds say for a text of m tokens, m <= PLANNED.
+    """The bounds for a text of m tokens, m <= PLANNED.
 
-    prefix: how many of its rarest occurrences a query reads, by bucket of the partner; int32[PLANNED + 1, BUCKETS].
-    distance: how many signature bits may differ, the same shape; -1 where no partner can pass.
-    widest: the largest distance of this and all lower buckets, the same shape (distance itself does not only grow).
-    depth: how many of its rarest occurrences are (near, deep) postings; int32[PLANNED + 1, 2].
+    prefix: number of its rarest occurrences that a query reads, by bucket of the partner; int32[PLANNED + 1, BUCKETS].
+    distance: maximum number of differing signature bits, same shape; -1 where no partner can pass.
+    widest: maximum of `distance` over this and all lower buckets, same shape (`distance` itself is not monotonic).
+    depth: number of its rarest occurrences that are (near, deep) postings; int32[PLANNED + 1, 2].
     """
 
     prefix: NDArray[np.int32]
@@ -50,11 +48,11 @@ class Plan(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Work space of one query.
+    """Working arrays of one query.
 
-    pattern: uint64[vocabulary], zero between queries. carries: uint8[longest text]. seen: int64[rows], the serial
-    number of the last query that met the row. hits: int64[rows]. occurrences: int64[longest text]. serial: int64[1],
-    queries answered, which goes on as long as `seen` does.
+    pattern: uint64[vocabulary], zero between queries. carries: uint8[longest text]. seen: int64[rows], serial number
+    of the last query that found the row. hits: int64[rows]. occurrences: int64[longest text]. serial: int64[1], number
+    of queries so far, never reset while `seen` is in use.
     """
 
     pattern: NDArray[np.uint64]
@@ -87,7 +85,7 @@ def bucket_floor(bucket):  # type: ignore[no-untyped-def]
 
 @inner
 def shortest_partner(m, threshold):  # type: ignore[no-untyped-def]
-    """Return the smallest n for which some LCS of lengths m and n passes; m + 1 if none does. O(log m)."""
+    """Return the smallest length n that can pass with length `m`; m + 1 if no n up to m can. O(log m)."""
     low, high = 1, m + 1
     while low < high:
         n = (low + high) // 2
@@ -121,7 +119,7 @@ def plan_for(m, threshold, prefix, distance, widest):  # type: ignore[no-untyped
 def depths_for(n, threshold):  # type: ignore[no-untyped-def]
     """Return how many of the rarest occurrences of a text of `n` tokens are (near, deep) postings.
 
-    Partners at least as long need only the near ones: need(m, n) >= need(n, n) for m >= n.
+    Queries of m >= n tokens need only the near postings, because need(m, n) >= need(n, n).
     """
     shortest = shortest_partner(n, threshold)
     if shortest > n:
@@ -131,7 +129,7 @@ def depths_for(n, threshold):  # type: ignore[no-untyped-def]
 
 @kernel
 def fill_plan(threshold, plan):  # type: ignore[no-untyped-def]
-    """Fill the whole `Plan`."""
+    """Fill `plan` for `threshold` and all lengths up to PLANNED."""
     for m in range(1, PLANNED + 1):
         plan_for(m, threshold, plan.prefix[m], plan.distance[m], plan.widest[m])
         plan.depth[m, 0], plan.depth[m, 1] = depths_for(m, threshold)
@@ -141,7 +139,7 @@ def fill_plan(threshold, plan):  # type: ignore[no-untyped-def]
 def sort_occurrences(row, order, keys):  # type: ignore[no-untyped-def]
     """Fill `keys` (int64[m]) with `order << 32 | token` of the tokens of `row`, rarest first.
 
-    Shell sort with gaps that shrink by 2.25 (an insertion sort for short texts): O(m^1.3) or so, no recursion.
+    Shell sort with gaps that shrink by 2.25 (an insertion sort for short texts): about O(m^1.3), no recursion.
     """
     m = row.size
     for i in range(m):
@@ -162,7 +160,7 @@ def sort_occurrences(row, order, keys):  # type: ignore[no-untyped-def]
 
 @inner
 def signature_of(keys):  # type: ignore[no-untyped-def]
-    """Return the parity signature (uint64) of sorted occurrences: each (token, how many-th) flips one bit."""
+    """Return the parity signature (uint64) of sorted occurrences: each (token, occurrence number) flips one bit."""
     signature = np.uint64(0)
     occurrence = np.uint64(0)
     for i in range(keys.size):
@@ -175,9 +173,9 @@ def signature_of(keys):  # type: ignore[no-untyped-def]
 
 @inner
 def best_of(row, hits, pool, scratch, threshold):  # type: ignore[no-untyped-def]
-    """Return (row number, F) of the best of the pool rows `hits` with F > `threshold`, (-1, NaN) if there is none.
+    """Return (row number, F) of the highest F > `threshold` among the pool rows `hits`, (-1, NaN) if there is none.
 
-    Of equal scores the lowest row number. One LCS a hit.
+    Ties go to the lowest row number. One LCS per hit.
     """
     best, best_score = -1, np.nan
     m = row.size
@@ -198,7 +196,7 @@ def best_of(row, hits, pool, scratch, threshold):  # type: ignore[no-untyped-def
 
 @inner
 def append_text(row, pool, rows):  # type: ignore[no-untyped-def]
-    """Write `row` (int32 tokens) behind the `rows` texts of the pool."""
+    """Append `row` (int32 tokens) to the pool, which holds `rows` texts."""
     end = pool.offsets[rows]
     for i in range(row.size):
         pool.ids[end + i] = row[i]
@@ -207,7 +205,7 @@ def append_text(row, pool, rows):  # type: ignore[no-untyped-def]
 
 @kernel
 def join_all(ids, offsets, rows, mode, pool, scratch, threshold, kept, neighbor, score):  # type: ignore[no-untyped-def]
-    """Judge and add a batch with no prefilter: one LCS for every text of the pool; return the pool's rows."""
+    """Judge and add a batch without a prefilter, with one LCS per pool text; return the new number of pool rows."""
     for p in range(scratch.hits.size):
         scratch.hits[p] = p
     for r in range(offsets.size - 1):
@@ -224,5 +222,5 @@ def join_all(ids, offsets, rows, mode, pool, scratch, threshold, kept, neighbor,
 
 @kernel
 def judge_hits(row, count, pool, scratch, threshold):  # type: ignore[no-untyped-def]
-    """Return `best_of` the first `count` rows of `scratch.hits`, for candidates that Python gathered."""
+    """Return `best_of` for the first `count` rows of `scratch.hits`, for candidates collected in Python."""
     return best_of(row, scratch.hits[:count], pool, scratch, threshold)

@@ -1,11 +1,9 @@
-"""Where compiled kernels are kept, and the one decorator that compiles them.
+"""The cache of compiled kernels, and the decorators that compile them.
 
-Numba's own cache lies beside the source or in a shared user folder, and loading it unpickles what it finds. Here
-it lies in one private folder of the user (mode 0700; its owner, links, the folders above it and the files in it are
-checked before it is used), so read-only installs work, a run folder is never loaded from, and nobody else can plant
-code. The folder is looked for when the first kernel is compiled, not on import.
-
-Leans on: numba.
+Numba's own cache is next to the source or in a shared user folder, and loading it unpickles the files found there. This
+cache is one private folder of the user (mode 0700; its owner, links, parent folders and files are checked before use).
+So read-only installs work, nothing is ever loaded from a run folder, and nobody else can plant code. The folder is
+looked up when the first kernel is compiled, not on import.
 """
 
 import contextlib
@@ -26,21 +24,21 @@ _SOURCE = Path(__file__).resolve().parent
 
 
 def _candidates() -> list[Path]:
-    """Folders that may hold the cache, best first."""
+    """Return the folders that may hold the cache, best first."""
     own, shared = os.environ.get("SELFINSTRUCT_CACHE"), os.environ.get("XDG_CACHE_HOME")
     folders = [Path(own)] if own else []
     folders += [Path(base) / "selfinstruct-local" for base in (shared, "~/.cache") if base]
     with contextlib.suppress(OSError):
         temporary = Path(tempfile.gettempdir())
-        # Where no other can be written to Python names the working directory, which may be anybody's.
+        # Python falls back to the working directory, which may belong to anybody.
         if temporary != Path.cwd():
             folders.append(temporary / f"selfinstruct-local-{os.getuid()}")
-    # A relative path would be looked up there too.
+    # A relative path would also be resolved in the working directory.
     return [folder.expanduser() / "kernels" for folder in folders if folder.expanduser().is_absolute()]
 
 
 def is_private(folder: Path) -> bool:
-    """Tell whether `folder` is a real directory of this user that nobody else may write to, read or put another for."""
+    """Return whether `folder` is a real directory of this user that nobody else can write to, read or replace."""
     try:
         status = folder.lstat()
         return (
@@ -54,13 +52,13 @@ def is_private(folder: Path) -> bool:
 
 
 def _is_open(folder: Path) -> bool:
-    """Tell whether anybody may rename what lies in `folder`; the sticky bit of a temporary folder forbids it."""
+    """Return whether anybody can rename entries of `folder`; the sticky bit of a temporary folder prevents it."""
     mode = folder.stat().st_mode
     return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
 
 def _holds_own_files(folder: Path) -> bool:
-    """Tell whether all that lies in `folder`, if it is there, are files of this user and no links."""
+    """Return whether `folder` does not exist, or it and all its entries belong to this user and are no links."""
     if not folder.is_symlink() and not folder.exists():
         return True
     status = [folder.lstat(), *(path.lstat() for path in folder.iterdir())]
@@ -68,11 +66,11 @@ def _holds_own_files(folder: Path) -> bool:
 
 
 def cache_folder() -> Path | None:
-    """Return the private folder for compiled kernels, made if need be; None if none can be had.
+    """Return the private folder for compiled kernels, created if missing; None if no folder is usable.
 
-    The first that works of `$SELFINSTRUCT_CACHE`, `selfinstruct-local` in `$XDG_CACHE_HOME` and in `~/.cache`, and a
-    folder in the temporary folder; in each a folder `kernels` of mode 0700. One that belongs to somebody else, holds
-    somebody else's files, is a link, or is open to others is passed over.
+    It is a folder `kernels` of mode 0700 in the first usable one of `$SELFINSTRUCT_CACHE`, `selfinstruct-local` in
+    `$XDG_CACHE_HOME` and in `~/.cache`, and a folder in the temporary folder. A folder that belongs to another user,
+    holds files of another user, is a link, or is open to others is skipped.
     """
     for folder in _candidates():
         try:
@@ -87,19 +85,19 @@ def cache_folder() -> Path | None:
 
 
 def _source_name() -> str:
-    """Return the name of the folder for the kernels of this installation."""
+    """Return the name of the folder for the kernels of this installation, a hash of its path."""
     return hashlib.sha256(str(_SOURCE).encode()).hexdigest()[:16]
 
 
 def _source_stamp() -> str:
-    """Return a digest of every kernel source: Numba looks only at the file of the outermost function."""
+    """Return a digest of all kernel sources; Numba itself checks only the file of the outermost function."""
     digest = hashlib.sha256()
     for path in sorted(_SOURCE.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-class _PrivateLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocator):  # type: ignore[misc]  # noqa: SLF001 (no public way)
+class _PrivateLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocator):  # type: ignore[misc]  # noqa: SLF001 (no public API)
     """Numba's cache locator for the private folder."""
 
     _stamp: str | None = None
@@ -140,7 +138,7 @@ class _PrivateFunctionCache(caching.FunctionCache):  # type: ignore[misc]
 
 
 class _Announcer:
-    """Say once, on stderr, that kernels are being compiled."""
+    """Prints once, to stderr, that kernels are being compiled."""
 
     said = False
 
@@ -148,12 +146,12 @@ class _Announcer:
     def say(cls, folder: Path | None) -> None:
         if not cls.said:
             cls.said = True
-            where = f"kept in {folder}" if folder else "not kept: no private cache folder can be written"
+            where = f"cached in {folder}" if folder else "not cached: no private cache folder is writable"
             sys.stderr.write(f"selfinstruct: compiling the similarity kernels, once ({where})\n")
 
 
 class _LazyCache:
-    """Stands in for Numba's cache until the first compilation, so that importing touches no file."""
+    """Opens Numba's cache on the first compilation, so that importing touches no file."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -173,7 +171,7 @@ class _LazyCache:
         cache = self._open()
         try:
             found = cache.load_overload(signature, target) if cache else None
-        except Exception:  # noqa: BLE001 (a torn cache file may raise anything on unpickling; it is compiled afresh)
+        except Exception:  # noqa: BLE001 (unpickling a corrupt cache file may raise anything; the kernel is recompiled)
             found = None
             with contextlib.suppress(OSError):
                 cache.flush()
@@ -186,7 +184,7 @@ class _LazyCache:
         if cache:
             try:
                 cache.save_overload(signature, data)
-            except (OSError, EOFError, pickle.UnpicklingError):  # a full disk costs the cache, not the answer
+            except (OSError, EOFError, pickle.UnpicklingError):  # a full disk costs the cache, not the result
                 self._cache = None
 
     @property
@@ -195,10 +193,10 @@ class _LazyCache:
         return cache.cache_path if cache else None
 
     def enable(self) -> None:
-        """Do nothing: always on."""
+        """Do nothing: the cache is always enabled."""
 
     def disable(self) -> None:
-        """Do nothing: always on."""
+        """Do nothing: the cache cannot be disabled."""
 
     def flush(self) -> None:
         cache = self._open()
@@ -207,16 +205,16 @@ class _LazyCache:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile `function` with Numba to be called from Python: no GIL, IEEE arithmetic as written, privately cached.
+    """Return `function` compiled with Numba for calls from Python: no GIL, IEEE arithmetic as written, private cache.
 
-    A kernel may slice arrays but not allocate: without reference counts, which Numba keeps with a locked
-    instruction for each array taken out of a tuple, the index is a third faster.
+    A kernel may slice arrays but not allocate them. Numba counts references with a locked instruction for each array
+    taken out of a tuple; without reference counts the index is a third faster.
     """
     return _compiled(function, no_cpython_wrapper=False)
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """Compile `function` as `kernel` does, for other kernels only: without what Python would call."""
+    """Return `function` compiled like `kernel`, but without a Python wrapper: only other kernels can call it."""
     return _compiled(function, no_cpython_wrapper=True)
 
 
@@ -224,5 +222,5 @@ def _compiled(function: Callable[..., Any], *, no_cpython_wrapper: bool) -> Any:
     dispatcher = numba.njit(
         nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=no_cpython_wrapper, no_cfunc_wrapper=True
     )(function)
-    dispatcher._cache = _LazyCache(function)  # noqa: SLF001 (what Numba's own cache=True does)
+    dispatcher._cache = _LazyCache(function)  # noqa: SLF001 (as Numba's cache=True does)
     return dispatcher

@@ -1,14 +1,12 @@
-"""What a greedy pass keeps, told from the pairs of near texts alone.
+"""The result of a greedy pass over texts, computed only from the pairs of near texts.
 
 Taking texts in order, each unless a near one was taken before, yields the lexicographically first maximal independent
 set of the graph of near pairs (G. Blelloch, J. Fineman, J. Shun, "Greedy sequential maximal independent set and
-matching are parallel on average", SPAA 2012). A text that was refused refuses nobody, so "refused if any earlier text
-is near" would be another set: in a chain of three, each near the next, the first and the third stay.
-
-Leans on: numpy, the pairs.
+matching are parallel on average", SPAA 2012). A rejected text does not reject others, so "rejected if any earlier text
+is near" would be a different set: in a chain of three texts, each near the next, the first and the third are kept.
 """
 
-# ruff: noqa: ANN001, ANN201, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN201, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 from typing import NamedTuple
 
@@ -20,10 +18,10 @@ from .pairs import Pairs
 
 
 class Refused(NamedTuple):
-    """The texts that are not kept.
+    """The rejected texts.
 
-    key: int64[refused], ascending. neighbor: int64[refused], the key of the kept text before it with the highest score,
-    the first of equal ones. score: float64[refused], that score.
+    key: int64[refused], ascending. neighbor: int64[refused], key of the earlier kept text with the highest score, ties
+    to the first. score: float64[refused], that score.
     """
 
     key: NDArray[np.int64]
@@ -33,7 +31,7 @@ class Refused(NamedTuple):
 
 @inner
 def best_kept_before(node, starts, neighbors, scores, kept, limit):  # type: ignore[no-untyped-def]
-    """Return (neighbor, score) of the best kept neighbor of `node` below `limit`, (-1, NaN) if there is none."""
+    """Return (neighbor, score) of the nearest kept neighbor of `node` below `limit`, (-1, NaN) if there is none."""
     best, best_score = np.int64(-1), np.nan
     for k in range(starts[node], starts[node + 1]):
         other = neighbors[k]
@@ -48,8 +46,8 @@ def best_kept_before(node, starts, neighbors, scores, kept, limit):  # type: ign
 def decide_nodes(starts, neighbors, scores, twin, known, kept, neighbor, score):  # type: ignore[no-untyped-def]
     """Decide all nodes in order, filling `kept` (bool[n]), `neighbor` (int64[n]) and `score` (float64[n]).
 
-    `starts` (int64[n + 1]), `neighbors` (int64) and `scores` (float64): the near nodes of each. `twin` (int64[n]): the
-    first text with the same tokens, -1 for that one itself. The first `known` nodes are kept whatever they are near.
+    `starts` (int64[n + 1]), `neighbors` (int64) and `scores` (float64): adjacency lists of the near pairs. `twin`
+    (int64[n]): the first text with the same tokens, -1 for that text itself. The first `known` nodes are always kept.
     """
     for node in range(kept.size):
         kept[node], neighbor[node], score[node] = True, -1, np.nan
@@ -65,12 +63,12 @@ def decide_nodes(starts, neighbors, scores, twin, known, kept, neighbor, score):
 
 
 def refuse(pairs: Pairs, known: int = 0) -> Refused:
-    """Return what a greedy pass over all texts refuses, and for whom.
+    """Return the texts that a greedy pass over all texts rejects, each with the nearest text kept before it.
 
     Args:
-        pairs: all near pairs; `left` and `right` are keys, ascending in the order of the pass. Of texts with the same
-            tokens (a score of 1) all but the first may be paired with the first alone.
-        known: texts with a key below this are kept, whatever they are near.
+        pairs: all near pairs; `left` and `right` are keys, ascending in the order of the pass. Texts with the same
+            tokens (a score of 1) need only be paired with the first of them.
+        known: texts with a key below this are always kept.
     """
     keys, nodes = np.unique(np.concatenate([pairs.left, pairs.right]), return_inverse=True)
     left, right = nodes[: pairs.left.size], nodes[pairs.left.size :]

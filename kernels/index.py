@@ -1,10 +1,8 @@
-"""The pool and its four prefilters: what holds the arrays, makes room and calls the kernels.
+"""The pool and its four prefilters, which hold the arrays, grow them and call the kernels.
 
-Each prefilter has the same three methods: `prepare` before a batch (room, order), `join` for the batch, `rebuild`
-after a pool was loaded. Only `PrefixIndex` and `BandIndex` are fast; `NoIndex` scores every pair, and `SharedIndex`
-keeps its bands in a storage of datasketch.
-
-Leans on: numpy, the kernels of the bounds, the prefix index and MinHash.
+Each prefilter has the same two methods: `prepare` before a batch (capacity, token order) and `join` for the batch. Only
+`PrefixIndex` and `BandIndex` are fast; `NoIndex` scores every pair, and `SharedIndex` keeps its bands in a storage of
+datasketch.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -17,10 +15,10 @@ from .tokenize import Encoded
 
 
 class FilterResult(NamedTuple):
-    """What `filter` and `check` say of n texts.
+    """The result of `filter` or `check` for n texts.
 
-    kept: bool[n]. neighbor: int64[n], for a rejected text the index position of its highest score, the lowest such
-    position on ties; -1 for a kept one. score: float64[n], that score; NaN for a kept one.
+    kept: bool[n]. neighbor: int64[n], for a rejected text the index position with its highest score, ties to the lowest
+    position; -1 for a kept text. score: float64[n], that score; NaN for a kept text.
     """
 
     kept: NDArray[np.bool_]
@@ -29,12 +27,12 @@ class FilterResult(NamedTuple):
 
 
 def no_result(n: int) -> FilterResult:
-    """Return room for the result of `n` texts; the kernels fill it."""
+    """Return an uninitialised result for `n` texts; the kernels fill it."""
     return FilterResult(np.empty(n, np.bool_), np.empty(n, np.int64), np.empty(n, np.float64))
 
 
 def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """Return `array`, or a copy at least twice as long if it has less than `size` rows; new rows are zero."""
+    """Return `array`, or a copy at least twice as long if it has fewer than `size` rows; new rows are zero."""
     if size <= array.shape[0]:
         return array
     longer = np.zeros((max(size, 2 * array.shape[0]), *array.shape[1:]), array.dtype)
@@ -43,7 +41,7 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def make_plan(threshold: float) -> bounds.Plan:
-    """Return the plan of a threshold, for all lengths up to `bounds.PLANNED`."""
+    """Return the plan for a threshold and all lengths up to `bounds.PLANNED`."""
     prefix_, distance, widest = np.zeros((3, bounds.PLANNED + 1, bounds.BUCKETS), np.int32)
     plan = bounds.Plan(prefix_, distance, widest, np.zeros((bounds.PLANNED + 1, 2), np.int32))
     bounds.fill_plan(threshold, plan)
@@ -51,7 +49,7 @@ def make_plan(threshold: float) -> bounds.Plan:
 
 
 class State:
-    """The pool, the plan of a threshold, and the work space all prefilters share."""
+    """The pool, the plan for a threshold, and the working arrays that all prefilters use."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
@@ -66,11 +64,11 @@ class State:
 
     @property
     def longest(self) -> int:
-        """The longest text there is room for."""
+        """Length in tokens of the longest text that the arrays can hold."""
         return self.scratch.occurrences.size
 
     def make_room(self, batch: Encoded, *, adding: bool) -> None:
-        """Grow the arrays for `batch`."""
+        """Grow the arrays to hold `batch`, those of the pool only if `adding`."""
         rows = self.rows + (len(batch) if adding else 0)
         longest = min(batch.ids.size, self.longest)
         if batch.ids.size > self.longest:
@@ -89,29 +87,29 @@ class State:
                 self.pool = bounds.Pool(ids, offsets)
 
     def texts(self, batch: Encoded) -> Encoded:
-        """Return the pool itself as encoded texts (a copy), with the vocabulary of `batch`."""
+        """Return a copy of the pool as encoded texts, with the vocabulary of `batch`."""
         offsets = self.pool.offsets[: self.rows + 1].copy()
         return Encoded(self.pool.ids[: offsets[-1]].copy(), offsets, batch.vocabulary)
 
 
 class Prefilter(Protocol):
-    """What a prefilter does."""
+    """The interface of a prefilter."""
 
     def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
-        """Make ready for `batch`; the state has made room."""
+        """Prepare for `batch`; call `State.make_room` first."""
 
     def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
-        """Judge and add `batch`: `mode` is JUDGE, JUDGE_AND_ADD or ADD of `bounds`."""
+        """Return the result for `batch`, judged and added by `mode`: JUDGE, JUDGE_AND_ADD or ADD of `bounds`."""
 
 
 class NoIndex:
     """Scores every pair."""
 
     def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
-        """Nothing to make ready."""
+        """Do nothing: every pair is scored."""
 
     def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
-        """See `Prefilter`."""
+        """Return the result for `batch`, as `Prefilter.join`."""
         result = no_result(len(batch))
         state.rows = bounds.join_all(
             batch.ids, batch.offsets, state.rows, mode, state.pool, state.scratch, state.threshold, *result
@@ -120,10 +118,10 @@ class NoIndex:
 
 
 class GrowingPostings:
-    """The postings of `prefix`, with room that doubles when its kernels miss some.
+    """The postings of `prefix`, in arrays that double when the kernels run out of room.
 
     Attributes:
-        arrays: what the kernels read and write.
+        arrays: the arrays that the kernels read and write.
         counters: their scalars, int64[COUNTERS].
     """
 
@@ -136,14 +134,14 @@ class GrowingPostings:
         self.counters = np.zeros(prefix.COUNTERS, np.int64)
 
     def cover(self, tokens: int) -> None:
-        """Make room for the lists of so many tokens."""
+        """Make room for the lists of `tokens` tokens."""
         self.arrays = self.arrays._replace(lists=grown(self.arrays.lists, tokens))
 
     def grow(self) -> None:
-        """Double the arena or the blocks of groups, whichever the kernel missed.
+        """Double the arena or the blocks of groups, depending on which of them the kernel found too small.
 
         Raises:
-            MemoryError: past 2**31 postings, which is as far as int32 columns count.
+            MemoryError: at more than 2**31 postings, the limit of the int32 columns.
         """
         if self.counters[prefix.SHORT] == prefix.SHORT_OF_BLOCKS:
             self.arrays = self.arrays._replace(groups=grown(self.arrays.groups, self.arrays.groups.shape[0] + 1))
@@ -159,13 +157,13 @@ class PrefixIndex:
 
     def __init__(self) -> None:
         self._order = np.zeros(1 << 10, np.int32)
-        self._ordered = 0  # tokens that have their place in the order
+        self._ordered = 0  # tokens that have a place in the order
         self._sorted_rows = 0  # texts counted when the order was last sorted
         self._reads = np.zeros((1 << 10, 4), np.int64)
         self._postings = GrowingPostings(self._order.size, 1 << 12)
 
     def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
-        """Give every token its place in the order: sorted anew when the pool will double, else at the rare end."""
+        """Give every token a place in the order: re-sort it when the pool doubles, else add tokens at the rare end."""
         tokens = state.vocabulary
         if tokens > self._order.size:
             self._order = grown(self._order, tokens)
@@ -179,7 +177,7 @@ class PrefixIndex:
             self._ordered = tokens
 
     def _sort(self, state: State, batch: Encoded) -> None:
-        """Sort the tokens by how often pool and batch hold them, and index the pool anew."""
+        """Sort the tokens by their frequency in pool and batch, and re-index the pool."""
         texts = state.texts(batch)
         counts = np.bincount(texts.ids, minlength=state.vocabulary) + np.bincount(batch.ids, minlength=state.vocabulary)
         self._order[np.argsort(counts, kind="stable")] = np.arange(counts.size, dtype=np.int32)
@@ -193,7 +191,7 @@ class PrefixIndex:
         self.join(state, texts, bounds.ADD)
 
     def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
-        """See `Prefilter`; grows the postings as the kernel asks."""
+        """Return the result for `batch`, as `Prefilter.join`; grows the postings when the kernel runs out of room."""
         result = no_result(len(batch))
         done = 0
         while True:
@@ -207,15 +205,15 @@ class PrefixIndex:
 
 
 class BandIndex:
-    """MinHash bands in the compiled table (see `minhash`)."""
+    """MinHash bands in a compiled hash table (see `minhash`)."""
 
     def __init__(self, threshold: float, recall: float, seed: int) -> None:
         self._settings = (threshold, recall, seed)
         self._room = 0
-        self._order = np.zeros(0, np.int32)  # any order serves to count occurrences
+        self._order = np.zeros(0, np.int32)  # occurrences can be counted in any order
 
     def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
-        """Grow the table, with bands chosen for the pool that it will have room for."""
+        """Grow the table if needed, with bands chosen for a pool of its new capacity."""
         self._order = grown(self._order, state.vocabulary)
         rows = state.rows + (len(batch) if adding else 0)
         if self._room and rows <= self._room:
@@ -229,7 +227,7 @@ class BandIndex:
         self.join(state, texts, bounds.ADD)
 
     def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
-        """See `Prefilter`."""
+        """Return the result for `batch`, as `Prefilter.join`."""
         result = no_result(len(batch))
         state.rows = minhash.join_bands(
             batch.ids, batch.offsets, state.rows, mode, state.pool, self._order, state.plan, batch.vocabulary.hashes,
@@ -248,9 +246,9 @@ class BandIndex:
 
 
 class SharedIndex:
-    """MinHash bands in datasketch's `MinHashLSH`, for its storages; a Python step a text and a band.
+    """MinHash bands in datasketch's `MinHashLSH`, for its storages; one Python step per text and band.
 
-    The bands are those for `expected` texts, since a storage cannot be divided anew. Keys are row numbers.
+    The bands are chosen for `expected` texts, because those of a storage cannot be changed later. Keys are row numbers.
     """
 
     def __init__(
@@ -261,14 +259,14 @@ class SharedIndex:
         self._lsh = minhash.datasketch_lsh(self.bands, storage)
 
     def prepare(self, state: State, batch: Encoded, *, adding: bool) -> None:
-        """Nothing to make ready."""
+        """Do nothing: the storage needs no preparation."""
 
     def _query(self, signature: minhash.Signature, state: State) -> NDArray[np.int64]:
         rows = np.fromiter(self._lsh.query(signature), np.int64)
         return np.sort(rows[rows < state.rows])
 
     def join(self, state: State, batch: Encoded, mode: int) -> FilterResult:
-        """See `Prefilter`."""
+        """Return the result for `batch`, as `Prefilter.join`."""
         result = no_result(len(batch))
         for r, values in enumerate(minhash.signatures(batch, self.bands, self._seed)):
             row = batch.ids[batch.offsets[r] : batch.offsets[r + 1]]

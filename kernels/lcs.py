@@ -1,13 +1,11 @@
-"""Longest common subsequence, and the ROUGE-L score and bound that rest on it.
+"""Longest common subsequence, and the ROUGE-L score and bound based on it.
 
 Bit-parallel LCS: H. Hyyrö, "Bit-parallel LCS-length computation revisited", AWOCA 2004. One 64-bit word holds the
-state for a query of up to 64 tokens, more words with carries beyond; a pair costs O(len(b) * ceil(len(a) / 64))
-word steps.
-
-Leans on: numpy, numba.
+state for a query of up to 64 tokens; longer queries use several words with carries. A pair costs
+O(len(b) * ceil(len(a) / 64)) word operations.
 """
 
-# ruff: noqa: ANN001, ANN201 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN201 (Numba infers kernel types; the docstrings state them)
 
 from typing import Any
 
@@ -23,8 +21,8 @@ WORD = 64
 
 
 @intrinsic
-def popcount(typing_context: Any, word: Any) -> Any:  # noqa: ARG001 (Numba's own calling convention)
-    """Return the number of set bits of a uint64, as int64: one instruction."""
+def popcount(typing_context: Any, word: Any) -> Any:  # noqa: ARG001 (Numba's calling convention)
+    """Return the number of set bits of a uint64, as int64; one instruction."""
 
     def emit(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
@@ -34,7 +32,7 @@ def popcount(typing_context: Any, word: Any) -> Any:  # noqa: ARG001 (Numba's ow
 
 @intrinsic
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
-    """Ask for the cache line of `array[index]` (one dimension, C order); no check, no effect but on time."""
+    """Prefetch the cache line of `array[index]` (one dimension, C order); no bounds check, affects only the time."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -42,7 +40,7 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG00
         word = ir.IntType(32)
         shape = ir.FunctionType(ir.VoidType(), [address.type, word, word, word])
         function = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
-        builder.call(function, [address, word(0), word(3), word(1)])  # to read, in all caches, data
+        builder.call(function, [address, word(0), word(3), word(1)])  # for reading, all cache levels, data cache
         return context.get_dummy_value()
 
     return types.void(array, types.int64), emit
@@ -50,7 +48,7 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG00
 
 @inner
 def f_measure(lcs, m, n):  # type: ignore[no-untyped-def]
-    """Return ROUGE-L F of two texts of `m` and `n` tokens with an LCS of `lcs`, in `rouge_score`'s own steps."""
+    """Return ROUGE-L F of two texts of `m` and `n` tokens with an LCS of `lcs`, by the steps of `rouge_score`."""
     if lcs == 0:
         return 0.0
     precision = lcs / m
@@ -62,8 +60,8 @@ def f_measure(lcs, m, n):  # type: ignore[no-untyped-def]
 def need(m, n, threshold):  # type: ignore[no-untyped-def]
     """Return the smallest LCS whose float64 F is > `threshold` for lengths `m`, `n` >= 1; min(m, n) + 1 if none is.
 
-    Starts at the real-number answer and corrects it by the arithmetic that decides: on the boundary float64 and
-    integers disagree. O(1).
+    Starts from the real-number solution and corrects it with the float64 expression itself, because the two disagree
+    on the boundary. O(1).
     """
     most = min(m, n)
     least = min(most, max(1, np.int64(threshold * (m + n) / 2)))
@@ -76,21 +74,21 @@ def need(m, n, threshold):  # type: ignore[no-untyped-def]
 
 @inner
 def set_pattern(tokens, pattern):  # type: ignore[no-untyped-def]
-    """Enter up to 64 `tokens` into `pattern` (uint64[vocabulary], zero before): bit i of [t] is tokens[i] == t."""
+    """Set `pattern` (uint64[vocabulary], zero before) for up to 64 `tokens`: bit i of pattern[t] is tokens[i] == t."""
     for i in range(tokens.size):
         pattern[tokens[i]] |= np.uint64(1) << np.uint64(i)
 
 
 @inner
 def clear_pattern(tokens, pattern):  # type: ignore[no-untyped-def]
-    """Undo `set_pattern`."""
+    """Reset to zero what `set_pattern` set for `tokens`."""
     for i in range(tokens.size):
         pattern[tokens[i]] = np.uint64(0)
 
 
 @inner
 def lcs_word(pattern, m, tokens, start, stop):  # type: ignore[no-untyped-def]
-    """Return the LCS of the query in `pattern` (`m` <= 64 tokens) and `tokens[start:stop]`: a few steps a token."""
+    """Return the LCS of the query in `pattern` (`m` <= 64 tokens) and `tokens[start:stop]`: a few steps per token."""
     state = ~np.uint64(0)
     for k in range(start, stop):
         matches = state & pattern[tokens[k]]
@@ -104,9 +102,9 @@ def lcs_word(pattern, m, tokens, start, stop):  # type: ignore[no-untyped-def]
 def lcs_long(query, tokens, start, stop, pattern, carries):  # type: ignore[no-untyped-def]
     """Return the LCS of `query` (int32, any length) and `tokens[start:stop]`, 64 query tokens at a time.
 
-    One pass over the text for each word of the query; what a word's addition carries out at text token k goes into
-    the next word at k, by way of `carries` (uint8[stop - start or more], scratch). So memory is O(n), not
-    O(distinct tokens * words). `pattern` as in `set_pattern`, zero before and after.
+    Takes one pass over the text per word of the query. The carry out of one word at text token k is added to the next
+    word at k; `carries` (uint8[stop - start or more], scratch) holds it. So memory is O(n), not O(distinct tokens *
+    words). `pattern` as in `set_pattern`, zero before and after.
     """
     for k in range(stop - start):
         carries[k] = 0
@@ -131,7 +129,7 @@ def lcs_long(query, tokens, start, stop, pattern, carries):  # type: ignore[no-u
 
 @inner
 def score_query(query, tokens, start, stop, pattern, carries):  # type: ignore[no-untyped-def]
-    """Return F of `query` and `tokens[start:stop]`; a query of up to 64 tokens has been entered by `set_pattern`."""
+    """Return F of `query` and `tokens[start:stop]`; for a query of up to 64 tokens, call `set_pattern` before."""
     if query.size <= WORD:
         lcs = lcs_word(pattern, query.size, tokens, start, stop)
     else:

@@ -1,18 +1,17 @@
-"""The second prefilter: MinHash signatures and banded locality-sensitive hashing.
+"""The approximate prefilter: MinHash signatures and banded locality-sensitive hashing.
 
 MinHash: A. Broder, "On the resemblance and containment of documents", 1997; banding as in Leskovec, Rajaraman,
-Ullman, *Mining of Massive Datasets*, chapter 3. The elements of a text are its token occurrences (a token with its
-how-many-th), not longer shingles: F > t bounds the Jaccard similarity of those (see `jaccard_bound`), and of nothing
-longer.
+Ullman, *Mining of Massive Datasets*, chapter 3. The elements of a text are its token occurrences (pairs of
+token and occurrence number), not longer shingles: F > t bounds the Jaccard similarity of token occurrences (see
+`jaccard_bound`), but not of longer shingles.
 
-Unlike the exact prefilter this one may miss a pair. Bands and rows follow from the threshold and the promised recall;
-`NoveltyIndex.measure_recall` says what was reached. Two indexes hold the bands: the compiled one here, and datasketch's
-`MinHashLSH` for its storages (Redis and others) that several processes share; both give the same candidates.
-
-Leans on: numpy, datasketch, the bounds.
+Unlike the exact prefilter, this one may miss a pair. Bands and rows follow from the threshold and the target recall;
+`NoveltyIndex.measure_recall` reports the recall reached. Two indexes hold the bands: the compiled one here, and
+datasketch's `MinHashLSH` for its storages (Redis and others), which several processes can share. Both give the same
+candidates.
 """
 
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,12 +37,12 @@ from .tokenize import Encoded
 if TYPE_CHECKING:
     from datasketch import MinHashLSH
 
-#: What decides between few rows a band (many candidates) and many (many bands), measured on the 52,002 Alpaca
+#: The trade-off between few rows per band (many candidates) and many rows (many bands), measured on the 52,002 Alpaca
 #: instructions at threshold 0.7 and recall 0.999: the share of the pool that bands of 1, 2, ... rows leave as
-#: candidates, nanoseconds for a candidate (its chain is a random walk through memory) and for a band.
+#: candidates, the nanoseconds per candidate (its chain is a random walk through memory) and per band.
 _LEFT = (0.143, 0.053, 0.0272, 0.0064, 0.0026, 0.0017, 0.00067)
 _CANDIDATE_NS, _BAND_NS = 200.0, 60.0
-#: More bands than this would take more than 2.3 kB a text (15.4 bytes a band).
+#: Maximum number of bands; more would take over 2.3 kB per text (15.4 bytes per band).
 _MOST_BANDS = 150
 
 
@@ -55,16 +54,16 @@ class Bands(NamedTuple):
 
 
 def jaccard_bound(threshold: float) -> float:
-    """Return what the Jaccard similarity of token occurrences reaches at least when ROUGE-L F exceeds `threshold`.
+    """Return the smallest Jaccard similarity of token occurrences that ROUGE-L F > `threshold` allows.
 
     With o occurrences shared, F = 2 LCS / (m + n) <= 2 o / (m + n), so o >= t (m + n) / 2 and
-    J = o / (m + n - o) >= t / (2 - t): 0.538 at 0.7. (Equal where float64 puts F on the boundary above t.)
+    J = o / (m + n - o) >= t / (2 - t): 0.538 at 0.7. (Equal if float64 rounds an F on the boundary to above t.)
     """
     return threshold / (2 - threshold)
 
 
 def bands_needed(threshold: float, recall: float, rows: int) -> int:
-    """Return the fewest bands of `rows` values that find a pair on the Jaccard bound with probability >= `recall`.
+    """Return the fewest bands of `rows` values that find a pair at the Jaccard bound with probability >= `recall`.
 
     A band agrees with probability J ** rows, so (1 - J ** rows) ** bands <= 1 - recall.
     """
@@ -73,25 +72,25 @@ def bands_needed(threshold: float, recall: float, rows: int) -> int:
 
 
 def choose_bands(threshold: float, recall: float, pool: int) -> Bands:
-    """Return the bands that cost least for a pool of so many texts: more rows prune more and need more bands."""
+    """Return the cheapest bands for a pool of `pool` texts: more rows per band prune more but need more bands."""
 
     def cost(rows: int) -> float:
         return bands_needed(threshold, recall, rows) * _BAND_NS + pool * _LEFT[rows - 1] * _CANDIDATE_NS
 
     affordable = [rows for rows in range(1, len(_LEFT) + 1) if bands_needed(threshold, recall, rows) <= _MOST_BANDS]
     rows = min(affordable or [1], key=cost)
-    return Bands(max(2, bands_needed(threshold, recall, rows)), rows)  # datasketch wants two bands at least
+    return Bands(max(2, bands_needed(threshold, recall, rows)), rows)  # datasketch needs at least two bands
 
 
 class Permutations(NamedTuple):
-    """h -> a h + b mod 2**32, a odd: uint32[bands * rows] each."""
+    """Permutations h -> a h + b mod 2**32, a odd: uint32[bands * rows] each."""
 
     a: NDArray[np.uint32]
     b: NDArray[np.uint32]
 
 
 def permutations(count: int, seed: int) -> Permutations:
-    """Return `count` permutations of the 32-bit integers drawn from `seed`."""
+    """Return `count` random permutations of the 32-bit integers, drawn with `seed`."""
     random = np.random.default_rng(seed)
     a, b = random.integers(0, 1 << 32, (2, count), np.uint32)
     return Permutations(a | np.uint32(1), b)
@@ -101,7 +100,7 @@ def permutations(count: int, seed: int) -> Permutations:
 def minhash_row(occurrences, token_hashes, permutation, out):  # type: ignore[no-untyped-def]
     """Fill `out` (uint32[permutations]) with the MinHash of sorted occurrences. O(tokens * permutations).
 
-    An element's hash comes from the token's bytes, so that signatures agree between processes.
+    Elements are hashed by the bytes of their token, so that signatures agree between processes.
     """
     for k in range(out.size):
         out[k] = np.uint32(0xFFFFFFFF)
@@ -140,11 +139,12 @@ def signatures(texts: Encoded, bands: Bands, seed: int) -> NDArray[np.uint32]:
 
 
 class BandTable(NamedTuple):
-    """Chains of rows that agree in a band, one hash table a band.
+    """Chains of rows that agree in a band, one hash table per band.
 
-    cells: uint64[bands, slots], 32 bits of tag above 1 + the last row of the chain; 0 if free.
-    before: int32[rows, bands], 1 + the row before in the chain, 0 at its end.
-    parity: uint64[rows], the prefix index's signatures. signature: uint32[permutations], slots: int64[bands], scratch.
+    cells: uint64[bands, slots], the upper 32 bits a tag, the lower 32 bits 1 + the last row of the chain; 0 if free.
+    before: int32[rows, bands], 1 + the previous row of the chain, 0 at its end.
+    parity: uint64[rows], the parity signatures of the prefix index.
+    signature: uint32[permutations], slots: int64[bands], scratch.
     """
 
     cells: NDArray[np.uint64]
@@ -155,7 +155,7 @@ class BandTable(NamedTuple):
 
 
 def band_table(rows: int, bands: Bands) -> BandTable:
-    """Return an empty table with room for `rows` texts, filled to 0.7 at most."""
+    """Return an empty table with room for `rows` texts at a load factor of at most 0.7."""
     slots = int(rows / 0.7) + 8
     return BandTable(
         np.zeros((bands.bands, slots), np.uint64), np.zeros((rows, bands.bands), np.int32),
@@ -165,7 +165,7 @@ def band_table(rows: int, bands: Bands) -> BandTable:
 
 @inner
 def band_digest(signature, band, rows):  # type: ignore[no-untyped-def]
-    """Return one hash (uint64) for the `rows` values of a band of a signature."""
+    """Return one hash (uint64) of the `rows` values of a band of a signature."""
     digest = np.uint64(0x9E3779B97F4A7C15)
     for k in range(rows):
         digest = (digest ^ np.uint64(signature[band * rows + k])) * np.uint64(0xFF51AFD7ED558CCD)
@@ -175,10 +175,10 @@ def band_digest(signature, band, rows):  # type: ignore[no-untyped-def]
 
 @inner
 def band_slots(table):  # type: ignore[no-untyped-def]
-    """Fill `table.slots` for `table.signature`: where each band's chain is, or the free slot for it.
+    """Fill `table.slots` with the slot of each band's chain for `table.signature`, or a free slot for it.
 
-    32 bits of a 64-bit hash choose the slot and the other 32 are its tag: a chain of the wrong values is a matter of
-    one query in ten million, and costs a verification, not an answer.
+    32 bits of a 64-bit hash choose the slot and the other 32 are its tag. About one query in ten million finds a chain
+    of other values; that costs a verification and does not change the result.
     """
     bands, slots = table.cells.shape
     rows = table.signature.size // bands
@@ -199,7 +199,7 @@ def band_slots(table):  # type: ignore[no-untyped-def]
 def band_candidates(occurrences, plan, threshold, table, scratch, pool, check):  # type: ignore[no-untyped-def]
     """Fill `scratch.hits` with the rows that share a band, each once; return how many.
 
-    With `check` 1, only those that length and parity signature leave, as in the exact index.
+    If `check` is 1, includes only rows that pass the bounds on length and parity signature, as in the exact index.
     """
     m = occurrences.size
     planned = m if m <= PLANNED else 0  # row 0 is scratch
@@ -239,7 +239,7 @@ def join_bands(  # type: ignore[no-untyped-def]
     ids, offsets, rows, mode, pool, order, plan, token_hashes, permutation, table, scratch, threshold,
     kept, neighbor, score,
 ):  # fmt: skip
-    """Judge and add the rows of a batch in order, as `prefix.join_rows` does; return the pool's rows."""
+    """Judge and add the rows of a batch in order, as `prefix.join_rows` does; return the new number of pool rows."""
     for r in range(offsets.size - 1):
         row = ids[offsets[r] : offsets[r + 1]]
         m = row.size
@@ -282,7 +282,7 @@ def mark_candidates(  # type: ignore[no-untyped-def]
 
 
 class Signature:
-    """One signature in the shape `datasketch.MinHashLSH` reads: `hashvalues` and a length."""
+    """One signature with what `datasketch.MinHashLSH` reads: `hashvalues` and a length."""
 
     def __init__(self, hashvalues: NDArray[np.uint32]) -> None:
         self.hashvalues = hashvalues
@@ -292,7 +292,7 @@ class Signature:
 
 
 def datasketch_lsh(bands: Bands, storage_config: dict[str, Any] | None = None) -> "MinHashLSH":
-    """Return an empty `MinHashLSH` with these bands; `storage_config` as datasketch takes it (Redis, Cassandra...)."""
+    """Return an empty `MinHashLSH` with these bands; `storage_config` is datasketch's (Redis, Cassandra...)."""
     from datasketch import MinHashLSH  # imports scipy, which takes as long as numba
 
     return MinHashLSH(

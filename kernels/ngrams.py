@@ -1,13 +1,11 @@
 """Hashed n-grams of tokens, and the overlap of texts with an evaluation set (decontamination).
 
-The overlap of 13-grams is the rule of Brown et al., "Language Models are Few-Shot Learners", 2020, appendix C. The
-hash is a polynomial in the hashes of the tokens' bytes (Karp, Rabin 1987), 64 bits, mixed once: the same in every
-process and for every vocabulary. Two different n-grams meet with probability 2**-64 or so.
-
-Leans on: numpy, the tokenizers.
+Overlap of 13-grams is the rule of Brown et al., "Language Models are Few-Shot Learners", 2020, appendix C. The hash is
+a polynomial in the hashes of the tokens' bytes (Karp, Rabin 1987), 64 bits, mixed once: the same in every process and
+for every vocabulary. Two different n-grams collide with a probability of about 2**-64.
 """
 
-# ruff: noqa: ANN001, ANN202, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN202, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 from collections.abc import Sequence
 
@@ -21,7 +19,7 @@ from .vocabulary import TokenizerName
 
 @kernel
 def _roll(ids, offsets, token_hashes, n, top, starts, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (uint64) from `starts[r]` on with the n-gram hashes of text r; `top` is B**(n - 1). O(tokens)."""
+    """Fill `out` (uint64) with the n-gram hashes of text r, from `starts[r]` on; `top` is B**(n - 1). O(tokens)."""
     base = np.uint64(0x9E3779B97F4A7C15)
     for r in range(offsets.size - 1):
         digest = np.uint64(0)
@@ -39,13 +37,13 @@ def _roll(ids, offsets, token_hashes, n, top, starts, out):  # type: ignore[no-u
 def ngram_hashes(
     texts: Sequence[str] | Encoded, n: int = 13, tokenizer: TokenizerName = "rouge"
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the hashes of all n-grams of tokens, in order, as (hashes uint64, offsets int64[len(texts) + 1]).
+    """Return the hashes of all token n-grams, in order, as (hashes uint64, offsets int64[len(texts) + 1]).
 
     A text of fewer than `n` tokens has none.
 
     Raises:
         ValueError: if `n` is less than 1.
-        TypeError, ValueError: as `encode`.
+        TypeError, ValueError: as in `encode`.
     """
     if n < 1:
         message = f"n must be at least 1, not {n}"
@@ -63,16 +61,16 @@ class NgramSet:
     """The n-grams of an evaluation set.
 
     Args:
-        texts: of the evaluation set.
-        n: tokens an n-gram; 13 is customary.
-        tokenizer: for texts not encoded yet.
+        texts: texts of the evaluation set.
+        n: tokens per n-gram; 13 is customary.
+        tokenizer: tokenizer of texts that are not encoded yet.
 
     Attributes:
-        n: as given.
-        too_short: how many of `texts` have fewer than `n` tokens and so can never be found.
+        n: tokens per n-gram.
+        too_short: number of `texts` that have fewer than `n` tokens and so can never be found.
 
     Raises:
-        TypeError, ValueError: as `ngram_hashes`.
+        TypeError, ValueError: as in `ngram_hashes`.
     """
 
     def __init__(self, texts: Sequence[str] | Encoded, n: int = 13, tokenizer: TokenizerName = "rouge") -> None:
@@ -86,7 +84,7 @@ class NgramSet:
         return int(self._hashes.size)
 
     def overlap(self, texts: Sequence[str] | Encoded) -> NDArray[np.int64]:
-        """Return for each text how many of its n-grams stand in the set, int64[n]. O(n-grams log set)."""
+        """Return for each text how many of its n-grams are in the set, int64[len(texts)]. O(n-grams log set)."""
         hashes, offsets = ngram_hashes(texts, self.n, self._tokenizer)
         found = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.isin(hashes, self._hashes))])
         shared: NDArray[np.int64] = found[offsets[1:]] - found[offsets[:-1]]

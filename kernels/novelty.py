@@ -1,7 +1,4 @@
-"""`NoveltyIndex`: is this text new, and what is it nearest to? By ROUGE-L, exactly as `rouge_score` computes it.
-
-Leans on: the tokenizers, the prefilters, the scan.
-"""
+"""`NoveltyIndex`: decides which texts are new and finds the nearest ones, by ROUGE-L exactly as in `rouge_score`."""
 
 import json
 import os
@@ -22,21 +19,21 @@ from .vocabulary import TokenizerName, Vocabulary
 PrefilterName = Literal["exact", "minhash", "none", "auto"]
 PREFILTERS: tuple[str, ...] = get_args(PrefilterName)
 
-#: Seed of the MinHash permutations when none is given.
+#: Default random seed of the MinHash permutations.
 DEFAULT_SEED = 1
-#: Promised to MinHash for a pair just above the threshold when nothing else is.
+#: Default target recall of MinHash for a pair just above the threshold.
 DEFAULT_RECALL = 0.999
 
 _FORMAT = "selfinstruct-novelty-index"
 _VERSION = 1
-#: The scores told apart in a recall report.
+#: Inner bin edges of the scores in a recall report.
 RECALL_BINS = (0.75, 0.85)
-# Pairs that are scored at a time when recall is measured: 32 MB of scores.
+# Pairs scored at a time when recall is measured: 32 MB of scores.
 _RECALL_PAIRS = 1 << 22
 
 
 class Recall(NamedTuple):
-    """Pairs above the threshold whose score lies in (low, high], and how many of them the prefilter found."""
+    """The number of pairs above the threshold with a score in (low, high], and how many the prefilter found."""
 
     low: float
     high: float
@@ -57,27 +54,28 @@ def _check_settings(threshold: object, prefilter: object, recall: object) -> Non
 
 
 class NoveltyIndex:
-    """A growing pool of texts that refuses near copies.
+    """A growing pool of texts that rejects near copies.
 
-    A text is refused when its ROUGE-L F with any text of the pool is above `threshold`, in the float64 arithmetic of
-    google's `rouge_score` (no stemmer). Positions count the texts of the pool from 0 in the order they joined. Not for
-    use by several threads at once.
+    A text is rejected if its ROUGE-L F with any text of the pool is above `threshold`, in the float64 arithmetic of
+    google's `rouge_score` (no stemmer). Positions count the texts of the pool from 0, in the order in which they were
+    added. Not thread-safe.
 
     Args:
-        threshold: in (0, 1]; 0.7 is what Self-Instruct and Alpaca use. A score equal to it is kept.
-        prefilter: `exact` (prefix index, loses no pair), `minhash` (banded hashing, finds `recall` of the pairs or
-            more), `none` (scores every pair), `auto` (the one measured to be fastest: `exact`, up to a million texts).
+        threshold: in (0, 1]; Self-Instruct and Alpaca use 0.7. A text whose score equals it is kept.
+        prefilter: `exact` (prefix index, loses no pair), `minhash` (banded hashing, finds at least `recall` of the
+            pairs), `none` (scores every pair), `auto` (the fastest one measured: `exact`, up to a million texts).
         tokenizer: `rouge` or `unicode`, see `encode`.
-        recall: promised to `minhash` for a pair just above the threshold, in (0, 1).
-        seed: of the MinHash permutations.
-        lsh_storage: keep the bands of `minhash` in datasketch's `MinHashLSH` with this `storage_config` (for example
-            Redis) rather than in the compiled table: slower by far, and open to other processes.
+        recall: target recall of `minhash` for a pair just above the threshold, in (0, 1).
+        seed: random seed of the MinHash permutations.
+        lsh_storage: `storage_config` (for example for Redis) of a datasketch `MinHashLSH` that holds the bands of
+            `minhash` instead of the compiled table: much slower, but other processes can use it too.
 
     Attributes:
-        silent: texts of `add` and `filter` so far that are not blank and have no token, so that they are near none.
+        silent: number of texts passed to `add` and `filter` so far that are not blank but have no token, so that they
+            are near no other text.
 
     Raises:
-        ValueError: if a setting is outside what is said above.
+        ValueError: if a setting is out of its range.
     """
 
     def __init__(
@@ -109,20 +107,20 @@ class NoveltyIndex:
 
     @property
     def tokenizer(self) -> TokenizerName:
-        """The tokenizer's name."""
+        """Name of the tokenizer."""
         return self.vocabulary.tokenizer
 
     def __len__(self) -> int:
         return self._state.rows
 
     def _encode(self, texts: Sequence[str] | Encoded) -> Encoded:
-        """Return `texts` with ids of this index's vocabulary."""
+        """Return `texts` encoded with the vocabulary of this index."""
         if not isinstance(texts, Encoded):
             return encode(texts, self.tokenizer, self.vocabulary)
         if texts.vocabulary is self.vocabulary:
             return texts
         if texts.vocabulary.tokenizer != self.tokenizer:
-            message = f"texts encoded with tokenizer {texts.vocabulary.tokenizer!r}, the index has {self.tokenizer!r}"
+            message = f"texts are encoded with tokenizer {texts.vocabulary.tokenizer!r}; encode with {self.tokenizer!r}"
             raise ValueError(message)
         if len(self.vocabulary) == 0:
             self.vocabulary = texts.vocabulary
@@ -143,28 +141,28 @@ class NoveltyIndex:
         return self._index.join(self._state, batch, mode)
 
     def add(self, texts: Sequence[str] | Encoded) -> None:
-        """Add `texts` to the pool without judging them (seeds, a pool that is already decided).
+        """Add `texts` to the pool without judging them (seeds, or a pool that is already filtered).
 
         Raises:
-            TypeError, ValueError: as `encode`; the pool is then as it was.
+            TypeError, ValueError: as in `encode`; the pool is then unchanged.
         """
         self._join(texts, bounds.ADD)
 
     def filter(self, texts: Sequence[str] | Encoded) -> FilterResult:
-        """Judge `texts` in order, each against the pool and the survivors before it; survivors join the pool.
+        """Return which `texts` are kept, judged in order against the pool; kept texts join the pool.
 
-        One call with n texts and n calls with one give the same decisions.
+        One call with n texts and n calls with one text give the same decisions.
 
         Raises:
-            TypeError, ValueError: as `encode`; the pool is then as it was.
+            TypeError, ValueError: as in `encode`; the pool is then unchanged.
         """
         return self._join(texts, bounds.JUDGE_AND_ADD)
 
     def check(self, texts: Sequence[str] | Encoded) -> FilterResult:
-        """Judge each of `texts` against the pool as it stands; nothing joins.
+        """Return which `texts` would be kept, each judged against the current pool; the pool does not change.
 
         Raises:
-            TypeError, ValueError: as `encode`.
+            TypeError, ValueError: as in `encode`.
         """
         return self._join(texts, bounds.JUDGE)
 
@@ -182,15 +180,15 @@ class NoveltyIndex:
     def scores(self, text: str | Encoded) -> NDArray[np.float64]:
         """Return the ROUGE-L F of `text` with every text of the pool, float64[len(self)].
 
-        Whatever the prefilter: this is a full scan, some nanoseconds a text of the pool.
+        A full scan, with every prefilter: some nanoseconds per text of the pool.
         """
         row: NDArray[np.float64] = self._scores(self._one(text))[0]
         return row
 
     def nearest(self, text: str | Encoded, k: int = 10) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the `k` best texts of the pool as (positions int64, scores float64), best first.
+        """Return the `k` nearest texts of the pool as (positions int64, scores float64), nearest first.
 
-        Equal scores go by position; fewer than `k` come back when the pool is smaller. A full scan.
+        Ties are ordered by position. If the pool has fewer than `k` texts, all are returned. A full scan.
 
         Raises:
             ValueError: if `k` is negative.
@@ -203,24 +201,24 @@ class NoveltyIndex:
     def nearest_before(
         self, positions: Sequence[int], threads: int | None = 1
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return for texts of the pool itself the best of those that stand before each: (neighbors, scores).
+        """Return for texts of the pool the nearest of the texts before each: (neighbors, scores).
 
-        So each gets the neighbour it had when it joined. -1 and NaN for the first text. A full scan of what stands
-        before each.
+        That is the neighbour each text had when it joined the pool; -1 and NaN for the first text. A full scan of the
+        texts before each.
 
         Args:
-            positions: of texts of the pool, int.
-            threads: that scan; all processors of this process if None.
+            positions: positions of texts of the pool, int.
+            threads: number of threads; all processors of this process if None.
 
         Returns:
-            neighbors: int64[positions], of equal scores the lowest position. scores: float64[positions].
+            neighbors: int64[positions], ties to the lowest position. scores: float64[positions].
 
         Raises:
             IndexError: if a position is not in the pool.
         """
         rows = np.asarray(positions, np.int64)
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
-            message = f"positions must be of the {len(self)} texts of the pool"
+            message = f"positions must be within the pool of {len(self)} texts"
             raise IndexError(message)
         state = self._state
         return self._scanner.nearest_before(rows, *state.pool, state.rows, len(self.vocabulary), threads)
@@ -230,9 +228,9 @@ class NoveltyIndex:
         return float(self.scores(text).mean()) if len(self) else 0.0
 
     def measure_recall(self, texts: Sequence[str] | Encoded) -> list[Recall]:
-        """Return, by score, how many pairs of `texts` and the pool above the threshold the prefilter finds.
+        """Return, by score bin, how many pairs of `texts` and the pool above the threshold the prefilter finds.
 
-        The exact answer is a full scan. Scores are told apart at 0.75 and 0.85.
+        All pairs are found by a full scan. The inner bin edges are 0.75 and 0.85.
         """
         batch = self._encode(texts)
         self._state.make_room(batch, adding=False)
@@ -254,10 +252,10 @@ class NoveltyIndex:
         return [Recall(low, high, all_of_them, some) for (low, high), all_of_them, some in bins]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the pool and its settings to `path` (a numpy archive without pickle), whole or not at all.
+        """Write the pool and its settings to `path` atomically, as a numpy archive without pickle.
 
         Raises:
-            OSError: if it cannot be written; what stood there before still stands.
+            OSError: if the file cannot be written; an existing file is then unchanged.
         """
         state, target = self._state, Path(path)
         arena, token_bounds = self.vocabulary.token_bytes()
@@ -282,15 +280,15 @@ class NoveltyIndex:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **expected: object) -> "NoveltyIndex":
-        """Read what `save` wrote; the postings are built anew.
+        """Return the index that `save` wrote; its postings are rebuilt.
 
         Args:
-            path: the file.
+            path: file written by `save`.
             expected: settings that it must have been saved with (`threshold=0.7`, `tokenizer="rouge"`, ...).
 
         Raises:
-            OSError: if it cannot be read.
-            ValueError: if it is no saved index, of another version, damaged, or differs from `expected`.
+            OSError: if the file cannot be read.
+            ValueError: if the file is not a saved index, has another version, is damaged, or differs from `expected`.
         """
         settings, arrays = _read(Path(path))
         for name, value in expected.items():
@@ -310,7 +308,7 @@ class NoveltyIndex:
 
 
 def _read(path: Path) -> tuple[dict[str, object], dict[str, NDArray[Any]]]:
-    """Return settings and arrays of a saved index, or raise ValueError saying what is wrong with it."""
+    """Return settings and arrays of a saved index, checked; raise ValueError if they are not valid."""
     dtypes = {"token_bytes": "uint8", "token_bounds": "int64", "ids": "int32", "offsets": "int64"}
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -334,6 +332,6 @@ def _read(path: Path) -> tuple[dict[str, object], dict[str, NDArray[Any]]]:
         sound = sound and steps.size > 0 and steps[0] == 0 and steps[-1] == end and bool((np.diff(steps) >= 0).all())
     ids = arrays["ids"]
     if not sound or (ids.size and (ids.min() < 0 or ids.max() >= tokens)):
-        message = f"{path}: damaged: its arrays do not fit together"
+        message = f"{path}: damaged: its arrays are inconsistent"
         raise ValueError(message)
     return settings, arrays

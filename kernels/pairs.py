@@ -1,19 +1,18 @@
-"""All pairs of near texts, found in parts: the set-similarity join that many machines can share.
+"""All pairs of near texts, found in parts: a set-similarity join that can be distributed over many machines.
 
 After R. Vernica, M. Carey, C. Li, "Efficient parallel set-similarity joins using MapReduce", SIGMOD 2010: each text
-goes to the parts that own one of its rarest tokens (`route`), and each part joins what it was given with the prefix
-index (`near_pairs`). Two texts above the threshold share one of their rarest tokens (`prefix` says why), so the part
-that owns the first such token has both; that part alone reports the pair. `bands` is the same for MinHash.
+goes to the parts that own one of its rarest tokens (`route`), and each part joins its texts with the prefix index
+(`near_pairs`). Two texts above the threshold share one of their rarest tokens (see `prefix`), so the part that owns the
+first such token has both texts; only that part reports the pair. `bands` does the same with MinHash.
 
-Tokens are numbered from the rarest, one numbering for all parts, so a token's number is its place in the order.
+Tokens are numbered from the rarest, with one numbering for all parts: the number of each token is its place in the
+order.
 
-Texts with the same tokens are near the same others, so all but the first of them are paired with that first one alone.
-The pairs of many copies would otherwise be as many as their square.
-
-Leans on: numpy, the bounds, the prefix index.
+Texts with the same tokens are near the same other texts, so all but the first of them are paired only with the first.
+Otherwise the number of pairs would grow with the square of the number of copies.
 """
 
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from .lcs import WORD, clear_pattern, score_query, set_pattern
 
 
 class Texts(NamedTuple):
-    """Tokenised texts: row i is `ids[offsets[i]:offsets[i + 1]]`, its tokens numbered from the rarest.
+    """Tokenised texts: row i is `ids[offsets[i]:offsets[i + 1]]`, with tokens numbered from the rarest.
 
     ids: int32[total tokens]. offsets: int64[n + 1].
     """
@@ -50,7 +49,7 @@ class Pairs(NamedTuple):
 
 @inner
 def first_shared(occurrences, others):  # type: ignore[no-untyped-def]
-    """Return the rarest token of two sorted rows of occurrences that share one."""
+    """Return the rarest token that two sorted rows of occurrences share; they must share one."""
     i, j = 0, 0
     while occurrences[i] != others[j]:
         if occurrences[i] < others[j]:
@@ -62,7 +61,7 @@ def first_shared(occurrences, others):  # type: ignore[no-untyped-def]
 
 @inner
 def depths(m, threshold, plan):  # type: ignore[no-untyped-def]
-    """Return (near, deep), as `bounds.depths_for`, from the table where it reaches."""
+    """Return (near, deep), as `bounds.depths_for`, from the table for up to PLANNED tokens; (0, 0) for `m` = 0."""
     if m == 0:
         return 0, 0
     if m <= PLANNED:
@@ -72,9 +71,9 @@ def depths(m, threshold, plan):  # type: ignore[no-untyped-def]
 
 @kernel
 def route_rows(ids, offsets, order, plan, threshold, part_of, occurrences, rows, parts):  # type: ignore[no-untyped-def]
-    """Fill `rows` and `parts` (int64[ids.size]) with each text and a part that must see it; return how many.
+    """Fill `rows` and `parts` (int64[ids.size]) with each text and each part that needs it; return how many.
 
-    `part_of` (int32[vocabulary]) is the part of each token, `occurrences` scratch of the longest text.
+    `part_of` (int32[vocabulary]): the part of each token. `occurrences` (int64[longest text]): scratch.
     """
     count = 0
     for r in range(offsets.size - 1):
@@ -94,12 +93,12 @@ def route_rows(ids, offsets, order, plan, threshold, part_of, occurrences, rows,
 
 
 def route(texts: Texts, threshold: float, part_of: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the parts that must see each text, as pairs (row, part): two int64 arrays, rows ascending.
+    """Return the parts that need each text, as pairs (row, part): two int64 arrays, rows ascending.
 
-    A text with no token, or too short to be near any other, goes to none.
+    A text without tokens, or too short to be near any other, goes to no part.
 
     Args:
-        texts: numbered from the rarest token.
+        texts: texts with tokens numbered from the rarest.
         threshold: in (0, 1].
         part_of: int32[vocabulary], the part that owns each token.
     """
@@ -114,7 +113,7 @@ def route(texts: Texts, threshold: float, part_of: NDArray[np.int32]) -> tuple[N
 
 @kernel
 def take_rows(ids, offsets, rows, taken, ends):  # type: ignore[no-untyped-def]
-    """Copy the texts `rows` to `taken` (int32) and where each ends to `ends` (int64[rows + 1], first 0)."""
+    """Copy the texts `rows` to `taken` (int32) and their end positions to `ends` (int64[rows + 1], first 0)."""
     end = 0
     for k in range(rows.size):
         for i in range(offsets[rows[k]], offsets[rows[k] + 1]):
@@ -124,7 +123,7 @@ def take_rows(ids, offsets, rows, taken, ends):  # type: ignore[no-untyped-def]
 
 
 def take(texts: Texts, rows: NDArray[np.int64]) -> Texts:
-    """Return the texts of these rows, in this order."""
+    """Return the texts `rows`, in the order given."""
     taken = np.empty(int((texts.offsets[rows + 1] - texts.offsets[rows]).sum()), np.int32)
     ends = np.zeros(rows.size + 1, np.int64)
     take_rows(texts.ids, texts.offsets, rows, taken, ends)
@@ -133,10 +132,10 @@ def take(texts: Texts, rows: NDArray[np.int64]) -> Texts:
 
 @kernel
 def find_copies(ids, offsets, slots, first):  # type: ignore[no-untyped-def]
-    """Fill `first` (int64[n]) with the first row that has the same tokens as each.
+    """Fill `first` (int64[n]) with the first row that has the same tokens as each row.
 
-    `slots` (int64[a power of two, twice n at least]): an open-addressing table, zero before. The tokens themselves are
-    compared, so no collision can make two texts one.
+    `slots` (int64[a power of two, at least 2 n]): an open-addressing hash table, zero before. The tokens themselves are
+    compared, so no hash collision can merge two texts.
     """
     mask = np.uint64(slots.size - 1)
     for r in range(offsets.size - 1):
@@ -155,22 +154,22 @@ def find_copies(ids, offsets, slots, first):  # type: ignore[no-untyped-def]
 
 @inner
 def same_tokens(row, ids, offsets, other):  # type: ignore[no-untyped-def]
-    """Tell whether the text `other` is `row`."""
+    """Return whether the text `other` has the tokens `row`."""
     start = offsets[other]
     if offsets[other + 1] - start != row.size:
         return False
-    for i in range(row.size):  # noqa: SIM110 (a generator is no kernel)
+    for i in range(row.size):  # noqa: SIM110 (no generator expressions in kernels)
         if ids[start + i] != row[i]:
             return False
     return True
 
 
 class Copies:
-    """The texts that stand for all with the same tokens, and those others.
+    """The distinct texts, and the copies of each: texts with the same tokens.
 
     Attributes:
-        rows: of the first of each, int64, ascending.
-        distinct: these texts.
+        rows: row numbers of the distinct texts (the first of each group of copies), int64, ascending.
+        distinct: the distinct texts.
     """
 
     def __init__(self, texts: Texts) -> None:
@@ -182,12 +181,12 @@ class Copies:
         self.distinct = take(texts, self.rows)
 
     def add_to(self, pairs: Pairs, threshold: float, owned: NDArray[np.bool_] | None = None) -> Pairs:
-        """Return `pairs` of the distinct texts with rows of all texts, and each copy with the first of its tokens.
+        """Return `pairs` with row numbers of all texts, plus a pair of each copy and the first text of its group.
 
         Args:
-            pairs: their rows count the distinct texts.
-            threshold: no pair is above 1.
-            owned: bool[vocabulary]; copies whose rarest token is not owned are left to its owner. None takes all.
+            pairs: pairs of the distinct texts, with their row numbers in `distinct`.
+            threshold: at 1 or more no copies are paired, because no score is above 1.
+            owned: bool[vocabulary]; copies are paired only if their rarest token is owned. None pairs all copies.
         """
         found = Pairs(self.rows[pairs.left], self.rows[pairs.right], pairs.score)
         texts, first = self._texts, self._first
@@ -202,7 +201,7 @@ class Copies:
 
 @inner
 def passing_hits(row, found, pool, scratch, threshold, values):  # type: ignore[no-untyped-def]
-    """Leave in `scratch.hits` those of its `found` rows that are near `row`, their F in `values`; return how many."""
+    """Keep in `scratch.hits` those of its `found` rows that are near `row`, with F in `values`; return how many."""
     passed = 0
     if row.size <= WORD:
         set_pattern(row, scratch.pattern)
@@ -220,7 +219,7 @@ def passing_hits(row, found, pool, scratch, threshold, values):  # type: ignore[
 
 @inner
 def count_owned(occurrences, deep, owned):  # type: ignore[no-untyped-def]
-    """Return how many postings `insert_owned` will make."""
+    """Return how many postings `insert_owned` adds for the text."""
     count = 0
     for i in range(deep):
         if owned[occurrences[i] & 0xFFFFFFFF] and (i == 0 or occurrences[i] != occurrences[i - 1]):
@@ -230,7 +229,7 @@ def count_owned(occurrences, deep, owned):  # type: ignore[no-untyped-def]
 
 @inner
 def insert_owned(row_number, occurrences, near, deep, owned, postings, counters):  # type: ignore[no-untyped-def]
-    """Add the postings of one text for the tokens that are owned, as `prefix.insert` does for all."""
+    """Add the postings of one text for its owned tokens, as `prefix.insert` does for all tokens."""
     signature, bucket = signature_of(occurrences), bucket_of(occurrences.size)
     for i in range(deep):
         token = occurrences[i] & 0xFFFFFFFF
@@ -244,10 +243,11 @@ def pair_rows(  # type: ignore[no-untyped-def]
     ids, offsets, first, owned, order, plan, postings, pool, scratch, reads, counters, threshold, others, values,
     left, right, scores,
 ):  # fmt: skip
-    """Join rows `first`.. with those before them; return (rows done, pairs found).
+    """Join the rows from `first` on with the rows before them; return (rows done, pairs found).
 
-    `owned` (bool[vocabulary]): tokens with postings here. `pool`: the rows themselves. `others` (int64[longest]) and
-    `values` (float64[n]): scratch. Stops early, for the caller to make room, when postings or pairs might have none.
+    `owned` (bool[vocabulary]): tokens that have postings in this part. `pool`: the rows themselves. `others`
+    (int64[longest]) and `values` (float64[n]): scratch. Stops early when the room for postings or pairs might be too
+    small; the caller then grows it.
     """
     count = 0
     for r in range(first, offsets.size - 1):
@@ -275,16 +275,16 @@ def pair_rows(  # type: ignore[no-untyped-def]
 def near_pairs(texts: Texts, threshold: float, owned: NDArray[np.bool_]) -> Pairs:
     """Return every pair of `texts` above `threshold` whose rarest shared token is owned, each once.
 
-    Of texts with the same tokens all but the first are paired with the first alone. With every token owned, these are
-    all pairs.
+    All but the first of the texts with the same tokens are paired only with the first. If every token is owned, the
+    result has all pairs.
 
     Args:
-        texts: those that `route` sends to a part, or more, in the order in which they are to be decided.
+        texts: at least the texts that `route` sends to a part, in the order in which they are to be decided.
         threshold: in (0, 1].
         owned: bool[vocabulary], the tokens of the part.
 
     Raises:
-        MemoryError: if the part would need more than 2**31 postings.
+        MemoryError: if the part needs more than 2**31 postings.
     """
     copies = Copies(texts)
     found = _distinct_pairs(copies.distinct, threshold, owned)
@@ -292,7 +292,7 @@ def near_pairs(texts: Texts, threshold: float, owned: NDArray[np.bool_]) -> Pair
 
 
 def _distinct_pairs(texts: Texts, threshold: float, owned: NDArray[np.bool_]) -> Pairs:
-    """See `near_pairs`; no two texts have the same tokens."""
+    """Return the same as `near_pairs`, for texts of which no two have the same tokens."""
     count, longest = texts.offsets.size - 1, int(np.diff(texts.offsets).max(initial=1))
     order = np.arange(owned.size, dtype=np.int32)
     plan = make_plan(threshold)
@@ -319,6 +319,6 @@ def _distinct_pairs(texts: Texts, threshold: float, owned: NDArray[np.bool_]) ->
 
 
 def join(parts: list[Pairs]) -> Pairs:
-    """Return the pairs of all parts one after the other."""
+    """Return the pairs of all parts, concatenated."""
     left, right = (np.concatenate([np.empty(0, np.int64), *(part[side] for part in parts)]) for side in range(2))
     return Pairs(left, right, np.concatenate([np.empty(0), *(part.score for part in parts)]))

@@ -1,24 +1,23 @@
 """The exact prefilter: a prefix index over rare tokens that loses no pair.
 
 A set-similarity join in the line of AllPairs (Bayardo, Ma, Srikant, WWW 2007) and PPJoin (Xiao, Wang, Lin, Yu,
-WWW 2008), with the parity signatures of the bitmap filter (Sandes, Teodoro, de Melo, Information Systems 2020). The
-proof that no pair with F > threshold is lost stands in README.md beside this file; the short form:
+WWW 2008), with the parity signatures of the bitmap filter (Sandes, Teodoro, de Melo, Information Systems 2020).
+README.md in this folder proves that no pair with F > threshold is lost; in short:
 
-* F > t needs LCS >= need(m, n), and the LCS is at most the number of token occurrences the two texts share.
+* F > t needs LCS >= need(m, n), and the LCS is at most the number of token occurrences that the two texts share.
 * Sort the occurrences of each text by one order, rare tokens first. If the first shared one is occurrence i of the
   query (m tokens) and j of the pool text (n tokens), then i <= m - need and j <= n - need, and it is the first
   occurrence of its token in both.
-* Occurrences not shared number at most m + n - 2 need; each flips one bit of a 64-bit parity signature, so two
-  signatures that differ in more bits belong to texts that cannot pass.
+* At most m + n - 2 need occurrences are not shared. Each flips one bit of a 64-bit parity signature, so texts whose
+  signatures differ in more bits cannot pass.
 
-Each token has one list of postings. A short list is read whole; a long one is divided into groups by length bucket
-and depth, and a query reads only groups of lengths it could match, each with its own shorter prefix. The signature
-and the row of a posting lie side by side, so a list is one stretch of memory: under a nanosecond a posting.
-
-Leans on: numpy, the bounds.
+Each token has one list of postings. A short list is read completely; a long one is divided into groups by length bucket
+and depth, and a query reads only the groups of lengths that it could match, each with its own shorter prefix. The
+signature and the row of a posting are adjacent in memory, so a list is one contiguous block: under a nanosecond per
+posting.
 """
 
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 from typing import NamedTuple
 
@@ -42,27 +41,27 @@ from .bounds import (
 from .cache import inner, kernel
 from .lcs import popcount, prefetch
 
-#: A token's list is divided into groups when it would outgrow this many postings.
+#: The postings list of each token is divided into groups when it would exceed this many postings.
 SPLIT = 256
 _FIRST_ROOM = 4
-#: Groups of a divided list: one for each bucket and depth.
+#: Groups of a divided list: one per bucket and depth.
 GROUPS = 2 * BUCKETS
 
-# Columns of `lists` and `groups`: where in the arena, postings held, room; and the group block of a divided list.
+# Columns of `lists` and `groups`: start in the arena, postings in use, room; and the group block of a divided list.
 START, USED, ROOM, BLOCK = 0, 1, 2, 3
 
-# Slots of `counters`: arena and blocks in use, the largest room of any list, and what `has_room` missed last.
+# Slots of `counters`: arena and blocks in use, the largest room of any list, and what the last `has_room` was short of.
 ARENA, BLOCKS, LARGEST, SHORT = 0, 1, 2, 3
 COUNTERS = 4
 SHORT_OF_ARENA, SHORT_OF_BLOCKS = 1, 2
 
 
 class Postings(NamedTuple):
-    """For each token the texts that hold it among their rarest occurrences.
+    """For each token, the texts that have it among their rarest occurrences.
 
     lists: int32[vocabulary, 4], columns START, USED, ROOM, BLOCK (1 + number of the block of groups, 0 if undivided).
     groups: int32[blocks * GROUPS, 4], the same columns; group bucket + depth * BUCKETS of its block.
-    entries: uint64[arena, 2], parity signature and row number * GROUPS + group: side by side, one cache miss for both.
+    entries: uint64[arena, 2], parity signature and row number * GROUPS + group, adjacent: one cache miss for both.
     """
 
     lists: NDArray[np.int32]
@@ -72,7 +71,7 @@ class Postings(NamedTuple):
 
 @inner
 def append(table, at, signature, row, postings, counters):  # type: ignore[no-untyped-def]
-    """Append one posting to the list described by `table[at]`; a full list moves to twice its room."""
+    """Append one posting to the list described by `table[at]`; a full list is moved and its room doubled."""
     used = table[at, USED]
     if used == table[at, ROOM]:
         room = max(_FIRST_ROOM, 2 * used)
@@ -102,7 +101,7 @@ def divide(token, postings, counters):  # type: ignore[no-untyped-def]
 
 @inner
 def has_room(occurrences, postings, counters):  # type: ignore[no-untyped-def]
-    """Tell whether postings for so many occurrences surely fit: each might move or divide a list."""
+    """Return whether the postings of `occurrences` occurrences surely fit; each might move or divide a list."""
     worst = max(2 * counters[LARGEST], (SPLIT + 1) * _FIRST_ROOM)
     counters[SHORT] = 0
     if counters[ARENA] + occurrences * worst > postings.entries.shape[0]:
@@ -114,7 +113,7 @@ def has_room(occurrences, postings, counters):  # type: ignore[no-untyped-def]
 
 @inner
 def post(token, signature, row, group, postings, counters):  # type: ignore[no-untyped-def]
-    """Add one posting to the list of `token`, which is divided when it grows long; the caller has asked `has_room`."""
+    """Add one posting to the list of `token`, dividing the list if it gets long; call `has_room` before."""
     packed = row * GROUPS + group
     if postings.lists[token, BLOCK] == 0 and postings.lists[token, USED] == SPLIT:
         divide(token, postings, counters)
@@ -128,7 +127,7 @@ def post(token, signature, row, group, postings, counters):  # type: ignore[no-u
 
 @inner
 def insert(row_number, occurrences, near, deep, postings, counters):  # type: ignore[no-untyped-def]
-    """Add the postings of one text (its sorted occurrences); the caller has asked `has_room`. O(prefix), amortised."""
+    """Add the postings of one text (its sorted occurrences); call `has_room` before. O(prefix), amortised."""
     signature = signature_of(occurrences)
     bucket = bucket_of(occurrences.size)
     for i in range(deep):
@@ -138,12 +137,12 @@ def insert(row_number, occurrences, near, deep, postings, counters):  # type: ig
 
 
 @inner
-def lists_to_read(  # type: ignore[no-untyped-def]  # noqa: C901 (one walk, split it would be passed a dozen arrays)
+def lists_to_read(  # type: ignore[no-untyped-def]  # noqa: C901 (one loop; its parts would take a dozen arrays each)
     occurrences, prefix, distance, widest, postings, reads
 ):
-    """Fill `reads` (int64[any, 4]: start, stop, bits that may differ, occurrence) for a query; return how many.
+    """Fill `reads` (int64[any, 4]: start, stop, maximum differing bits, occurrence) for a query; return how many.
 
-    Listing before reading keeps the reading loop free of calls and lets the look-ups miss the cache side by side.
+    Listing before reading keeps the reading loop free of calls and lets the cache misses of the look-ups overlap.
     """
     m = occurrences.size
     lowest, highest = 0, BUCKETS - 1
@@ -151,7 +150,7 @@ def lists_to_read(  # type: ignore[no-untyped-def]  # noqa: C901 (one walk, spli
         lowest += 1
     if lowest == BUCKETS:
         return 0
-    # Near postings find shorter partners and equally long ones.
+    # Near postings cover partners that are shorter or equally long.
     deep_from = bucket_of(m) + (1 if m <= EXACT_BUCKETS else 0)
     listed = 0
     for i in range(prefix[lowest]):
@@ -189,7 +188,7 @@ def lists_to_read(  # type: ignore[no-untyped-def]  # noqa: C901 (one walk, spli
 
 @inner
 def candidates(occurrences, plan, threshold, postings, scratch, reads, pool):  # type: ignore[no-untyped-def]
-    """Fill `scratch.hits` with every row that the bounds cannot rule out, each once; return how many."""
+    """Fill `scratch.hits` with every row that the bounds do not rule out, each once; return how many."""
     m = occurrences.size
     if m <= PLANNED:
         prefix, distance, widest = plan.prefix[m], plan.distance[m], plan.widest[m]
@@ -223,10 +222,10 @@ def join_rows(  # type: ignore[no-untyped-def]
     ids, offsets, first, rows, mode, pool, order, plan, postings, scratch, reads, counters, threshold,
     kept, neighbor, score,
 ):  # fmt: skip
-    """Judge and add rows `first`.. of a batch in order; return (rows done, pool rows).
+    """Judge and add the rows of a batch in order, from `first` on; return (rows done, pool rows).
 
-    `mode` is JUDGE, JUDGE_AND_ADD or ADD. Stops before a row for which the postings may have no room, for the caller
-    to grow them.
+    `mode` is JUDGE, JUDGE_AND_ADD or ADD. Stops before a row for which the postings might lack room; the caller then
+    grows them.
     """
     for r in range(first, offsets.size - 1):
         row = ids[offsets[r] : offsets[r + 1]]

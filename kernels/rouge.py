@@ -1,7 +1,4 @@
-"""ROUGE-L of pairs and of all pairs, without an index.
-
-Leans on: the tokenizers, the scan.
-"""
+"""ROUGE-L of one pair or of all pairs of texts, without an index."""
 
 from collections.abc import Sequence
 
@@ -16,11 +13,11 @@ from .vocabulary import TokenizerName, Vocabulary
 def _in_one_vocabulary(
     first: Sequence[str] | Encoded, second: Sequence[str] | Encoded, tokenizer: TokenizerName
 ) -> tuple[Encoded, Encoded]:
-    """Encode both with the vocabulary of whichever is encoded already."""
+    """Return both sides encoded with one vocabulary; it is that of a side that is already encoded, if any."""
     if isinstance(first, Encoded) and isinstance(second, Encoded):
         if first.vocabulary is not second.vocabulary:
             if first.vocabulary.tokenizer != second.vocabulary.tokenizer:
-                message = "the two were encoded with different tokenizers"
+                message = "both sides must be encoded with the same tokenizer; encode one of them again"
                 raise ValueError(message)
             meaning = second.vocabulary.translate(first.vocabulary)
             first = Encoded(meaning[first.ids], first.offsets, second.vocabulary)
@@ -39,16 +36,16 @@ def rouge_l_matrix(
     """Return the ROUGE-L F of every query with every choice, float64[len(queries), len(choices)].
 
     Args:
-        queries: texts, or what `encode` made of them.
+        queries: texts, or the result of `encode`.
         choices: the same.
-        threads: queries are divided among so many; all processors of this process if None.
-        tokenizer: for texts that are not encoded yet.
+        threads: number of threads that share the queries; all processors of this process if None.
+        tokenizer: tokenizer of texts that are not encoded yet.
 
     Returns:
-        The float64 values of google's `rouge_score` (`rougeL`, no stemmer). A few nanoseconds a pair.
+        The float64 values of google's `rouge_score` (`rougeL`, no stemmer). A few nanoseconds per pair.
 
     Raises:
-        TypeError, ValueError: as `encode`; ValueError if `threads` is less than 1.
+        TypeError, ValueError: as in `encode`; ValueError also if `threads` is less than 1.
     """
     left, right = _in_one_vocabulary(queries, choices, tokenizer)
     scanner = Scanner(threads)
@@ -59,8 +56,8 @@ def rouge_l(a: str | Encoded, b: str | Encoded, tokenizer: TokenizerName = "roug
     """Return the ROUGE-L F of two texts, as google's `rouge_score` computes it (`rougeL`, no stemmer).
 
     Raises:
-        TypeError: if one is not a string.
-        ValueError: if one holds a lone surrogate, or is encoded and not exactly one text.
+        TypeError: if an argument is neither a string nor an `Encoded`.
+        ValueError: if a string holds a lone surrogate, or an `Encoded` does not hold exactly one text.
     """
     sides = []
     for side in (a, b):

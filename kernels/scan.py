@@ -1,16 +1,15 @@
 """Full scans: the ROUGE-L of queries against every text of a pool, on several threads.
 
-What pruning must not touch: the mean score over the pool and the nearest texts of the published output.
+They give the figures that do not allow pruning: the mean score over the pool and the nearest texts of the published
+output.
 
 The pool is inverted: for each token, the texts that hold it and the bit mask of its positions there. The bit-parallel
-LCS (Hyyrö 2004) then runs with the *pool text* as the pattern, one 64-bit state for each, and a query token touches
-only the texts that hold it: all others would keep their state. So a pair costs one step a shared token, about one
-and a half on instructions, instead of one a token, and one look-up for F.
-
-Leans on: numpy, the LCS kernels, threads (kernels run without the GIL).
+LCS (Hyyrö 2004) then runs with the *pool text* as the pattern and one 64-bit state per text. A query token updates only
+the texts that hold it; it would not change the state of the others. So a pair costs one step per shared token, about
+one and a half on instructions, instead of one step per token, plus one look-up for F. Kernels run without the GIL.
 """
 
-# ruff: noqa: ANN001, ANN202, PLR0913, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN202, PLR0913, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -22,23 +21,23 @@ from numpy.typing import NDArray
 from .cache import inner, kernel
 from .lcs import WORD, clear_pattern, f_measure, popcount, score_query, set_pattern
 
-#: Texts a block: their states (8 bytes each) stay in the second-level cache.
+#: Texts per block: their states (8 bytes each) stay in the L2 cache.
 BLOCK = 1 << 15
-#: Texts at the end of a growing pool that are scored one by one until a block is made of them.
+#: Maximum number of texts at the end of a growing pool that are scored one by one before they are inverted.
 _TAIL = 1 << 10
-#: Nearest texts up to this many are picked in one pass, more by sorting.
+#: Up to this many nearest texts are selected in one pass, more by sorting.
 _FEW = 64
-#: Queries from which on inverting even a short tail pays.
+#: Number of queries from which inverting even a short tail pays off.
 _MANY = 8
 
 
 class Block(NamedTuple):
     """Texts `first`..`last - 1` of a pool, inverted.
 
-    starts: int64[vocabulary + 1]; entries `starts[t]`..`starts[t + 1] - 1` are of token t.
-    rows: int32[entries], row number less `first`. masks: uint64[entries], bit i for position i.
-    lengths: int32[last - first]; texts of more than 64 tokens have no entries.
-    long_rows: int64[any], the row numbers of those.
+    starts: int64[vocabulary + 1]; entries `starts[t]`..`starts[t + 1] - 1` belong to token t.
+    rows: int32[entries], row number minus `first`. masks: uint64[entries], bit i for position i.
+    lengths: int32[last - first], in tokens.
+    long_rows: int64[any], row numbers of the texts of more than 64 tokens, which have no entries.
     """
 
     first: int
@@ -52,7 +51,7 @@ class Block(NamedTuple):
 
 @kernel
 def _count_entries(ids, offsets, first, last, starts):  # type: ignore[no-untyped-def]
-    """Count the tokens of the texts of up to 64 tokens: starts[t + 1] of each token t (int64, zero before)."""
+    """Count the tokens of texts of up to 64 tokens: token t in starts[t + 1] (int64, zero before)."""
     for row in range(first, last):
         if offsets[row + 1] - offsets[row] <= WORD:
             for k in range(offsets[row], offsets[row + 1]):
@@ -61,9 +60,9 @@ def _count_entries(ids, offsets, first, last, starts):  # type: ignore[no-untype
 
 @kernel
 def _enter(ids, offsets, first, last, ends, rows, masks):  # type: ignore[no-untyped-def]
-    """Fill `rows` and `masks`; `ends` (int64[vocabulary]) begins as the starts and ends past each token's entries.
+    """Fill `rows` and `masks`; advance `ends` (int64[vocabulary]) from the start to the end of each token's entries.
 
-    A token that stands twice in a text has one entry with two bits: what it leaves over stays free at the list's end.
+    Two occurrences of the same token in a text share one entry with two bits; the spare entry stays free at the end.
     """
     for row in range(first, last):
         begin, end = offsets[row], offsets[row + 1]
@@ -95,7 +94,7 @@ def invert(ids: NDArray[np.int32], offsets: NDArray[np.int64], first: int, last:
 
 
 class Work(NamedTuple):
-    """One thread's work space: states uint64[BLOCK], table float64[65, 65], pattern and carries as in the index."""
+    """Working arrays of one thread: states uint64[BLOCK], table float64[65, 65]; pattern, carries as in the index."""
 
     states: NDArray[np.uint64]
     table: NDArray[np.float64]
@@ -105,25 +104,25 @@ class Work(NamedTuple):
 
 @inner
 def _advance(query, block, count, states):  # type: ignore[no-untyped-def]
-    """Run the LCS of `query` through the states of the block's first `count` texts: one step a token shared."""
+    """Advance the LCS states of the block's first `count` texts by `query`: one step per shared token."""
     limit = np.uint64(count)
     for k in range(query.size):
         token = query[k]
         if token + 1 >= block.starts.size:
-            continue  # a token younger than the block
+            continue  # the token is newer than the block
         start, stop = block.starts[token], block.starts[token + 1]
         rows, masks = block.rows[start:stop], block.masks[start:stop]
         for e in range(rows.size):
             row = np.uint64(rows[e])
             if row >= limit:
-                break  # rows ascend; what is left free at the end of a list is -1, the largest there is
+                break  # rows ascend; free entries at the end of a list are -1, the largest uint64
             matches = states[row] & masks[e]
             states[row] = (states[row] + matches) | (states[row] - matches)
 
 
 @inner
 def _tabulate(m, table):  # type: ignore[no-untyped-def]
-    """Fill `table[n, lcs]` with F of a query of m tokens and a text of n, up to 64."""
+    """Fill `table[n, lcs]` with F of a query of `m` tokens and a text of n tokens, for n up to 64."""
     for n in range(1, WORD + 1):
         for lcs in range(1, min(m, n) + 1):
             table[n, lcs] = f_measure(lcs, m, n)
@@ -154,7 +153,7 @@ def _scan_block(ids, offsets, first, last, pool_ids, pool_offsets, block, work, 
 
 @inner
 def _nearest_of_long(query, row, pool_ids, pool_offsets, block, work, nearest, best):  # type: ignore[no-untyped-def]
-    """Return (nearest, best) after the block's texts of more than 64 tokens before `row`, which have no states."""
+    """Return (nearest, best) updated by the block's texts of more than 64 tokens before `row`, which have no states."""
     if query.size <= WORD:
         set_pattern(query, work.pattern)
     for i in range(block.long_rows.size):
@@ -171,9 +170,9 @@ def _nearest_of_long(query, row, pool_ids, pool_offsets, block, work, nearest, b
 
 @kernel
 def _nearest_in_block(rows, pool_ids, pool_offsets, block, work, nearest, best):  # type: ignore[no-untyped-def]
-    """Raise `nearest[r]` (int64) and `best[r]` (float64) to the text of `block` before row `rows[r]` of largest F.
+    """Update `nearest[r]` (int64) and `best[r]` (float64) by the text of `block` before row `rows[r]` of largest F.
 
-    Of equal ones the lowest stays, so blocks are asked in their order.
+    Ties keep the lowest position, so blocks must be passed in their order.
     """
     states, table, lengths = work.states, work.table, block.lengths
     for r in range(rows.size):
@@ -210,7 +209,7 @@ def _scan_rows(ids, offsets, first, last, pool_ids, pool_offsets, first_row, row
 
 @kernel
 def _top(scores, positions, best):  # type: ignore[no-untyped-def]
-    """Fill `positions` and `best` with the largest of `scores`, in order, equal ones by position. For small k."""
+    """Fill `positions` and `best` with the k largest `scores`, largest first, ties by position. For small k."""
     k = positions.size
     count = 0
     for p in range(scores.size):
@@ -225,7 +224,7 @@ def _top(scores, positions, best):  # type: ignore[no-untyped-def]
 
 
 def top(scores: NDArray[np.float64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return (positions, scores) of the `k` largest scores, best first, equal ones by position."""
+    """Return (positions, scores) of the `k` largest scores, largest first, ties by position."""
     k = min(k, scores.size)
     if k > _FEW:
         positions = np.argsort(-scores, kind="stable")[:k]
@@ -237,15 +236,15 @@ def top(scores: NDArray[np.float64], k: int) -> tuple[NDArray[np.int64], NDArray
 
 
 def default_threads() -> int:
-    """Return the number of processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 class Scanner:
-    """A pool laid out for full scans; follows a pool that grows at its end.
+    """A pool prepared for full scans; it may grow at its end between scans.
 
     Args:
-        threads: of a scan of several queries; all processors of this process if None.
+        threads: number of threads of a scan of several queries; all processors of this process if None.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -258,7 +257,7 @@ class Scanner:
         self._work: list[Work] = []
 
     def _follow(self, ids: NDArray[np.int32], offsets: NDArray[np.int64], rows: int, vocabulary: int, tail: int) -> int:
-        """Invert the texts that came since; return how many rows the blocks cover."""
+        """Invert the texts added since the last call, if more than `tail`; return how many rows the blocks cover."""
         covered = self._blocks[-1].last if self._blocks else 0
         if rows - covered > tail:
             self._longest = max(self._longest, int(np.diff(offsets[covered : rows + 1]).max()))
@@ -271,7 +270,7 @@ class Scanner:
         return covered
 
     def _workspace(self, workers: int, vocabulary: int, longest: int) -> list[Work]:
-        """Return one work space for each of `workers`, kept from scan to scan while it is large enough."""
+        """Return one `Work` for each of `workers` threads, reused from scan to scan while it is large enough."""
         if len(self._work) < workers or self._work[0].pattern.size < vocabulary or self._work[0].carries.size < longest:
             self._work = [
                 Work(
@@ -294,10 +293,10 @@ class Scanner:
 
         Args:
             queries: ids (int32) and offsets (int64[queries + 1]), as in `Encoded`.
-            ids: of the pool, int32.
-            offsets: of the pool, int64[rows + 1 or more]; texts already seen must be as they were.
-            rows: texts of the pool.
-            vocabulary: tokens there are.
+            ids: token ids of the pool, int32.
+            offsets: offsets of the pool, int64[rows + 1 or more]; texts of earlier calls must be unchanged.
+            rows: number of texts in the pool.
+            vocabulary: number of tokens.
         """
         count = queries[1].size - 1
         out = np.empty((count, rows), np.float64)
@@ -332,17 +331,17 @@ class Scanner:
         vocabulary: int,
         threads: int | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return for texts of the pool the nearest of those before each, the lowest of equals: (positions, F).
+        """Return for texts of the pool the nearest of those before each, ties to the lowest position: (positions, F).
 
-        -1 and NaN for the first text. What stands behind a text is not scored, and no row of scores is kept.
+        -1 and NaN for the first text. Texts after a text are not scored, and no row of scores is stored.
 
         Args:
-            rows: of the texts, int64.
-            ids: of the pool, int32.
-            offsets: of the pool, int64[size + 1 or more]; texts already seen must be as they were.
-            size: texts of the pool.
-            vocabulary: tokens there are.
-            threads: of this scan; all processors of this process if None.
+            rows: positions of the texts, int64.
+            ids: token ids of the pool, int32.
+            offsets: offsets of the pool, int64[size + 1 or more]; texts of earlier calls must be unchanged.
+            size: number of texts in the pool.
+            vocabulary: number of tokens.
+            threads: number of threads of this scan; all processors of this process if None.
         """
         nearest, best = np.full(rows.size, -1, np.int64), np.full(rows.size, -1.0)
         if rows.size:
@@ -351,7 +350,7 @@ class Scanner:
             spaces = self._workspace(workers, vocabulary, max(self._longest, 1))
 
             def work_on(worker: int) -> None:
-                share = slice(worker, None, workers)  # later rows cost more: each worker gets some of all
+                share = slice(worker, None, workers)  # later rows cost more, so they are interleaved
                 mine, found, scores = rows[share].copy(), nearest[share].copy(), best[share].copy()
                 for block in self._blocks:
                     _nearest_in_block(mine, ids, offsets, block, spaces[worker], found, scores)

@@ -1,13 +1,11 @@
-"""Texts to token ids: two tokenizers, one growing vocabulary, no Python step a token.
+"""Texts to token ids: two tokenizers, one growing vocabulary, no Python step per token.
 
-`rouge` gives bit for bit the tokens of google's `rouge_score` without a stemmer: `str.lower()`, every run of
-characters outside `[a-z0-9]` a separator. `unicode` is the same on ASCII, and sees words of every script.
+`rouge` gives exactly the tokens of google's `rouge_score` without a stemmer: `str.lower()`, with every run of
+characters outside `[a-z0-9]` as a separator. `unicode` gives the same tokens on ASCII, and words of every script.
 
-A batch is joined into one UTF-8 buffer, cut into tokens by one compiled pass over its bytes, and each token is
-looked up in an open-addressing hash table that compares the bytes themselves, so that no hash collision can ever
-merge two tokens.
-
-Leans on: numpy, the compiled-kernel cache beside it.
+A batch is joined into one UTF-8 buffer, and one compiled pass over its bytes splits it into tokens. Each token is
+looked up in an open-addressing hash table that compares the bytes themselves, so that no hash collision can merge two
+tokens.
 """
 
 import re
@@ -22,18 +20,18 @@ from numpy.typing import NDArray
 
 from .vocabulary import LOWERED, TokenizerName, Vocabulary, split, text_bounds
 
-#: Texts tokenised at once: enough to hide a call's cost, few enough that the buffers stay in the cache.
+#: Texts tokenised at once: enough to amortise the cost of a call, few enough that the buffers stay in the cache.
 _BLOCK = 8192
 
 
 class NoTokensWarning(UserWarning):
-    """Texts that are not blank have no token under the `rouge` tokenizer, so nothing about them can be compared."""
+    """Texts that are not blank have no token under the `rouge` tokenizer, so they cannot be compared."""
 
 
-# --- unicode: fold what the byte pass cannot know ------------------------------------------------------------------
+# --- unicode: fold what the byte pass cannot handle ----------------------------------------------------------------
 
-# Scripts written without spaces. Han, kana and Hangul stand one character a token; Thai, Lao, Myanmar and Khmer one
-# base character with its marks, which is what UAX #29 does without a dictionary.
+# Scripts written without spaces. Han, kana and Hangul give one token per character; Thai, Lao, Myanmar and Khmer one
+# per base character with its marks, which is what UAX #29 does without a dictionary.
 _UNDIVIDED = re.compile(
     "[\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\uff66-\uff9f\uffa0-\uffdc\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff\u31f0-\u31ff"
@@ -50,7 +48,7 @@ _ZERO_WIDTH_SPACE = 0x200B
 
 
 class _FoldTable(dict[int, str | int | None]):
-    """`str.translate` table that decides each code point once: kept, dropped, or a separator."""
+    """`str.translate` table that classifies each code point once: kept, dropped, or a separator."""
 
     def __missing__(self, code: int) -> str | int | None:
         category = unicodedata.category(chr(code))
@@ -60,7 +58,7 @@ class _FoldTable(dict[int, str | int | None]):
         if category in {"Cf", "Me"} or code in _VARIATION_SELECTORS:
             folded = None  # joiners, soft hyphens, variation selectors: inside a word, not between words
         if code == _ZERO_WIDTH_SPACE:
-            folded = " "  # it is there to divide words
+            folded = " "  # it marks a word boundary
         self[code] = folded
         return folded
 
@@ -68,15 +66,15 @@ class _FoldTable(dict[int, str | int | None]):
 _FOLD = _FoldTable()
 
 
-# No mark that combines is a word character. A row of signs may match too, and is not changed.
+# Combining marks are never word characters. A run of other signs may match too; it is not changed.
 _MANY_MARKS = re.compile(r"[^\w\s]{32,}")
 
 
 def nfc(text: str) -> str:
     """Return `text` in Unicode's composed form (NFC), in O(n log n).
 
-    `unicodedata` orders the marks on one letter by insertion, which takes the square of their number. Many in a row are
-    therefore brought into their canonical order (a stable sort by combining class, UAX #15) before.
+    `unicodedata` orders the marks on one letter by insertion, in quadratic time. Long runs of marks are therefore put
+    into their canonical order first (a stable sort by combining class, UAX #15).
     """
     return unicodedata.normalize("NFC", _MANY_MARKS.sub(_ordered_marks, text))
 
@@ -87,7 +85,7 @@ def _ordered_marks(match: re.Match[str]) -> str:
 
 
 def _fold(text: str) -> str:
-    """Return `text` with its words divided by spaces: NFC, lower case, words of every script."""
+    """Return `text` with its words separated by spaces: NFC, lower case, words of every script."""
     text = nfc(nfc(text).lower())
     text = _UNDIVIDED.sub(r" \g<0> ", text.translate(_FOLD))
     return _DANGLING_MARKS.sub(" ", text)
@@ -98,10 +96,10 @@ class Encoded:
     """Tokenised texts: row i is `ids[offsets[i]:offsets[i + 1]]`.
 
     Attributes:
-        ids: int32[total tokens], ids of `vocabulary`.
+        ids: int32[total tokens], token ids in `vocabulary`.
         offsets: int64[n + 1], from 0 to the number of tokens.
-        vocabulary: what the ids mean.
-        silent: texts, when they were tokenised, that are not blank and have no token.
+        vocabulary: vocabulary of the ids.
+        silent: number of texts that were not blank but had no token when they were tokenised.
     """
 
     ids: NDArray[np.int32]
@@ -114,7 +112,7 @@ class Encoded:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row, int64[n]."""
+        """Number of tokens per row, int64[n]."""
         return np.diff(self.offsets)
 
     def row(self, index: int) -> list[str]:
@@ -122,7 +120,7 @@ class Encoded:
         return self.vocabulary.tokens(self.ids[self.offsets[index] : self.offsets[index + 1]])
 
     def block(self, start: int, stop: int) -> "Encoded":
-        """Return rows `start`..`stop - 1` (the ids are not copied)."""
+        """Return rows `start`..`stop - 1`, without copying the ids."""
         offsets = self.offsets[start : stop + 1]
         return Encoded(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0], self.vocabulary)
 
@@ -131,7 +129,7 @@ def check_texts(texts: object) -> Sequence[str]:
     """Return `texts` as a sequence of strings.
 
     Raises:
-        TypeError: for a bare string, or naming the first element that is not a string.
+        TypeError: if `texts` is a single string, or not iterable.
     """
     if isinstance(texts, str | bytes):
         message = f"expected a sequence of texts, not one {type(texts).__name__}: wrap it in a list"
@@ -141,7 +139,12 @@ def check_texts(texts: object) -> Sequence[str]:
 
 
 def _utf8(texts: Sequence[str], first: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], bool]:
-    """Join `texts` into (UTF-8 bytes, code points of each, whether all are ASCII)."""
+    """Return `texts` joined, as (UTF-8 bytes, code points per text, whether all are ASCII).
+
+    Raises:
+        TypeError: if an element is not a string. Positions in messages start from `first`.
+        ValueError: if a text holds a lone surrogate.
+    """
     try:
         joined = "".join(texts)
     except TypeError:
@@ -159,9 +162,9 @@ def _utf8(texts: Sequence[str], first: int) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def _to_ascii_where_lower_does(texts: Sequence[str]) -> Sequence[str]:
-    """Spell out the only two characters beyond ASCII whose `str.lower()` holds an ASCII letter.
+    """Return `texts` with the only two non-ASCII characters replaced whose `str.lower()` holds an ASCII letter.
 
-    U+0130 becomes `i` and a combining dot, U+212A (the Kelvin sign) becomes `k`; tests try every code point.
+    U+0130 becomes `i` and a combining dot, U+212A (the Kelvin sign) becomes `k`; the tests try every code point.
     """
     return [text.replace("\u0130", "i\u0307").replace("\u212a", "k") if not text.isascii() else text for text in texts]
 
@@ -169,7 +172,7 @@ def _to_ascii_where_lower_does(texts: Sequence[str]) -> Sequence[str]:
 def _prepare(
     texts: Sequence[str], tokenizer: TokenizerName, first: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], bool]:
-    """Return what the byte pass reads: (UTF-8 bytes, code points of each text, whether the texts are ASCII)."""
+    """Return the input of the byte pass: (UTF-8 bytes, code points per text, whether the texts are ASCII)."""
     data, characters, ascii_only = _utf8(texts, first)
     if ascii_only:
         return data, characters, True
@@ -185,20 +188,20 @@ def encode(
     tokenizer: TokenizerName = "rouge",
     vocabulary: Vocabulary | None = None,
 ) -> Encoded:
-    """Tokenise `texts`; what comes back stands in for them wherever this package takes texts.
+    """Return `texts` tokenised; every function of this package that takes texts takes the result too.
 
     Args:
         texts: any sequence of strings.
         tokenizer: `rouge` (google's `rouge_score` without stemmer) or `unicode` (words of every script).
-        vocabulary: add to this one; a fresh one if None.
+        vocabulary: vocabulary to add new tokens to; a new one if None.
 
     Returns:
-        Ids (int32) and offsets (int64) as one flat array. Cost: one pass over the UTF-8 bytes, one hash look-up a
+        Ids (int32) and offsets (int64) as flat arrays. Cost: one pass over the UTF-8 bytes, and one hash look-up per
         token.
 
     Raises:
-        TypeError: if an element is not a string; its position is named.
-        ValueError: if a text holds a lone surrogate, or the tokenizer is unknown or not the vocabulary's.
+        TypeError: if an element is not a string; the message names its position.
+        ValueError: if a text holds a lone surrogate, or the tokenizer is unknown or not that of the vocabulary.
     """
     if isinstance(texts, Encoded):
         return texts
@@ -219,7 +222,7 @@ def encode(
     if silent:
         warnings.warn(
             f"{silent} of {len(rows)} texts have no token [a-z0-9] and score 0 against everything; "
-            "tokenizer='unicode' sees every script",
+            "use tokenizer='unicode' for other scripts",
             NoTokensWarning,
             stacklevel=2,
         )
@@ -234,9 +237,9 @@ def encode(
 def _encode_block(
     texts: Sequence[str], vocabulary: Vocabulary, first: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], bool]:
-    """Tokenise one block: (ids, offsets, whether the texts are ASCII)."""
+    """Return one block tokenised: (ids, offsets, whether the texts are ASCII)."""
     data, characters, ascii_only = _prepare(texts, vocabulary.tokenizer, first)
-    room = (data.size + characters.size) // 2 + 1  # a token and what ends it take two bytes, or a text's end
+    room = (data.size + characters.size) // 2 + 1  # each token is followed by a separator or the end of a text
     starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
     hashes = np.empty(room, np.uint64)
     offsets = np.empty(len(texts) + 1, np.int64)

@@ -1,12 +1,10 @@
-"""Bytes to tokens to ids: the compiled passes, and the vocabulary they fill.
+"""Bytes to tokens to ids: the compiled passes, and the vocabulary that they fill.
 
-A token is looked up in an open-addressing hash table that compares the bytes themselves, so that no hash collision
-can ever merge two tokens.
-
-Leans on: numpy, the compiled-kernel cache beside it.
+Tokens are looked up in an open-addressing hash table that compares the bytes themselves, so that no hash collision can
+merge two tokens.
 """
 
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers the types of kernels; their docstrings say them)
+# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 (Numba infers kernel types; the docstrings state them)
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -19,12 +17,12 @@ from .cache import kernel
 TokenizerName = Literal["rouge", "unicode"]
 TOKENIZERS: tuple[str, ...] = get_args(TokenizerName)
 
-_ASCII = 0x80  # the first byte beyond ASCII; and the two top bits of every later byte of a UTF-8 character
+_ASCII = 0x80  # the first non-ASCII byte; also the top two bits of every UTF-8 continuation byte
 _TOP_BITS = 0xC0
 
 
 def _lowered(*, keep_non_ascii: bool) -> NDArray[np.uint8]:
-    """Return the byte table (uint8[256]): the lower-case byte of a token, or 0 for a separator."""
+    """Return the byte table (uint8[256]): the lower-case form of token bytes, 0 for separators."""
     table = np.zeros(256, np.uint8)
     for byte in range(256):
         character = chr(byte)
@@ -42,8 +40,8 @@ LOWERED = {"rouge": _lowered(keep_non_ascii=False), "unicode": _lowered(keep_non
 def text_bounds(data, characters, bounds):  # type: ignore[no-untyped-def]
     """Fill `bounds` (int64[n + 1]) with the byte positions where the texts begin in the UTF-8 buffer.
 
-    `characters` (int64[n]) holds each text's length in code points; every code point has one byte that is not a
-    continuation byte, so no separator need be reserved. O(bytes).
+    `characters` (int64[n]) holds each text's length in code points. Every code point has one byte that is not a
+    continuation byte, so no separator between texts is needed. O(bytes).
     """
     position = 0
     for text in range(characters.size):
@@ -58,7 +56,7 @@ def text_bounds(data, characters, bounds):  # type: ignore[no-untyped-def]
 
 @kernel
 def split(data, text_bounds, lowered, starts, ends, hashes, offsets):  # type: ignore[no-untyped-def]
-    """Cut the UTF-8 buffer `data` (uint8) into tokens; return how many.
+    """Split the UTF-8 buffer `data` (uint8) into tokens; return how many.
 
     Fills `starts` and `ends` (int64, byte positions), `hashes` (uint64, of the lower-cased bytes) and `offsets`
     (int64[n + 1], tokens before each text). `lowered` (uint8[256]) is 0 for a separator. O(bytes).
@@ -88,10 +86,10 @@ def split(data, text_bounds, lowered, starts, ends, hashes, offsets):  # type: i
 
 @kernel
 def intern_tokens(data, lowered, starts, ends, hashes, first, ids, slots, known_hashes, bounds, arena, size):  # type: ignore[no-untyped-def]
-    """Give ids (int32) to tokens `first`..; return (first token not done, vocabulary size).
+    """Fill `ids` (int32) for the tokens from `first` on; return (first token not done, vocabulary size).
 
-    Open addressing with linear probing. Stops early, for the caller to make room, when the table is half full or
-    the arena of token bytes might overflow.
+    Open addressing with linear probing. Stops early when the table is half full or the arena of token bytes might
+    overflow; the caller then makes room.
     """
     mask = np.uint64(slots.size - 1)
     for token in range(first, starts.size):
@@ -127,7 +125,7 @@ def intern_tokens(data, lowered, starts, ends, hashes, first, ids, slots, known_
 
 @kernel
 def rehash(slots, known_hashes, size):  # type: ignore[no-untyped-def]
-    """Enter the first `size` tokens anew into the empty table `slots` (int32, -1 everywhere)."""
+    """Insert the first `size` tokens into the empty table `slots` (int32, -1 everywhere)."""
     mask = np.uint64(slots.size - 1)
     for token in range(size):
         digest = known_hashes[token]
@@ -138,10 +136,10 @@ def rehash(slots, known_hashes, size):  # type: ignore[no-untyped-def]
 
 
 class Vocabulary:
-    """Tokens and their ids, 0, 1, 2, ... in order of first sight; grows, never forgets.
+    """Tokens and their ids: 0, 1, 2, ... in order of first occurrence. Tokens are added, never removed.
 
     Args:
-        tokenizer: whose tokens these are; ids of different tokenizers must not meet.
+        tokenizer: tokenizer of the tokens; ids of different tokenizers must not be mixed.
     """
 
     def __init__(self, tokenizer: TokenizerName = "rouge") -> None:
@@ -159,9 +157,9 @@ class Vocabulary:
         return self._size
 
     def token_bytes(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return all tokens as (UTF-8 bytes end to end, read-only; bounds int64[len + 1])."""
+        """Return all tokens as (concatenated UTF-8 bytes, read-only; bounds int64[len + 1])."""
         arena = self._arena[: self._bounds[self._size]]
-        arena.flags.writeable = False  # as the buffers of texts are: one compiled version serves both
+        arena.flags.writeable = False  # like the buffers of texts, so that one compiled version serves both
         return arena, self._bounds[: self._size + 1]
 
     @property
@@ -175,7 +173,7 @@ class Vocabulary:
         return [arena[bounds[i] : bounds[i + 1]].tobytes().decode() for i in ids]
 
     def _grow(self, token_bytes: int) -> None:
-        """Make room for at least one token more, of `token_bytes` bytes."""
+        """Make room for at least one more token, of `token_bytes` bytes."""
         if 2 * (self._size + 1) > self._slots.size:
             self._slots = np.full(self._slots.size * 2, -1, np.int32)
             rehash(self._slots, self._hashes, self._size)
@@ -195,7 +193,7 @@ class Vocabulary:
         ends: NDArray[np.int64],
         hashes: NDArray[np.uint64],
     ) -> NDArray[np.int32]:
-        """Return the ids (int32[n]) of the tokens `data[starts[i]:ends[i]]`, new ones added."""
+        """Return the ids (int32[n]) of the tokens `data[starts[i]:ends[i]]`; new tokens are added."""
         ids = np.empty(starts.size, np.int32)
         done = 0
         while True:
@@ -209,10 +207,10 @@ class Vocabulary:
 
     @classmethod
     def from_bytes(cls, tokenizer: TokenizerName, arena: NDArray[np.uint8], bounds: NDArray[np.int64]) -> "Vocabulary":
-        """Return a vocabulary of the tokens that `token_bytes` gave, with the same ids.
+        """Return a vocabulary of the tokens from `token_bytes`, with the same ids.
 
         Raises:
-            ValueError: if a token stands there twice.
+            ValueError: if the tokens are not distinct, or `tokenizer` would not give them.
         """
         vocabulary = cls(tokenizer)
         arena = arena.copy()
@@ -228,6 +226,6 @@ class Vocabulary:
         return vocabulary
 
     def translate(self, other: "Vocabulary", first: int = 0) -> NDArray[np.int32]:
-        """Return the ids here (int32) of the tokens `first`.. of `other`, new ones added."""
+        """Return the ids in this vocabulary (int32) of the tokens of `other` from `first` on; new tokens are added."""
         arena, bounds = other.token_bytes()
         return self.intern(arena, bounds[first:-1], bounds[first + 1 :], other.hashes[first:])

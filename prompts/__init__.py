@@ -1,7 +1,7 @@
-"""The prompt templates, one text file each, and a user's own in their place.
+"""The built-in prompt templates, one text file each, and templates of the user that replace them.
 
-A template has `$name` where data is inserted (`string.Template`). The data is inserted as it is: braces, dollars
-and special-token text inside it are never read as part of the template.
+A template has `$name` placeholders (`string.Template`). Data is inserted unchanged: braces, dollar signs and
+special-token text inside it are never interpreted as part of the template.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 SUFFIX = ".txt"
-# Names in a folder of prompts that are about the folder; hidden ones are ignored too.
+# Files in a prompts folder that describe the folder; they are ignored, like hidden files.
 _ABOUT = frozenset({"readme", "readme.md", "readme.txt"})
 
 
@@ -27,7 +27,7 @@ def load_prompt(name: str) -> Template:
     """Return the built-in template in `prompts/NAME.txt`, without its last line break.
 
     Raises:
-        FileNotFoundError: there is no such template.
+        FileNotFoundError: no such template exists.
     """
     text = resources.files(__name__).joinpath(f"{name}{SUFFIX}").read_text(encoding="utf-8")
     return Template(text.removesuffix("\n"))
@@ -35,21 +35,21 @@ def load_prompt(name: str) -> Template:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The templates of a run: the built-in ones, except for those that a user's folder replaces.
+    """The templates of a run: the built-in ones, except for those that the user's folder replaces.
 
     Attributes:
-        folder: the user's folder; None without one.
-        own: the user's texts by name, where they differ from the built-in ones.
+        folder: folder of the user's templates; None if there is none.
+        own: texts of the user's templates by name, where they differ from the built-in ones.
     """
 
     folder: Path | None = None
     own: Mapping[str, str] = field(default_factory=dict)
 
     def load(self, name: str) -> Template:
-        """Return the template of that name, without its last line break.
+        """Return the template `name`, without its last line break.
 
         Raises:
-            FileNotFoundError: there is no such template.
+            FileNotFoundError: no such template exists.
         """
         return Template(self.own[name]) if name in self.own else load_prompt(name)
 
@@ -58,19 +58,20 @@ class Prompts:
         return {name: {"text": self.load(name).template, "own": name in self.own} for name in names}
 
     def note_unused(self, names: Iterable[str], user: str) -> str:
-        """Return a line on the user's own templates that are not among `names`, those that `user` uses; "" for none."""
+        """Return a note on the user's templates that are not in `names`, the templates that `user` uses; "" if none."""
         unused = ", ".join(f"{name}{SUFFIX}" for name in sorted(set(self.own) - set(names)))
         return f"note: --prompts {self.folder}: {user} does not use {unused}" if unused else ""
 
 
 def read_prompts(folder: Path) -> Prompts:
-    """Return the templates with those of a folder in place of the built-in ones of the same names.
+    """Return the built-in templates, replaced by those in `folder` with the same names.
 
     Args:
-        folder: holds `NAME.txt` files in UTF-8, with or without a byte-order mark, with any line ends.
+        folder: folder of `NAME.txt` files in UTF-8, with or without a byte-order mark, with any line endings.
 
     Raises:
-        ValueError: the folder cannot be read or holds no template, or a file of it does not fit; the message names it.
+        ValueError: the folder cannot be read or holds no template, or one of its files is invalid; the message names
+            the file.
     """
     try:
         files = sorted(each for each in folder.iterdir() if not _is_ignored(each.name))
@@ -89,7 +90,7 @@ def read_prompts(folder: Path) -> Prompts:
         if name not in known or not file.name.endswith(SUFFIX):
             near = [f"{each}{SUFFIX}" for each in get_close_matches(file.stem.lower(), known)]
             hint = f"nearest: {', '.join(near)}" if near else "'selfinstruct profiles --export DIR' writes them all"
-            told = file.name.encode(errors="backslashreplace").decode()  # a name may hold bytes that are no text
+            told = file.name.encode(errors="backslashreplace").decode()  # file names may hold invalid UTF-8
             message = f"{told}: no built-in template has this name ({hint})"
             raise ValueError(message)
         texts[name] = _read(file)
@@ -104,7 +105,7 @@ def _is_ignored(name: str) -> bool:
 
 
 def _read(file: Path) -> str:
-    """Return the text of a template with line feeds as line ends, without the last."""
+    """Return the text of a template with line feeds as line endings, without the last one."""
     if not file.is_file():
         message = f"{file.name}: not a file"
         raise ValueError(message)

@@ -1,9 +1,9 @@
-# ruff: noqa: INP001 - a script beside the locks that it reads
-"""Puts all that a machine without a network needs into one folder; `make bundle` runs it.
+# ruff: noqa: INP001 - a script next to the locks that it reads
+"""Build the offline bundle: one folder with everything that a machine with no network needs. `make bundle` runs it.
 
-The wheels of every pin of a lock, this package's own, the embedded model, seeds, prompts and texts to read, checksums
-of all, and `install.sh`, which installs from there. The wheels are for the Python and the platform that run this. Leans
-on pip, as it is configured, and on packaging.
+The bundle has the wheel of every pin of a lock, the wheel of this package, the embedded model, seeds, prompts and
+documentation, checksums of all files, and `install.sh`, which installs from the folder. The wheels are for the Python
+and the platform that run this script. Wheels are downloaded by pip, as it is configured.
 """
 
 import argparse
@@ -35,11 +35,11 @@ Pins = Mapping[NormalizedName, Version]
 
 ROOT = Path(__file__).resolve().parents[1]
 ABOUT, CHECKSUMS, INSTALLER = "about.txt", "MANIFEST.sha256", "install.sh"
-# What a wheel of this package is built of, and what a person reads before it is installed.
+# Sources of this package's wheel, and files to read before it is installed.
 PACKAGE = "selfinstruct_local"
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "kernels", "prompts", "requirements", "seeds")
 READABLE = ("README.md", "LICENSE", "docs", "prompts", "seeds")
-# The tags of before glibc's version stood in them (PEP 600).
+# Older tags, which do not contain the version of glibc (PEP 600).
 OLD_TAGS = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 SHOWN = 4
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
@@ -47,12 +47,12 @@ _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_")
 
 
 def main() -> None:
-    """Makes the bundle that the command line asks for; exits 1 or 2 with one line when it cannot."""
+    """Build the bundle that the command line describes; on failure print one line and exit with 1 or 2."""
     parser = argparse.ArgumentParser(description="Put wheels, model and installer into one folder.")
     parser.add_argument("--lock", type=Path, required=True, help="requirements/cpu.txt or requirements/gpu.txt")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle; made if it is missing")
-    parser.add_argument("--torch-index", help="index of PyTorch's CPU wheel, for a pip that does not find it by itself")
-    parser.add_argument("--dry-run", action="store_true", help="print the pins, and download nothing")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle, created if missing")
+    parser.add_argument("--torch-index", help="index of PyTorch's CPU wheel, if pip does not find it")
+    parser.add_argument("--dry-run", action="store_true", help="print the pins without downloading anything")
     flags = parser.parse_args()
     try:
         pins = read_pins(flags.lock)
@@ -68,10 +68,10 @@ def main() -> None:
 
 
 def read_pins(lock: Path) -> dict[NormalizedName, Version]:
-    """The versions that a lock names, by the names of their distributions.
+    """Return the versions that a lock pins, by distribution name.
 
     Raises:
-        UsageError: there is no such file, or it pins nothing.
+        UsageError: the file cannot be read, or it pins nothing.
     """
     try:
         pins = _PIN.findall(lock.read_text(encoding="utf-8"))
@@ -85,15 +85,15 @@ def read_pins(lock: Path) -> dict[NormalizedName, Version]:
 
 
 def make_bundle(lock: Path, pins: Pins, out: Path, torch_index: str | None) -> None:
-    """Fills `out`, checksums last: a bundle without them is not finished, and the same command goes on.
+    """Fill `out`, checksums last: a bundle without them is unfinished, and the same command resumes it.
 
     Raises:
         UsageError: `out` holds something else, or cannot be written to; or there is no embedded model.
-        RunError: pip did not bring a wheel, or a file could not be written.
+        RunError: pip did not download a wheel, or a file could not be written.
     """
     check_writable_folder(out, "--out")
     if any(out.iterdir()) and not (out / ABOUT).exists():
-        message = f"--out {out}: holds other things than a bundle; name a folder that is new or empty"
+        message = f"--out {out}: not empty and not a bundle; name a new or empty folder"
         raise UsageError(message)
     wheels = out / "wheels"
     try:
@@ -111,7 +111,7 @@ def make_bundle(lock: Path, pins: Pins, out: Path, torch_index: str | None) -> N
         _write_checksums(out)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        message = f"{error.filename or out}: {reason}; mend that and give the same command again"
+        message = f"{error.filename or out}: {reason}; fix that and run the same command again"
         raise RunError(message) from error
     size = sum(path.stat().st_size for path in _files(out))
     typer.echo(f"{out}: {len(pins) + 1} wheels and a model, {size / 1e9:.2f} GB, for {_made_for()}")
@@ -130,16 +130,20 @@ def _python() -> str:
 
 
 def _pip(*arguments: object) -> bool:
-    """Runs pip, its messages on stderr, and tells whether it succeeded."""
+    """Run pip with its messages on stderr; return whether it succeeded."""
     command = [sys.executable, "-m", "pip", *map(str, arguments)]
     return subprocess.run(command, stdout=sys.stderr, check=False).returncode == 0
 
 
 def _fetch(pins: Pins, wheels: Path, torch_index: str | None) -> None:
-    """Brings in what is missing, and deletes what is torn or not of these pins."""
+    """Download missing wheels, and delete those that are truncated or not pinned.
+
+    Raises:
+        RunError: pip did not download a wheel, or could not build one.
+    """
     for wheel in wheels.glob("*.whl"):
         name, version, _, _ = parse_wheel_filename(wheel.name)
-        # A copy that was broken off has no end.
+        # A truncated copy has no zip directory at its end.
         if pins.get(name) != version or not zipfile.is_zipfile(wheel):
             wheel.unlink()
     download = ("download", "--quiet", "--no-deps", "--dest", wheels)
@@ -147,24 +151,24 @@ def _fetch(pins: Pins, wheels: Path, torch_index: str | None) -> None:
     if torch is not None and torch_index is not None:
         _say(f"downloading {torch}")
         if not _pip(*download, torch) and not _pip(*download, "--index-url", torch_index, torch):
-            message = f"PyTorch's CPU wheel was found neither by pip's configuration nor at {torch_index}"
+            message = f"PyTorch's CPU wheel is neither on pip's index nor at {torch_index}; name another --torch-index"
             raise RunError(message)
     missing = _missing(pins, wheels)
-    _say(f"downloading {len(missing)} of {len(pins)} wheels; the others are there")
+    _say(f"downloading {len(missing)} of {len(pins)} wheels; the others are present")
     if missing and not _pip(*download, *missing):
-        message = "pip did not bring all wheels, see above; give the same command again, what is there is kept"
+        message = "pip did not download all wheels, see above; run the same command again to resume"
         raise RunError(message)
     for source in [*wheels.glob("*.tar.gz"), *wheels.glob("*.zip")]:
-        _say(f"building a wheel of {source.name}")
+        _say(f"building a wheel from {source.name}")
         if not _pip("wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source):
-            message = f"{source.name}: pip could not build a wheel of it, see above"
+            message = f"{source.name}: pip could not build a wheel from it, see above"
             raise RunError(message)
         source.unlink()
     missing = _missing(pins, wheels)
     if missing:
-        # pip takes 2.0+cpu for 2.0, so a configuration that offers another build ends here.
+        # pip accepts 2.0+cpu for 2.0, so an index with another build ends here.
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        message = f"pip gave no wheel of exactly {', '.join(missing[:SHOWN])}{more}; see 'pip config list'"
+        message = f"pip found no wheel of exactly {', '.join(missing[:SHOWN])}{more}; see 'pip config list'"
         raise RunError(message)
 
 
@@ -174,7 +178,7 @@ def _missing(pins: Pins, wheels: Path) -> list[str]:
 
 
 def _build_own(wheels: Path) -> None:
-    # Of a copy: what an earlier build left in build/ would be packed again.
+    # Build from a copy, because files left in build/ by an earlier build would be packed again.
     with tempfile.TemporaryDirectory() as folder:
         for name in (*SOURCES, PACKAGE):
             _copy(ROOT / name, Path(folder) / name, "__pycache__")
@@ -185,7 +189,7 @@ def _build_own(wheels: Path) -> None:
 
 
 def _copy(source: Path, target: Path, *left_out: str) -> None:
-    """Copies a file or a folder; what stood there before is gone."""
+    """Copy a file or a folder, replacing the target."""
     if target.is_dir():
         shutil.rmtree(target)
     if source.is_dir():
@@ -200,7 +204,7 @@ def _copy_model(model: ModelFolder, models: Path) -> None:
     manifest = orjson.loads((target / MANIFEST).read_bytes())
     for name, checksum in manifest["files"].items():
         if _sha256(target / name) != checksum:
-            message = f"{model.path / name}: changed since it was prepared; move the folder away and try again"
+            message = f"{model.path / name}: changed since it was prepared; move the folder away and run this again"
             raise RunError(message)
 
 
@@ -226,7 +230,7 @@ def _write_about(lock: Path, wheels: Path, out: Path) -> None:
 
 
 def _needed_glibc(wheel: Path) -> tuple[int, int]:
-    """The least version of glibc that a wheel's tags ask for; (0, 0) of one without compiled code."""
+    """Return the lowest glibc version that a wheel's tags require; (0, 0) for a wheel without compiled code."""
     tags = {tag.platform for tag in parse_wheel_filename(wheel.name)[3]}
     versions = [OLD_TAGS[tag.split("_")[0]] for tag in tags if tag.split("_")[0] in OLD_TAGS]
     versions += [(int(match[1]), int(match[2])) for tag in tags if (match := _MANYLINUX.match(tag))]

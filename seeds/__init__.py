@@ -1,14 +1,14 @@
-"""The hand-written seed tasks that the package carries, one JSONL file a language."""
+"""The hand-written seed tasks of the package, one JSONL file per language."""
 
 from importlib import resources
 from pathlib import Path
 
 
 def seed_file(language: str = "en") -> Path:
-    """Where the seeds of `language` lie on disk.
+    """Return the path of the seed file for `language`.
 
     Raises:
-        FileNotFoundError: there are no seeds in that language.
+        FileNotFoundError: the package has no seeds in that language.
     """
     path = Path(str(resources.files(__name__).joinpath(f"{language}.jsonl")))
     if not path.is_file():

@@ -1,12 +1,11 @@
-"""Instruction-tuning data from a model you run yourself, and the fine-tuning to go with it.
+"""Instruction-tuning data from a local model, and fine-tuning on it.
 
     import selfinstruct_local as si
 
     seeds = si.load_tasks("seeds.jsonl")
     kept, rejected = si.filter_tasks(si.load_tasks("alpaca.json"), against=seeds)
 
-The names below are those of `api.py`; they are loaded when they are first asked for, so that `selfinstruct --help`
-answers at once.
+The names below are those of `api.py`. They are imported on first use, so that `selfinstruct --help` is fast.
 """
 
 from importlib import import_module

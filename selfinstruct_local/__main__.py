@@ -1,4 +1,4 @@
-"""`python -m selfinstruct_local`, the same as the command `selfinstruct`."""
+"""`python -m selfinstruct_local`: same as the command `selfinstruct`."""
 
 from selfinstruct_local.cli import main
 

@@ -1,7 +1,7 @@
-"""What a notebook needs, a function a stage: read tasks, filter them, generate more, tune a model, look at it all.
+"""The Python API, for notebooks: one function per stage to read, filter and generate tasks, train and report.
 
-The same stages that the commands call, with the same settings by the same names; `import selfinstruct_local` gives
-these names, and loads what they lean on when they are first used. Progress is shown on stderr.
+The functions run the same stages as the commands, with the same settings under the same names. They are available from
+`import selfinstruct_local`, which imports their dependencies on first use. Progress is printed on stderr.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,12 @@ PathLike = str | Path
 
 
 class Filtered(NamedTuple):
-    """What `filter_tasks` decided.
+    """The result of `filter_tasks`.
 
     Attributes:
-        kept: in their order.
-        rejected: each with its verdict: the rule, what it saw, and of near copies the ROUGE-L F of the nearest.
+        kept: kept tasks, in order.
+        rejected: rejected tasks with their verdicts: the rule, its detail, and for near copies the ROUGE-L F with the
+            nearest instruction.
     """
 
     kept: list[Task]
@@ -41,12 +42,12 @@ class Filtered(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """What a run holds.
+    """The result of `generate_tasks`.
 
     Attributes:
-        tasks: all that it accepted so far, with those of earlier starts.
-        rejected: number of candidates by rule, most first.
-        reason: why it ended: `done`, `stalled`, `interrupted`, or the budget that is spent.
+        tasks: all accepted tasks of the run, those of earlier sessions included.
+        rejected: number of rejected candidates by rule, most frequent first.
+        reason: why the session ended: `done`, `stalled`, `interrupted`, or the budget that is spent.
     """
 
     tasks: list[Task]
@@ -55,10 +56,13 @@ class Generated(NamedTuple):
 
 
 def load_tasks(source: PathLike) -> list[Task]:
-    """The tasks of a file (JSONL, a JSON array, Parquet; Alpaca's fields or the seeds'), or those a run accepted.
+    """Return the tasks of a file, or the accepted tasks of a run.
+
+    Args:
+        source: JSONL, a JSON array or Parquet, with the fields of Alpaca or of the seeds; or a run folder.
 
     Raises:
-        UsageError: there is no such file or run, or a record of it is broken; the message names it.
+        UsageError: the file or run does not exist, or a record is invalid; the message names it.
     """
     path = Path(source)
     if not (path / DATABASE).is_file():
@@ -75,19 +79,19 @@ def filter_tasks(
     rules: str = "alpaca",
     lang: Language = "en",
 ) -> Filtered:
-    """Keeps what the rules pass and no kept task before it is like, exactly and in order.
+    """Return which tasks pass the rules and are no near copy of a kept task before them, exactly and in order.
 
-    A task with the instruction of a kept one and another input or output is kept as its instance.
+    A task with the instruction of a kept task and another input or output is kept as a further instance of it.
 
     Args:
-        tasks: to decide.
-        against: tasks that they must differ from too, such as the seeds.
-        threshold: largest ROUGE-L F, in [0, 1], that two kept instructions may have.
-        rules: one of `filter.rulesets.RULE_SETS`; `none` for novelty alone.
-        lang: `en` or `zh`: of the rules, and of the tokens that ROUGE-L compares.
+        tasks: tasks to filter.
+        against: tasks that kept tasks must also differ from, such as the seeds.
+        threshold: maximum ROUGE-L F of two kept instructions, in (0, 1].
+        rules: one of `filters.rulesets.RULE_SETS`; `none` for novelty only.
+        lang: language of the rules, `en` or `zh`; it also selects the tokenizer of ROUGE-L.
 
     Raises:
-        ValueError: no rules of that name for that language, or a threshold out of bounds.
+        ValueError: there is no such rule set for the language, or the threshold is out of range.
     """
     from selfinstruct_local.filters.decide import Decider
     from selfinstruct_local.filters.instances import Instances
@@ -104,20 +108,20 @@ def filter_tasks(
 def generate_tasks(
     run: PathLike, *, model: PathLike | None = None, seeds: Sequence[PathLike] = (), **settings: Any
 ) -> Generated:
-    """Writes new tasks into a run until it has as many as wanted; the same call goes on with what is there.
+    """Generate tasks into a run until `num` are accepted, and return its tasks; the same call resumes the run.
 
     Args:
-        run: folder of the run, which is made.
-        model: a local folder, or the name of a prepared model; None is the embedded small one. With `endpoint`, the
-            folder or the name of what the servers serve; None for the only one they do.
-        seeds: files of seeds in place of those of the package.
-        settings: of `GenerateSettings` and its `EngineSettings`, by name: `num`, `profile`, `lang`, `in_flight`, ...;
-            `prompts` is a folder of templates that replace the built-in ones of the same names.
+        run: folder of the run, created if missing.
+        model: local model folder or name of a prepared model; None selects the embedded small model. With `endpoint`,
+            the folder or name of the model that the servers serve; None if they serve only one.
+        seeds: files of seeds that replace the built-in seeds.
+        settings: settings of `GenerateSettings` and its `EngineSettings` by name: `num`, `profile`, `lang`,
+            `in_flight`, ...; `prompts` is a folder of templates that replace the built-in ones of the same names.
 
     Raises:
-        TypeError: there is no setting of such a name.
-        UsageError: a value will not do, or the run was made under other deciding settings.
-        RunError: the engine could not start, or died and did not come back; or no server answers.
+        TypeError: there is no setting with a given name.
+        UsageError: a value is invalid, or the run was created with other deciding settings.
+        RunError: the engine could not start, or died and could not be restarted; or no server is reachable.
     """
     from selfinstruct_local.config.loading import load_settings
     from selfinstruct_local.generate.create import open_run
@@ -157,19 +161,19 @@ def train_model(
     preset: str | None = None,
     **settings: Any,
 ) -> "TrainingResult":
-    """Tunes a model on files and runs, audited first; the same call goes on with what was broken off.
+    """Fine-tune a model on files and runs after an audit, and return the result; the same call resumes the training.
 
     Args:
         data: files, run folders, or `PATH:WEIGHT` as for the command.
-        out: folder for the model or the adapter, which is made.
-        model: the base: a local folder, or the name of a prepared model; None is the embedded small one.
+        out: folder for the model or the adapter, created if missing.
+        model: base model: a local folder or name of a prepared model; None selects the embedded small model.
         preset: `alpaca-7b`, `lora-7b`, `qlora-7b` or `demo-cpu`.
-        settings: of `TrainSettings`, by name, over those of the preset.
+        settings: settings of `TrainSettings` by name; they override the preset.
 
     Raises:
-        TypeError: there is no setting of such a name.
-        UsageError: a value will not do, the audit has something against the data, or `out` holds another training.
-        OutOfMemoryError: the memory does not hold the model or a step.
+        TypeError: there is no setting with a given name.
+        UsageError: a value is invalid, the data fails the audit, or `out` has another training.
+        OutOfMemoryError: the model or a training step needs more memory than there is.
     """
     from selfinstruct_local.io.files import check_writable_folder
     from selfinstruct_local.io.interrupt import interruptible
@@ -192,7 +196,7 @@ def train_model(
     audit.check(chosen)
     folder = open_folder(Path(out), examples, base, chosen)
     if folder.is_done:
-        message = f"{out}: its training is done already; name another folder to train anew"
+        message = f"{out}: its training is already done; name another folder to train again"
         raise UsageError(message)
     display = TrainingDisplay(stderr_console())
     with interruptible(echo_seconds()) as interrupt:
@@ -200,15 +204,15 @@ def train_model(
 
 
 def make_report(sources: Sequence[PathLike], out: PathLike, *, seeds: PathLike | None = None) -> "list[Figures]":
-    """Writes one HTML page about runs and files of tasks, and gives what it counts of each.
+    """Write an HTML page about runs and files of tasks, and return the statistics of each.
 
-    Processes that parse instructions import the script that calls this, so the call stands under
-    `if __name__ == "__main__":`. A notebook needs no such line.
+    The processes that parse instructions import the calling script, so put the call under
+    `if __name__ == "__main__":`. A notebook does not need it.
 
     Args:
         sources: run folders and files of tasks.
-        out: the page.
-        seeds: a file of seeds to compare with, in place of those of the run or the package.
+        out: HTML file to write.
+        seeds: file of seeds to compare with; None selects those of the run, or the built-in ones.
 
     Raises:
         UsageError: a source cannot be read, `out` cannot be written, or the extra `report` is missing.
@@ -230,20 +234,20 @@ def make_review(
     accepted: bool | None = None,
     rejected: bool | None = None,
 ) -> "Review":
-    """Draws a stratified sample into an HTML page for blind reading, and writes its key next to it.
+    """Write a stratified sample to an HTML page for blind reading, and its key next to it.
 
     Args:
         sources: run folders and files of tasks or rejects.
-        out: the page; the key takes its name with `.key.json` for its ending.
-        sample: tasks to draw.
-        per: what `sample` counts: tasks of the whole `sample`, of each `source` or of each `rule`.
-        seed: of the random choices.
-        accepted: whether to draw accepted tasks; None for yes, unless `rejected` is true.
-        rejected: whether to draw rejected tasks; None for no in runs and yes in files.
+        out: HTML file to write; the key has the same name with the suffix `.key.json`.
+        sample: number of tasks to sample.
+        per: unit of `sample`: tasks per `sample`, per `source` or per `rule`.
+        seed: random seed.
+        accepted: whether to sample accepted tasks; None for yes, unless `rejected` is true.
+        rejected: whether to sample rejected tasks; None for no in runs and yes in files.
 
     Raises:
-        UsageError: a source cannot be read or has no task to draw, `out` cannot be written, or the key of another
-            sample is in the way.
+        UsageError: a source cannot be read or has no task to sample, `out` cannot be written, or the key of another
+            sample exists.
     """
     from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report.review import make
@@ -255,15 +259,15 @@ def make_review(
 
 
 def score_review(labels: Sequence[PathLike], *, key: PathLike | None = None, run: PathLike | None = None) -> "Scores":
-    """The scores of labels that the page of a review saved: shares of yes with intervals, and agreement of readers.
+    """Return the scores of review labels: shares of yes with intervals, and the agreement of the readers.
 
     Args:
-        labels: files of labels, one per reader.
-        key: the key of the page; None for scores of all tasks together only.
-        run: a run to store the scores of its accepted tasks in, for its card and report; needs the key.
+        labels: label files that the page saved, one per reader.
+        key: key of the page; without it there are only scores over all tasks.
+        run: run that stores the scores of its accepted tasks, for its card and report; needs the key.
 
     Raises:
-        UsageError: a file is something else or has the labels of another sample, or the run is none of the sample.
+        UsageError: a file is not a label file or is of another sample, or the run is not in the sample.
     """
     from selfinstruct_local.report.review import score
 

@@ -1,8 +1,7 @@
-"""Offline is a property: the switches of every dependency that could reach for the network, set off.
+"""Environment variables that disable the network access of every dependency that has any.
 
-`go_offline` is called before any heavy import, because these libraries read their switches when they
-are imported. A user's own setting of the same variable is overruled: a lab that wants telemetry can
-run vLLM itself.
+`go_offline` is called before any heavy import, because these libraries read the variables when they are imported. It
+overrides the user's own values: a lab that wants telemetry can run vLLM itself.
 """
 
 import os
@@ -22,5 +21,5 @@ SWITCHES = {
 
 
 def go_offline() -> None:
-    """Sets the switches in this process and, through the environment, in all that it starts."""
+    """Set the variables for this process and its child processes."""
     os.environ.update(SWITCHES)

@@ -1,7 +1,7 @@
-"""`Task`, the one record that goes through every stage, and `Verdict`, what a filter says of it.
+"""`Task`, the record type of every stage, and `Verdict`, the decision of a filter about a task.
 
-Named tuples, because files of millions of tasks pass through here: immutable, and made several times faster than frozen
-dataclasses. Leans on nothing. Reading and writing files of tasks is in `taskfiles.py`.
+They are named tuples because files have millions of tasks: immutable, and several times faster to create than frozen
+dataclasses. `io/reader.py` and `io/writer.py` read and write files of tasks.
 """
 
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ from typing import NamedTuple, Self
 
 
 class Instance(NamedTuple):
-    """One worked case of a task: its input (empty when the instruction needs none) and its output."""
+    """One instance of a task: its input (empty if the instruction needs none) and its output."""
 
     input: str
     output: str
 
 
 class Lineage(NamedTuple):
-    """Where a generated task comes from.
+    """The origin of a generated task.
 
     Attributes:
-        profile: the generation profile that made it.
-        job: the job of the run, counted from 0.
-        demonstrations: ids of the tasks shown in the prompt.
+        profile: generation profile.
+        job: number of the job in the run, from 0.
+        demonstrations: ids of the few-shot examples in the prompt.
     """
 
     profile: str
@@ -30,16 +30,16 @@ class Lineage(NamedTuple):
 
 
 class Task(NamedTuple):
-    """An instruction and its worked cases.
+    """An instruction and its instances.
 
     Attributes:
-        instruction: what is asked.
-        instances: the worked cases. Alpaca data has exactly one, Self-Instruct up to five; empty for
-            a bare list of instructions.
-        is_classification: whether the output is one of a few labels; None when nobody said.
-        id: a name that is unique in its file or run; empty when the source has none.
-        lineage: how it was generated; None for hand-written and imported tasks.
-        measures: what was measured of it by name, such as `confidence` or a judge's points; None when nothing was.
+        instruction: the instruction.
+        instances: inputs with outputs. Alpaca data has exactly one, Self-Instruct up to five; empty for a bare
+            instruction.
+        is_classification: whether the output is one of a few labels; None if unknown.
+        id: unique name in its file or run; empty if the source has none.
+        lineage: how the task was generated; None for hand-written and imported tasks.
+        measures: measured values by name, such as `confidence` or a judge's score; None if there are none.
     """
 
     instruction: str
@@ -51,34 +51,34 @@ class Task(NamedTuple):
 
     @classmethod
     def single(cls, instruction: str, task_input: str = "", output: str = "") -> Self:
-        """A task with the one instance of the Alpaca format."""
+        """Return a task with a single instance, as in the Alpaca format."""
         return cls(instruction, (Instance(task_input, output),))
 
     @property
     def input(self) -> str:
-        """The input of the first instance; empty when there is none."""
+        """The input of the first instance; empty if there is none."""
         return self.instances[0].input if self.instances else ""
 
     @property
     def output(self) -> str:
-        """The output of the first instance; empty when there is none."""
+        """The output of the first instance; empty if there is none."""
         return self.instances[0].output if self.instances else ""
 
 
 def as_question(instruction: str, task_input: str) -> str:
-    """Both in one text, as a user of a chat model says them: an empty line between, where there is an input."""
+    """Return the user turn for a chat model: the instruction, then an empty line and the input if there is one."""
     return f"{instruction}\n\n{task_input}" if task_input else instruction
 
 
 class Verdict(NamedTuple):
-    """What the filter decided of one task, and why.
+    """The decision of a filter about one task, with its reason.
 
     Attributes:
-        keep: whether the task stays; with a `neighbor` as a further instance of that one.
-        rule: the rule that rejected it; empty when kept.
-        detail: what the rule saw, for a person to read.
-        neighbor: position in the novelty index of the most similar instruction, where one was sought.
-        score: ROUGE-L F of that neighbour, in [0, 1].
+        keep: whether the task is kept; with a `neighbor`, as a further instance of that task.
+        rule: name of the rule that rejected the task; empty if kept.
+        detail: what the rule found, as text for the user.
+        neighbor: position of the most similar instruction in the novelty index; None if it was not searched.
+        score: ROUGE-L F with the neighbor, in [0, 1].
     """
 
     keep: bool

@@ -21,7 +21,7 @@ def test_more_tokens_than_characters_leave_one_timing_out() -> None:
     encoded = encode([" ".join(f"t{number}" for number in range(CHARACTERS + 1))])
     timing = _brute_force(encoded, np.ones(1, np.bool_), 0.7)
     assert np.isnan(timing.seconds)
-    assert timing.note == f"not measured: more than {CHARACTERS} different tokens"
+    assert timing.note == f"not measured: more than {CHARACTERS} distinct tokens"
     assert len(as_strings(encode([" ".join(f"t{number}" for number in range(CHARACTERS))]))[0]) == CHARACTERS
 
 

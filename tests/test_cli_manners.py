@@ -107,17 +107,16 @@ IN_WORDS = {
     "the model's",
     "short for weights below 2 GB, else full",
     "chat if it has one",
-    "as the folder says",
     "that of --run",
     "2048, or the shortest of the models'",
     "alpaca, or the run's",
     "0.7, or the run's",
     "en, or the run's",
     "by epochs",
-    "by the two before",
-    "as they are",
-    "on a GPU",
-    "by the preset",
+    "from the two options before",
+    "unchanged",
+    "on GPUs",
+    "the preset's",
     "an epoch",
     "all",
     "vLLM's",
@@ -199,21 +198,21 @@ def test_config_show_tells_where_a_value_comes_from(tmp_path: Path, cli: RunCli)
     file.write_text("num: 7\nprofile: magpie\nengine:\n  in_flight: 3\n")
     shown = cli("config", "show", "generate", "--config", file).stdout.splitlines()
     for line in (
-        f"num: 7  # of {file}",
-        f"  in_flight: 3  # of {file}",
-        "threshold: 0.6  # of profile magpie",
-        "# window: 3  # settled by the requests in flight",
+        f"num: 7  # .*{file}",
+        f"  in_flight: 3  # .*{file}",
+        "threshold: 0.6  # .*profile magpie",
+        "# window: 3  # .*in_flight",
         "temperature: 0.7",
     ):
-        assert line in shown
+        assert any(re.fullmatch(line, each) for each in shown), line
 
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("chat", "chat: takes no --config; one of generate, "),
-        ("eval --preset lora-7b", "--preset lora-7b: is of 'train' alone"),
-        ("train --profile magpie", "--profile magpie: is of 'generate' alone"),
+        ("chat", "chat: has no --config; "),
+        ("eval --preset lora-7b", "--preset lora-7b: is only for 'train'"),
+        ("train --profile magpie", "--profile magpie: is only for 'generate'"),
         ("train --preset none", "--preset none: no such preset"),
         ("generate --profile none", "--profile none: "),
         ("generate --config {none}", "--config {none}: no such file"),
@@ -266,7 +265,7 @@ def test_a_setting_without_use_is_refused_by_name(command: str, text: str, key: 
     files["c.yaml"].write_text(text)
     done = cli(command, *words_of(CONFIGURED[command], files), "--config", files["c.yaml"])
     assert done.returncode == 2
-    assert f"--config {files['c.yaml']}: {key}: '{command}' makes no use of it" in done.stderr
+    assert f"--config {files['c.yaml']}: {key}: '{command}' " in done.stderr
 
 
 def test_serve_takes_a_file_and_flags_win(files: Files, cli: RunCli) -> None:
@@ -297,7 +296,7 @@ def test_filter_takes_rules_and_limits_from_a_file_and_flags_win(files: Files, c
     files["c.yaml"].write_text("min_confidence: -1")
     done = cli("filter", files["tasks.jsonl"], "--out", files["new"], "--config", files["c.yaml"])
     assert done.returncode == 2
-    assert "min_confidence: files of tasks do not tell" in done.stderr
+    assert "min_confidence: only for --run" in done.stderr
 
 
 def test_eval_takes_a_file_and_flags_win(files: Files, embedded_model: ModelFolder, cli: RunCli) -> None:
@@ -331,7 +330,7 @@ def test_a_dry_run_checks_and_tells_and_makes_nothing(name: str, files: Files, c
     assert tree(files["tmp"]) == before
     assert not files["new"].exists()
     assert ("first request" in done.stdout) == (name != "merge")
-    assert ("goes on" in done.stdout) == (name == "generate that goes on")
+    assert ("resumed" in done.stdout) == (name == "generate that goes on")
     assert str(files["model"].name) in done.stdout
 
 
@@ -394,11 +393,11 @@ def test_a_conversation_is_shown_in_the_model_s_own_template(
 
 REFUSED_DRY = {
     "closed folder": ("generate --run {tasks.jsonl}/run --model {model}", "/run: the folder cannot be written to"),
-    "other settings": ("generate --run {run} --model {model}", "was made under other settings"),
+    "other settings": ("generate --run {run} --model {model}", "other settings ("),
     "seeds": ("generate --run {new} --model {model} --seeds {none}", "none: no such file"),
-    "same run": ("polish --run {run} --into {run} --model {model}", "is the run that is read"),
+    "same run": ("polish --run {run} --into {run} --model {model}", "is the source run"),
     "full folder": ("merge --adapter {adapter} --out {run} --model {model}", "is not empty"),
-    "JSON of nothing": ("generate --run {new} --model {model} --json", "--json --dry-run: give one of them"),
+    "JSON of nothing": ("generate --run {new} --model {model} --json", "--json --dry-run: "),
 }
 
 
@@ -415,7 +414,7 @@ def test_merge_refuses_another_base_in_a_dry_run(files: Files, cli: RunCli) -> N
     (files["adapter"] / "training.json").write_text('{"base_model": "/b", "base_model_fingerprint": "1"}')
     done = cli(*words_of("merge --adapter {adapter} --out {new} --model {model} --dry-run", files))
     assert done.returncode == 2
-    assert "was trained on /b, whose files were not those of" in done.stderr
+    assert "was trained on /b, " in done.stderr
 
 
 SCRIPTED = """
@@ -460,8 +459,8 @@ def test_polish_tells_a_program_what_came_out(files: Files) -> None:
     assert told["chosen"] == told["jobs"] == told["rewritten"] + sum(told["rejected"].values())
     before = tree(files["new"])
     dry = scripted(*words, "--dry-run")
-    assert f"{told['chosen']} chosen, {told['chosen']} of them decided, 0 to come" in dry.stdout
-    assert "nothing to ask" in dry.stdout
+    assert re.search(rf"^tasks +{told['chosen']} selected, {told['chosen']} decided, 0 ", dry.stdout, re.MULTILINE)
+    assert "first request" not in dry.stdout
     assert tree(files["new"]) == before
 
 

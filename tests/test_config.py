@@ -43,7 +43,7 @@ def test_executing_settings_do_not_decide() -> None:
         ("engine:\n  flight: 5", "engine.flight: no such setting"),
         ("num: many", "num: "),
         ("engine: 5", "engine: "),
-        ("- 1", "expected 'key: value'"),
+        ("- 1", "not a mapping"),
         ("num: !!python/object/apply:os.getcwd []", "not plain YAML"),
         ("num: [", "not plain YAML"),
     ],
@@ -86,7 +86,7 @@ def test_a_missing_config_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flags", [{"profile": "alpaca-2023"}, {"rules": "self-instruct-2022"}])
 def test_what_is_dated_is_english_only(flags: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match=r"^--lang zh: the profiles and rules of 2022 and 2023 are English only$"):
+    with pytest.raises(UsageError, match=r"^--lang zh: .* 2022 and 2023 .*English"):
         load_settings(GenerateSettings, None, {"lang": "zh", **flags})
 
 

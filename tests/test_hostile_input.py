@@ -38,19 +38,22 @@ BROKEN = {
     "corrupt": (GOOD.replace(b'"input"', b'"inp\x00ut"'), "not JSON"),
     "latin-1": (b'{"instruction": "caf\xe9"}', "not UTF-8 at byte 20"),
     "torn character": (b'{"instruction": "caf\xc3"}', "not UTF-8 at byte 20"),
-    "half a pair": (b'{"instruction": "a", "output": "\\ud800"}', "field 'output': holds half of a surrogate pair"),
-    "half a pair in a list": (b'{"instruction": "a", "tags": ["x", "\\udfff"]}', "field 'tags': holds half"),
-    "not a number": (b'{"instruction": "a", "score": NaN}', "field 'score': NaN is no number"),
-    "infinity": (b'{"instruction": "a", "score": -Infinity}', "field 'score': -Infinity is no number"),
+    "half a pair": (b'{"instruction": "a", "output": "\\ud800"}', "field 'output': has a lone surrogate"),
+    "half a pair in a list": (b'{"instruction": "a", "tags": ["x", "\\udfff"]}', "field 'tags': has a lone surrogate"),
+    "not a number": (b'{"instruction": "a", "score": NaN}', "field 'score': NaN is not a JSON number"),
+    "infinity": (b'{"instruction": "a", "score": -Infinity}', "field 'score': -Infinity is not a JSON number"),
     "1e999": (b'{"instruction": "a", "score": 1e999}', "field 'score': the number 1e999 is too large"),
     "a long number": (
         b'{"instruction": "a", "n": ' + b"7" * 5000 + b"}",
         "field 'n': the number 77777777777777777777...",
     ),
-    "twice": (b'{"instruction": "a", "output": "x", "output": "y"}', "field 'output' stands twice"),
-    "twice, spelt otherwise": (b'{"instruction": "a", "\\u0069nstruction" :"b"}', "field 'instruction' stands twice"),
-    "twice, a colon hidden": (b'{"instruction": "a\\u003a", "k": 1, "k": 1}', "field 'k' stands twice"),
-    "twice, further in": (b'{"instruction": "a", "instances": [{"input": "", "input": ""}]}', "field 'input' stands"),
+    "twice": (b'{"instruction": "a", "output": "x", "output": "y"}', "field 'output': duplicate key"),
+    "twice, spelt otherwise": (b'{"instruction": "a", "\\u0069nstruction" :"b"}', "field 'instruction': duplicate key"),
+    "twice, a colon hidden": (b'{"instruction": "a\\u003a", "k": 1, "k": 1}', "field 'k': duplicate key"),
+    "twice, further in": (
+        b'{"instruction": "a", "instances": [{"input": "", "input": ""}]}',
+        "field 'input': duplicate key",
+    ),
     "wrong type": (b'{"instruction": "a", "output": ["x"]}', "field 'output'"),
     "wrong type, an instance": (b'{"instruction": "a", "instances": [{"output": 7}]}', "field 'instances.0.output'"),
     "no object": (b"[1, 2]", "found a list"),
@@ -82,8 +85,8 @@ def test_a_broken_line_is_named_or_counted(fault: str, tmp_path: Path) -> None:
     [
         (b"[" + GOOD + b",\n" + b'{"instruction": "caf\xe9"}]', ":2: not UTF-8 at byte 20"),
         (b"\xef\xbb\xbf[" + GOOD + b",\n" + GOOD[:-9], ":2: not JSON"),
-        (b"[" + GOOD + b',\n{"instruction": "a", "k" : 1, "k" : 2}]', ": record 2: field 'k' stands twice"),
-        (b"[" + GOOD + b',\n{"instruction": "a", "k": [NaN]}]', ": field 'k': NaN is no number"),
+        (b"[" + GOOD + b',\n{"instruction": "a", "k" : 1, "k" : 2}]', ": record 2: field 'k': duplicate key"),
+        (b"[" + GOOD + b',\n{"instruction": "a", "k": [NaN]}]', ": field 'k': NaN is not a JSON number"),
         (b"[" + GOOD + b"," + nested(300) + b"," + GOOD + b"]", f": record 2: nested deeper than {MAX_DEPTH}"),
         (b"[" + GOOD + b"," + nested(1015) + b"," + GOOD + b"]", f": record 2: nested deeper than {MAX_DEPTH}"),
     ],
@@ -155,7 +158,8 @@ def test_the_command_stops_or_counts_what_is_broken(tmp_path: Path, cli: RunCli)
     assert not out.exists()
     done = cli("filter", source, "--out", out, "--rules", "none", "--skip-bad-lines")
     assert done.returncode == 3
-    assert f"{source}: 2 line(s) could not be read, first: {source}:2: not UTF-8" in done.stderr
+    assert f"{source}: 2 " in done.stderr
+    assert f"first: {source}:2: not UTF-8" in done.stderr
     assert len(out.read_bytes().splitlines()) == 2
 
 
@@ -176,7 +180,7 @@ def test_an_empty_file_is_an_error(data: bytes, tmp_path: Path, cli: RunCli) -> 
     source.write_bytes(data)
     done = cli("filter", source, "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert f"{source}: holds no task" in done.stderr
+    assert f"{source}: has no task" in done.stderr
 
 
 def test_a_flipped_byte_of_a_parquet_file_is_said(tmp_path: Path) -> None:
@@ -223,12 +227,12 @@ def test_what_a_format_has_no_place_for_is_named(tmp_path: Path, cli: RunCli) ->
     parquet.write_table(pa.table({"instruction": ["Name a river"], "picture": [b"\xff"]}), picture)
     done = cli("filter", picture, "--rules", "none", "--out", tmp_path / "out.jsonl")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "field 'picture': JSON has no place for" in done.stderr
+    assert "field 'picture': JSON cannot represent" in done.stderr
     mixed = tmp_path / "in.jsonl"
     mixed.write_text('{"instruction": "Name a river", "k": 1}\n{"instruction": "Draw the sea", "k": "x"}\n')
     done = cli("filter", mixed, "--rules", "none", "--out", tmp_path / "out.parquet")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "Parquet has no place for a record" in done.stderr
+    assert "Parquet cannot represent a record" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "in.parquet"]
 
 
@@ -238,8 +242,8 @@ def test_what_a_format_has_no_place_for_is_named(tmp_path: Path, cli: RunCli) ->
         ("num: !!python/object/apply:os.system ['touch PLACE']", "could not determine a constructor"),
         ("num: !!python/object/new:os.system ['touch PLACE']", "could not determine a constructor"),
         ("? !!python/name:os.system\n: 1", "could not determine a constructor"),
-        ("num: 5\nseed: 1\nnum: 7", "'num' stands twice"),
-        ("engine:\n  dtype: auto\n  dtype: float32", "'dtype' stands twice"),
+        ("num: 5\nseed: 1\nnum: 7", "duplicate key 'num'"),
+        ("engine:\n  dtype: auto\n  dtype: float32", "duplicate key 'dtype'"),
         ("engine: {1: 2}", "engine.1: keys should be strings"),
         ("__class__: x", "__class__: no such setting"),
         ("threshold: .nan", "threshold: "),

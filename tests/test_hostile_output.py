@@ -60,7 +60,7 @@ def test_errors_show_the_data_and_the_names_they_quote(tmp_path: Path, cli: RunC
     source.write_bytes(orjson.dumps({"instruction": "Name a river", EVIL: 1})[:-1] + b"," + orjson.dumps({EVIL: 1})[1:])
     done = cli("filter", source, "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert f"field '{one_line(EVIL)}' stands twice" in done.stderr
+    assert f"field '{one_line(EVIL)}': duplicate key" in done.stderr
     assert clean(done.stderr)
     assert len(done.stderr.splitlines()) == 1
     config = tmp_path / "c.yaml"

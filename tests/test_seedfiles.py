@@ -96,31 +96,31 @@ def test_only_instruction_and_output_must_be_there(tmp_path: Path) -> None:
     done = seeds("check", path)
     assert (done.code, done.error) == (0, "")
     assert "empty input" in done.out
-    assert "no seed has the field 'verb' (it may be left out)" in done.out
+    assert "no seed has the field 'verb'" in done.out
 
 
 @pytest.mark.parametrize(
     ("record", "line"),
     [
-        (fables(id="f1")[1], ":2: line 1 has the id 'f1' too; give one of them another"),
-        (fables(id=None)[1], ":2: has no id, though other seeds have one; give it one"),
-        (fables(verb=7)[1], ":2: the field 'verb' is no text; put it in quotation marks or leave it out"),
-        (fables(instruction="")[1], ":2: the instruction is empty; say what is asked"),
+        (fables(id="f1")[1], ":2: line 1 has the id 'f1' too; "),
+        (fables(id=None)[1], ":2: has no id, "),
+        (fables(verb=7)[1], ":2: the field 'verb' is not a string; "),
+        (fables(instruction="")[1], ":2: the instruction is empty; "),
         (fables(instruction=FABLES[0][0].upper())[1], ":2: the instruction is a near copy of line 1 (ROUGE-L 1.00); "),
-        (fables(instruction="Draw the fox and its grapes.")[1], ":2: the filter's rule unsuitable_word refuses it ("),
-        (fables(instruction="Hurry up, hare!")[1], ":2: the filter's rule too_short refuses it (3 words, "),
-        (fables(instances=[])[1], ":2: has no instance; add a worked case with its output"),
-        (fables(instances=[{"output": " "}])[1], ":2: the output is empty; write the answer "),
+        (fables(instruction="Draw the fox and its grapes.")[1], ":2: the filter rule unsuitable_word rejects it ("),
+        (fables(instruction="Hurry up, hare!")[1], ":2: the filter rule too_short rejects it (3 words, "),
+        (fables(instances=[])[1], ":2: has no instance; "),
+        (fables(instances=[{"output": " "}])[1], ":2: the output is empty; "),
         (fables(instances=[{"output": "a"}, {"output": ""}])[1], ":2: the output of instance 2 is empty; "),
-        (fables(instances=[{"output": "TODO"}])[1], ":2: the output holds the placeholder 'TODO'; write the real text"),
-        (fables(instances=[{"output": "fine \nfine"}])[1], ":2: the output has white space at the end of a line; "),
-        (fables(instances=[{"output": "fine\n"}])[1], ":2: the output has white space at the end of a line; "),
+        (fables(instances=[{"output": "TODO"}])[1], ":2: the output has the placeholder 'TODO'; "),
+        (fables(instances=[{"output": "fine \nfine"}])[1], ":2: the output has trailing white space; "),
+        (fables(instances=[{"output": "fine\n"}])[1], ":2: the output has trailing white space; "),
         (fables(instances=[{"output": "cafe\u0301"}])[1], ":2: the output is not in Unicode's composed form (NFC); "),
-        (fables(instances=[{"input": "\x07", "output": "a"}])[1], ":2: the input holds the unseen character U+0007; "),
+        (fables(instances=[{"input": "\x07", "output": "a"}])[1], ":2: the input has the invisible character U+0007; "),
         (fables(instances=[{"input": 3}])[1], ":2: field 'instances.0.input': input should be a valid string; "),
         (b'{"instruction": "torn', ":2: not JSON ("),
         (b'{"instruction": "caf\xe9"}', ":2: not UTF-8 at byte 20 ("),
-        (b"[]", ":2: expected an object with an 'instruction', found a list; mend the record or take it out"),
+        (b"[]", ":2: expected an object with an 'instruction', found a list; "),
     ],
 )
 def test_every_fault_is_one_line_and_fails(record: Any, line: str, tmp_path: Path) -> None:
@@ -146,13 +146,12 @@ def test_warnings_alone_do_not_fail(tmp_path: Path) -> None:
     done = seeds("check", path)
     assert done.code == 0
     warnings = [line.removeprefix(f"{path}") for line in done.out.splitlines() if "warning: " in line]
-    assert "\n".join(warnings) == (
-        ": warning: 6 pair(s) of instructions have a ROUGE-L above 0.5, the highest 0.70; the more they "
-        "differ, the more will come of them\n"
-        ": warning: 5 instructions begin with 'tell me a' (lines 1, 2, 3, 4, 5); begin some of them otherwise\n"
-        ":5: warning: the instruction has several lines; write it on one line\n"
-        ":5: warning: the output holds '###', a mark of the prompts; say it without"
-    )
+    near, opening, lines, mark = warnings
+    assert near.startswith(": warning: 6 pair(s) of instructions have a ROUGE-L above 0.5, ")
+    assert "0.70" in near
+    assert opening.startswith(": warning: 5 instructions begin with 'tell me a' (lines 1, 2, 3, 4, 5); ")
+    assert lines.startswith(":5: warning: the instruction has several lines; ")
+    assert mark.startswith(":5: warning: the output has '###', ")
     strict = seeds("check", path, "--strict")
     assert (strict.code, strict.error) == (1, f"{path}: 0 fault(s) and 4 warning(s) in 5 seeds")
 
@@ -173,7 +172,7 @@ def test_a_file_of_broken_records_names_each(tmp_path: Path) -> None:
 def test_a_language_is_found_or_given(tmp_path: Path) -> None:
     chinese = [{"instruction": "用Python写一个sort函数，把名单排好。", "output": "好的。"}]
     path = write(tmp_path / "zh.jsonl", chinese)
-    assert "characters of an instruction" in seeds("check", path).out
+    assert "characters per instruction" in seeds("check", path).out
     done = seeds("check", path, "--lang", "en")
     assert (done.code, "starts_with_non_ascii" in done.out) == (1, True)
 
@@ -190,15 +189,15 @@ def test_terminal_codes_in_the_data_are_shown_not_obeyed(tmp_path: Path) -> None
     [
         (("check", "{tmp}/none"), "none: no such file"),
         (("check", "{tmp}"), "is a folder"),
-        (("check", "{good}", "--lang", "fr"), "--lang fr: one of en, zh"),
-        (("check", "{good}", "--json", "--markdown"), "give one of them"),
+        (("check", "{good}", "--lang", "fr"), "use one of en, zh"),
+        (("check", "{good}", "--json", "--markdown"), "--json --markdown: "),
         (("import", "{tmp}/none", "--out", "{tmp}/o"), "none: no such file"),
         (("import", "{tmp}/none.txt", "--out", "{tmp}/o"), "none.txt: no such file"),
         (("import", "{good}", "--out", "{good}"), "the command reads it too; name another file"),
-        (("import", "{good}", "--out", "{tmp}/o", "--lang", "fr"), "--lang fr: one of en, zh"),
+        (("import", "{good}", "--out", "{tmp}/o", "--lang", "fr"), "use one of en, zh"),
         (("import", "{good}", "--out", "{good}/o"), "cannot be written to"),
-        (("import", "{list}", "--out", "{tmp}/o"), "2 of 2 tasks have no output (number 1 is the first), and a seed"),
-        (("import", "{empty}", "--out", "{tmp}/o"), "holds no instruction; expected one a line"),
+        (("import", "{list}", "--out", "{tmp}/o"), "2 of 2 tasks have no output ("),
+        (("import", "{empty}", "--out", "{tmp}/o"), "empty.txt: has no instructions; "),
         (("import", "{latin}", "--out", "{tmp}/o"), "latin.txt:2: not UTF-8 at byte 3"),
         (("import", "{torn}", "--out", "{tmp}/o"), "torn:1: not JSON"),
     ],
@@ -289,7 +288,7 @@ def test_a_plain_list_is_written_bare_and_must_be_filled_in(tmp_path: Path) -> N
     done = seeds("import", source, "--out", out, "--bare")
     assert done.code == 3
     assert done.out.startswith(f"read 2 instructions of a plain list: {source}\n")
-    assert done.error.startswith(f"{out}: 2 of 2 seeds have no output yet; fill them in before use (")
+    assert done.error.startswith(f"{out}: 2 of 2 seeds have no output yet; ")
     assert [task.instruction for task in read_tasks(out)] == ["Name an old fable.", "Retell any fable in ten words."]
     faults = check_seeds(out).faults
     assert [(fault.line, fault.what) for fault in faults] == [(1, "the output is empty"), (2, "the output is empty")]

@@ -1,8 +1,8 @@
-"""From seeds to a tuned model in one script: filter tasks, look at them, tune on them, ask the result.
+"""The pipeline in one script: filter tasks, write a report on them, fine-tune on them, query the tuned model.
 
     python docs/examples/first_steps.py OUT [--generate 50] [--steps 20]
 
-Without `--generate` the package's own seeds stand in for generated tasks, so that no engine is needed.
+Without `--generate` the built-in seeds replace generated tasks, so that no engine is needed.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from selfinstruct_local.seeds import seed_file
 
 
 def main() -> None:
-    """See the module."""
+    """Run the pipeline with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--generate", type=int, default=0, metavar="N", help="write N new tasks first (vLLM)")
-    parser.add_argument("--steps", type=int, default=20, help="optimizer steps")
+    parser.add_argument("--generate", type=int, default=0, metavar="N", help="New tasks to generate first (vLLM).")
+    parser.add_argument("--steps", type=int, default=20, help="Number of optimizer steps.")
     options = parser.parse_args()
 
     source: Path = seed_file()

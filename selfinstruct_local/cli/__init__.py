@@ -1,7 +1,7 @@
-"""The command line: one module a command group, thin, with heavy imports inside the functions.
+"""The command line: one thin module per command group, with heavy imports inside the functions.
 
-`selfinstruct --help` must answer at once, so nothing here or in the command modules imports torch, vLLM, numba
-or pydantic when it is loaded.
+`selfinstruct --help` must be fast, so neither this module nor the command modules import torch, vLLM, numba or
+pydantic at the top level.
 """
 
 import logging
@@ -39,7 +39,7 @@ from selfinstruct_local.offline import go_offline
 
 app = typer.Typer(
     name="selfinstruct",
-    help="Make instruction-tuning data with a model you run yourself, and tune a model on it. No network.",
+    help="Generate instruction-tuning data with a local model and fine-tune a model on it. Works offline.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -79,14 +79,14 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Define the options before the command."""
 
 
 def main() -> None:
-    """Runs the command line and exits: 0 done, 1 failed, 2 wrong use, 3 partly done, 130 and 143 signals."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 and 143 for signals."""
     go_offline()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a library that nothing here needs
-    os.environ["TQDM_DISABLE"] = "1"  # progress is shown by our own displays, not by each library's bars
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns about a library that is not used here
+    os.environ["TQDM_DISABLE"] = "1"  # progress comes from our own displays, not from library progress bars
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         code = app(standalone_mode=False)
@@ -97,14 +97,14 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # The reader went away (`| head -1`); Python would complain again when it flushes at exit.
+        # The reader closed the pipe (`| head -1`); Python would raise again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _show_warning(message: Warning | str, *_where: object) -> None:
-    """One line for the user, without the place in the code that Python names."""
+    """Print a warning on one line, without the source location that Python adds."""
     typer.echo(f"selfinstruct: warning: {one_line(str(message))}", err=True)
 
 

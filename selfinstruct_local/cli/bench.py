@@ -1,4 +1,4 @@
-"""`selfinstruct bench`: speed on this machine."""
+"""`selfinstruct bench`: measures speed on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,23 +10,25 @@ app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True, r
 
 @app.callback()
 def _group() -> None:
-    """Keeps `filter` a command of its own while it is the only one."""
+    """Make typer keep `filter` as a subcommand, although it is the only one."""
 
 
 @app.command("filter")
 def filter_(
     *,
-    corpus: Annotated[Path | None, typer.Option(help="File of tasks to measure on. Left out: the seeds.")] = None,
-    threshold: Annotated[float, typer.Option(help="ROUGE-L F above which it is a near copy.")] = 0.7,
+    corpus: Annotated[
+        Path | None, typer.Option(help="File of tasks to measure on. [default: the built-in seeds]")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="ROUGE-L F above which an instruction is a near copy.")] = 0.7,
     as_json: Annotated[bool, typer.Option("--json", help="Print the timings as JSON.")] = False,
 ) -> None:
-    """Time the novelty filter beside comparing all pairs, and compare their decisions."""
+    """Time the novelty filter against the comparison of all pairs, and compare their decisions."""
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.reader import read_tasks
     from selfinstruct_local.seeds import seed_file
 
     if not 0 < threshold <= 1:
-        message = f"--threshold {threshold}: above 0 and at most 1"
+        message = f"--threshold {threshold}: use a value above 0 and at most 1"
         raise UsageError(message)
     texts = [task.instruction for task in read_tasks(corpus or seed_file())]
 
@@ -39,7 +41,7 @@ def filter_(
         typer.echo(orjson.dumps(result.as_record()).decode())
         return
     typer.echo(
-        f"{result.texts} texts, {result.tokens} tokens, {result.kept} kept above ROUGE-L {threshold}; one thread"
+        f"{result.texts} texts, {result.tokens} tokens, {result.kept} kept at ROUGE-L threshold {threshold}; one thread"
     )
     for timing in result.timings:
         mark = " (extrapolated)" if timing.extrapolated else ""

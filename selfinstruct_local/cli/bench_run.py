@@ -1,7 +1,7 @@
-"""`selfinstruct bench filter`: how fast the filter is on this machine, beside what it replaces, on your own texts.
+"""`selfinstruct bench filter`: speed of the filter on this machine and your texts, compared with what it replaces.
 
-Everything is timed in one run on one thread, after a warm-up, as the minimum of several repeats; what would take hours
-is timed on a sample and multiplied out, and says so. Decisions are compared, not only times.
+Everything is timed in one run on one thread, after a warm-up, as the minimum of several repeats. What would take hours
+is timed on a sample and extrapolated, and marked so. The decisions are compared too.
 """
 
 import random
@@ -19,21 +19,21 @@ from selfinstruct_local.kernels import Encoded, NoveltyIndex, encode
 REPEATS = 5
 PUBLISHED_SAMPLE_PAIRS = 20_000
 BRUTE_FORCE_QUERIES = 400
-# Code points of one plane stand for tokens, so that a text is a string and its ROUGE-L an indel similarity.
+# Each token becomes one character, so that a text is a string and its ROUGE-L an indel similarity.
 FIRST_CODE_POINT = 0x100
-FIRST_SURROGATE, SURROGATES = 0xD800, 0x800  # no characters
+FIRST_SURROGATE, SURROGATES = 0xD800, 0x800  # not characters
 CHARACTERS = sys.maxunicode + 1 - FIRST_CODE_POINT - SURROGATES
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One measured way of doing the job.
+    """One measured method.
 
     Attributes:
-        name: what was done.
-        seconds: for all the texts.
-        extrapolated: whether `seconds` was multiplied out from a sample.
-        note: what a reader should know: the sample, or whether decisions agreed.
+        name: name of the method.
+        seconds: time for all texts.
+        extrapolated: whether `seconds` is extrapolated from a sample.
+        note: the sample, and whether its decisions agree.
     """
 
     name: str
@@ -53,12 +53,12 @@ class FilterBench:
     timings: list[Timing]
 
     def as_record(self) -> dict[str, Any]:
-        """The same as plain values, for JSON."""
+        """Return the timings as plain values for JSON."""
         return asdict(self)
 
 
 def fastest(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """The least wall time of several repeats, in seconds."""
+    """Return the minimum wall time of several repeats, in seconds."""
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
@@ -68,12 +68,12 @@ def fastest(work: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def bench_filter(texts: Sequence[str], threshold: float = 0.7, prefilter: str = "exact") -> FilterBench:
-    """Times the greedy novelty filter over `texts`, and the ways of doing it by comparing all pairs.
+    """Return timings of the greedy novelty filter over `texts` and of methods that compare all pairs.
 
     Args:
         texts: instructions, in order.
-        threshold: ROUGE-L F above which one is a near copy.
-        prefilter: of the index that is measured.
+        threshold: ROUGE-L F above which an instruction is a near copy.
+        prefilter: prefilter of the measured index.
     """
     start = time.perf_counter()
     _filter(encode(texts[:1000]), threshold, prefilter)
@@ -96,16 +96,16 @@ def _filter(texts: Sequence[str] | Encoded, threshold: float, prefilter: str) ->
 
 
 def greedy_pairs(kept: "np.ndarray[Any, np.dtype[np.bool_]]") -> int:
-    """Comparisons of the published greedy loop: each text with all kept before it."""
+    """Return the number of comparisons of the published greedy loop: each text with all texts kept before it."""
     before = np.cumsum(kept) - kept
     return int(before.sum())
 
 
 def as_strings(encoded: Encoded) -> list[str]:
-    """Each text as a string with one character a token, for libraries that compare strings.
+    """Return each text as a string with one character per token, for libraries that compare strings.
 
     Raises:
-        ValueError: there are more different tokens than `CHARACTERS`.
+        ValueError: there are more distinct tokens than `CHARACTERS`.
     """
     ids = encoded.ids.astype(np.int64) + FIRST_CODE_POINT
     ids += np.where(ids >= FIRST_SURROGATE, SURROGATES, 0)
@@ -115,14 +115,14 @@ def as_strings(encoded: Encoded) -> list[str]:
 
 
 def _brute_force(encoded: Encoded, kept: Any, threshold: float) -> Timing:
-    name = "rapidfuzz cdist, each text with all kept before it"
+    name = "rapidfuzz cdist, each text with all texts kept before it"
     try:
         from rapidfuzz.distance import Indel
         from rapidfuzz.process import cdist
     except ImportError:
         return Timing(name, float("nan"), note="not measured: rapidfuzz is not installed")
     if len(encoded.vocabulary) > CHARACTERS:
-        return Timing(name, float("nan"), note=f"not measured: more than {CHARACTERS} different tokens")
+        return Timing(name, float("nan"), note=f"not measured: more than {CHARACTERS} distinct tokens")
     strings = as_strings(encoded)
     queries = _sample(len(strings), BRUTE_FORCE_QUERIES)
     chosen = [strings[number] for number in queries]
@@ -143,18 +143,18 @@ def _brute_force(encoded: Encoded, kept: Any, threshold: float) -> Timing:
     copied = ((matrix > threshold) & older & kept).any(axis=1)
     differing = int((copied == kept[queries]).sum())
     pair = seconds / matrix.size
-    note = f"{pair * 1e9:.0f} ns a pair over {matrix.size} pairs; {_agreement(differing, len(queries))}"
+    note = f"{pair * 1e9:.0f} ns per pair over {matrix.size} pairs; {_agreement(differing, len(queries))}"
     return Timing(name, pair * greedy_pairs(kept), extrapolated=True, note=note)
 
 
 def _published_loop(texts: Sequence[str], kept: Any, threshold: float) -> Timing:
-    name = "rouge_score, the published loop on one process"
+    name = "rouge_score, the published loop in one process"
     from rouge_score import rouge_scorer
 
     scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
     tokens = [scorer._tokenizer.tokenize(text) for text in texts]  # noqa: SLF001 - as the published program does
     pool = np.flatnonzero(kept)
-    # Whole decisions are sampled, so that they can be compared; early texts have few to be compared with.
+    # Whole decisions are sampled so that they can be compared; early texts have few comparisons.
     queries: list[int] = []
     pairs, differing = 0, 0
     stream = random.Random(0)  # noqa: S311 - a sample
@@ -167,7 +167,7 @@ def _published_loop(texts: Sequence[str], kept: Any, threshold: float) -> Timing
         queries.append(query)
         pairs += max(1, len(scores))
     pair = (time.perf_counter() - start) / pairs
-    note = f"{pair * 1e6:.1f} us a pair over {pairs} pairs; {_agreement(differing, len(queries))}"
+    note = f"{pair * 1e6:.1f} us per pair over {pairs} pairs; {_agreement(differing, len(queries))}"
     return Timing(name, pair * greedy_pairs(kept), extrapolated=True, note=note)
 
 

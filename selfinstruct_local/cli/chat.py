@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 def chat(
     *,
     once: Annotated[
-        str | None, typer.Option(help="Answer this one instruction and end. Left out: a line at a time from stdin.")
+        str | None, typer.Option(help="Single instruction to answer. [default: one instruction per line of stdin]")
     ] = None,
-    input_: Annotated[str, typer.Option("--input", help="The input the instruction is about.")] = "",
+    input_: Annotated[str, typer.Option("--input", help="Input of the instruction.")] = "",
     model: ModelOption = None,
     adapter: Annotated[
         Path | None,
-        typer.Option(help="Folder that 'selfinstruct train' wrote; without --model, over the base that it names."),
+        typer.Option(help="Adapter folder of 'selfinstruct train'. Without --model, the adapter names the base."),
     ] = None,
     template: Annotated[
         str | None,
         typer.Option(
-            help="alpaca or chat. [default: as the adapter was trained, else chat]",
+            help="Prompt template: alpaca or chat. [default: as the adapter was trained, else chat]",
             autocompletion=completing(TEMPLATES),
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per completion.")] = 256,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask a model, tuned or not, and print its greedy answer."""
+    """Print the greedy answers of a base or fine-tuned model to instructions."""
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.evaluate.chat import Chat
     from selfinstruct_local.io.progress import stderr_console, waiting
@@ -44,7 +44,7 @@ def chat(
     if template in {"alpaca", "chat"}:
         chosen = cast("TemplateName", template)
     elif template is not None:
-        message = f"--template {template}: alpaca or chat"
+        message = f"--template {template}: use alpaca or chat"
         raise UsageError(message)
     folder = base_of(adapter, model) if adapter else find_or_prepare(model)
     with waiting(stderr_console(), f"loading {folder.path.name}"):

@@ -1,7 +1,7 @@
-"""Values of options that are one of a few: for shell completion, which must answer at once, and the check of them.
+"""The allowed values of options, for shell completion, which must be fast, and for validation.
 
-They stand in the modules that check them too, which import numba or pydantic; `tests/test_cli_manners.py` holds the two
-together.
+The modules that use these values import numba or pydantic and define them again; `tests/test_cli_manners.py` checks
+that both agree.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -25,14 +25,14 @@ TOKENIZER_NAMES = ("rouge", "unicode")
 BACKENDS = ("mp", "ray")
 FILTER_ENGINES = ("local", "ray")
 REVIEW_PER = ("sample", "source", "rule")
-# Commands that take --config.
+# Commands with a --config option.
 CONFIGURABLE = ("generate", "translate", "polish", "train", "eval", "filter", "serve")
 
 Complete = Callable[[str], list[str]]
 
 
 def completing(names: Sequence[str]) -> Complete:
-    """What typer asks for the values that go on from what was typed."""
+    """Return a shell-completion function for typer: it gives the names that start with the typed text."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in names if name.startswith(incomplete)]
@@ -44,13 +44,13 @@ languages = completing(LANGUAGES)
 
 
 def check_choice(flag: str, value: str | None, choices: Collection[str | None]) -> None:
-    """Refuses what is none of the choices.
+    """Raise UsageError if the value is not one of the choices.
 
     Raises:
-        UsageError: naming the flag and the choices.
+        UsageError: the value is not allowed; the message names the flag and the choices.
     """
     from selfinstruct_local.errors import UsageError
 
     if value not in choices:
-        message = f"{flag} {value}: one of {', '.join(choice for choice in choices if choice)}"
+        message = f"{flag} {value}: use one of {', '.join(choice for choice in choices if choice)}"
         raise UsageError(message)

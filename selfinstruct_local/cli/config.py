@@ -1,4 +1,4 @@
-"""`selfinstruct config`: the settings of a command as a file."""
+"""`selfinstruct config`: prints the settings of a command as a file."""
 
 from typing import Annotated
 
@@ -7,12 +7,12 @@ import typer
 from selfinstruct_local.cli.choices import CONFIGURABLE, PRESETS, PROFILES, completing
 from selfinstruct_local.cli.options import ConfigOption
 
-app = typer.Typer(help="Look at the settings of a command.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Show the settings of a command.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Keeps `show` a command of its own while it is the only one."""
+    """Make typer keep `show` as a subcommand, although it is the only one."""
 
 
 @app.command()
@@ -24,13 +24,13 @@ def show(
     *,
     config: ConfigOption = None,
     preset: Annotated[
-        str | None, typer.Option(help="Of train: the settings to begin with.", autocompletion=completing(PRESETS))
+        str | None, typer.Option(help="Training preset, only for train.", autocompletion=completing(PRESETS))
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Of generate: how to ask.", autocompletion=completing(PROFILES))
+        str | None, typer.Option(help="Generation profile, only for generate.", autocompletion=completing(PROFILES))
     ] = None,
 ) -> None:
-    """Print the settings of a command as YAML with a comment each, to be saved, edited and given back with --config."""
+    """Print the settings of a command as commented YAML, to save, edit and pass back with --config."""
     from selfinstruct_local.cli.settings import as_yaml, resolve
     from selfinstruct_local.errors import shown
 

@@ -10,13 +10,13 @@ from selfinstruct_local.cli.options import DryRunOption, QuietOption
 
 
 def demo(
-    run: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
-    num: Annotated[int, typer.Option(min=1, help="Tasks to generate.")] = 12,
+    run: Annotated[Path, typer.Option(help="Folder of the demo run.")] = Path("runs/demo"),
+    num: Annotated[int, typer.Option(min=1, help="Number of tasks to generate.")] = 12,
     *,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Do the main job on the embedded model: generate, filter, train, and ask before and after."""
+    """Run the whole pipeline on the embedded model: generate, filter, train, and chat before and after."""
     from selfinstruct_local.cli.demo_run import run_demo, steps
 
     if not dry_run:

@@ -1,8 +1,8 @@
-"""The main job on the embedded model, from seeds to a tuned model, through the public commands alone.
+"""The demo: the whole pipeline on the embedded model, from seeds to a fine-tuned model, with public commands only.
 
-Each step is the command a user would type, shown and run as a process of its own. The end checks the claims:
-enough tasks, none equal to a seed, no two near copies (by google's `rouge_score`, not by our kernels), and a loss
-that fell.
+Each step is a command that a user would type, printed and run in its own process. At the end the demo checks its
+result: enough tasks, none equal to a seed, no two near copies (with google's `rouge_score`, not our kernels), and a
+lower loss.
 """
 
 import csv
@@ -22,16 +22,16 @@ from selfinstruct_local.io.reader import read_tasks
 from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
 
-# Small enough for two cores and a few minutes: half the default requests in flight.
+# Small enough for two cores and a few minutes: half the default number of concurrent requests.
 GENERATE_FLAGS = ("--in-flight", "16")
-# A dozen tasks three times, gently: enough for the loss to fall, not enough to unlearn answering.
+# Three epochs over a dozen tasks with a low learning rate: the loss falls, and the model still answers.
 TRAIN_FLAGS = ("--epochs", "3", "--max-length", "320", "--learning-rate", "0.0001")
 QUESTION = "List two colors of the rainbow."
 NEAR_COPY = 0.7
 
 
 def steps(folder: Path, num: int) -> list[tuple[object, ...]]:
-    """The commands of the demo in `folder`, each with its arguments; the last two ask before and after the tuning."""
+    """Return the commands of the demo with their arguments; the last two chat with the base and the tuned model."""
     tasks, adapter = folder / "alpaca.json", folder / "adapter"
     ask = ("--once", QUESTION, "--template", "alpaca", "--max-tokens", 64)
     return [
@@ -45,14 +45,14 @@ def steps(folder: Path, num: int) -> list[tuple[object, ...]]:
 
 
 def run_demo(folder: Path, num: int) -> None:
-    """Runs all steps and prints where everything is.
+    """Run all steps and print a summary with the paths of the results.
 
     Args:
-        folder: of the demo; a demo that was broken off goes on.
-        num: tasks to generate.
+        folder: folder of the demo run; an interrupted demo is resumed.
+        num: number of tasks to generate.
 
     Raises:
-        RunError: a step failed, or the result does not hold what was claimed.
+        RunError: a step failed, or the result fails a check.
     """
     started = time.monotonic()
     tasks, adapter = folder / "alpaca.json", folder / "adapter"
@@ -61,15 +61,15 @@ def run_demo(folder: Path, num: int) -> None:
     first, last = _check_loss(adapter / "loss.csv")
     shown = _examples(folder)
     summary = [
-        ("tasks accepted", f"{accepted}, none equal to a seed, highest ROUGE-L F between two {highest:.2f}"),
+        ("tasks accepted", f"{accepted}, none equal to a seed, highest ROUGE-L F of two tasks {highest:.2f}"),
         ("tasks", str(tasks)),
         *shown,
-        ("the run (all completions, verdicts, reasons)", str(folder / "run.sqlite")),
+        ("run (all completions, verdicts, reasons)", str(folder / "run.sqlite")),
         ("adapter", str(adapter)),
-        ("mean loss, first epoch to last", f"{first:.2f} -> {last:.2f} ({adapter / 'loss.csv'})"),
-        ("asked", QUESTION),
-        ("before", _one_line(before)),
-        ("after", _one_line(after)),
+        ("mean loss, first and last epoch", f"{first:.2f} -> {last:.2f} ({adapter / 'loss.csv'})"),
+        ("instruction", QUESTION),
+        ("answer before", _one_line(before)),
+        ("answer after", _one_line(after)),
         ("time", format_seconds(time.monotonic() - started)),
     ]
     typer.echo("\nDemo done.")
@@ -78,12 +78,12 @@ def run_demo(folder: Path, num: int) -> None:
 
 
 def _examples(folder: Path) -> list[tuple[str, str]]:
-    """Return a task with an input and a classification task that were accepted, each as a name and a line."""
+    """Return an accepted task with an input and an accepted classification task, each as a name and a line."""
     with RunStore(folder, read_only=True) as store:
         accepted = list(store.accepted())
     kinds = {
-        "one with an input": next((each for each in accepted if each.input and not each.is_classification), None),
-        "one that is classification": next((each for each in accepted if each.is_classification), None),
+        "example with an input": next((each for each in accepted if each.input and not each.is_classification), None),
+        "example of classification": next((each for each in accepted if each.is_classification), None),
     }
     return [
         (name, _one_line(" | ".join(filter(None, (task.instruction, task.input, task.output)))))
@@ -103,7 +103,7 @@ def _step(*arguments: object) -> str:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     typer.echo(done.stdout, nl=False)
     if done.returncode != 0:
-        message = f"the step 'selfinstruct {words[0]}' ended with exit code {done.returncode}; see above"
+        message = f"step 'selfinstruct {words[0]}' failed with exit code {done.returncode}; see its output above"
         raise RunError(message)
     return done.stdout
 
@@ -122,12 +122,12 @@ def _check_tasks(tasks: Path, seeds: Path, wanted: int) -> tuple[int, float]:
     _claim(not set(new) & set(old), "a task equals a seed")
     between = max((score(one, other) for one, other in combinations(new, 2)), default=0.0)
     to_seeds = max(score(one, other) for one in new for other in old)
-    _claim(max(between, to_seeds) <= NEAR_COPY, f"two instructions score {max(between, to_seeds):.3f}")
+    _claim(max(between, to_seeds) <= NEAR_COPY, f"two instructions have a ROUGE-L F of {max(between, to_seeds):.3f}")
     return len(new), between
 
 
 def _check_loss(path: Path) -> tuple[float, float]:
-    """Mean loss of the first and the last epoch, which see the same examples."""
+    """Return the mean loss of the first and of the last epoch, which have the same examples."""
     by_epoch: dict[int, list[float]] = {}
     with path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
@@ -139,5 +139,5 @@ def _check_loss(path: Path) -> tuple[float, float]:
 
 def _claim(holds: bool, what_else: str) -> None:  # noqa: FBT001 - reads as a sentence
     if not holds:
-        message = f"the demo did not hold what it claims: {what_else}"
+        message = f"the demo failed its check: {what_else}"
         raise RunError(message)

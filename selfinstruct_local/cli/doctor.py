@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from selfinstruct_local.doctor import Finding
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
-# The longest name of a check, "shared memory".
+# Length of the longest check name, "shared memory".
 WIDTH = 13
 
 
 def doctor(
     *,
     model: ModelOption = None,
-    out: Annotated[Path, typer.Option(help="Folder where runs and trainings will lie.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder for runs and trained models.")] = Path(),
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Training that is meant, as of 'train --preset'. Left out: LoRA, warned of only.",
+            help="Training preset to check, as in 'train --preset'. [default: LoRA, with warnings only]",
             autocompletion=completing(PRESETS),
         ),
     ] = None,
@@ -36,12 +36,12 @@ def doctor(
         int | None, typer.Option(min=1, max=65535, help="Port for 'selfinstruct serve'. [default: 8000]")
     ] = None,
     endpoint: Annotated[
-        list[str] | None, typer.Option(help="Base URL of a server that must answer. May be repeated.")
+        list[str] | None, typer.Option(help="Base URL of a server that must be reachable. May be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Tell whether this machine is fit before a week of work begins; exits 1 if something would fail."""
+    """Check whether this machine is ready for a long run. Exit code 1 if a check fails."""
     from selfinstruct_local.doctor import Wish, examine
     from selfinstruct_local.io.progress import stderr_console, waiting
 
@@ -57,7 +57,7 @@ def doctor(
         endpoints = check_urls(endpoint)
     found = examine(Wish(model, out, training, port, endpoints))
     if as_json:
-        with waiting(stderr_console(), "looking at this machine (half a minute)"):
+        with waiting(stderr_console(), "checking this machine (half a minute)"):
             findings = list(found)
         _print_json(findings)
     else:
@@ -67,14 +67,14 @@ def doctor(
 
 
 def _print(found: "Iterable[Finding]") -> "list[Finding]":
-    """Prints each finding as it comes, and the verdict, and gives them all."""
+    """Print each finding as it comes and then the summary, and return all findings."""
     from rich.console import Console
     from rich.text import Text
 
     from selfinstruct_local.errors import one_line
 
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # it must speak where the locale's encoding is ASCII
+        sys.stdout.reconfigure(errors="backslashreplace")  # prints in ASCII locales too
     console = Console(highlight=False, markup=False, soft_wrap=True)
     findings = []
     for each in found:
@@ -88,7 +88,7 @@ def _print(found: "Iterable[Finding]") -> "list[Finding]":
 
 def _summary(findings: "Sequence[Finding]") -> str:
     counts = _counts(findings)
-    verdict = "not fit: mend what fails" if counts["fail"] else "fit"
+    verdict = "not ready: fix the failed checks" if counts["fail"] else "ready"
     return f"{verdict}; {counts['ok']} ok, {counts['warn']} warn, {counts['fail']} fail"
 
 

@@ -1,6 +1,6 @@
-"""What `--dry-run` looks at and shows: the run as a start would find it, and a request as it would be sent.
+"""`--dry-run`: opens a run as a session would, and prints settings and requests without sending anything.
 
-Imports the loop and with it numba: commands import it when they are called.
+This module imports the generation loop and with it numba, so the commands import it inside their functions.
 """
 
 import os
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
     from selfinstruct_local.task import Task
 
-WIDTH = 15  # of the names of facts
+WIDTH = 15  # characters of the column of names
 
 
 @contextmanager
 def found_run(folder: Path, flag: str = "--run") -> Iterator[RunStore]:
-    """The run in `folder` as a start would find it, and nothing made there.
+    """Yield the run in `folder` as a session would open it, without any change to the folder.
 
-    One that was begun is read only. One that a start would begin stands in a scratch folder, which is thrown away, so
-    that all checks of a beginning can be made on it; what was imported into it is there.
+    A started run is opened read-only. A new run is created in a temporary folder that is deleted afterwards, so that
+    all checks of a new run apply to it; it has the tasks that were imported into `folder`.
 
     Raises:
-        UsageError: the folder could not be made, or holds what is no run.
+        UsageError: the folder could not be created, or it is not a run.
     """
     with ExitStack() as stack:
         inherited = []
@@ -55,52 +55,55 @@ def found_run(folder: Path, flag: str = "--run") -> Iterator[RunStore]:
         check_could_be_made(folder, flag)
         place = stack.enter_context(TemporaryDirectory(prefix="selfinstruct-dry-run-"))
         scratch = stack.enter_context(RunStore(Path(place)))
-        scratch.folder = folder  # errors name the run that is meant
+        scratch.folder = folder  # errors name the folder of the user
         scratch.inherit(inherited)
         yield scratch
 
 
 def check_could_be_made(folder: Path, flag: str) -> None:
-    """What `check_writable_folder` asks for, as far as it can be told without making anything.
+    """Raise UsageError if `check_writable_folder` would fail; the folder is not created.
 
     Raises:
-        UsageError: it could not be made or written to, or its name is no text.
+        UsageError: the folder could not be created or written to, or its name is not UTF-8.
     """
     check_name(folder, flag)
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "not a directory" if not there.is_dir() else "permission denied"
-        message = f"{flag} {folder}: the folder cannot be written to ({reason}); name one that can"
+        message = f"{flag} {folder}: the folder cannot be written to ({reason}); name a writable folder"
         raise UsageError(message)
 
 
 def print_facts(facts: "Iterable[tuple[str, object]]") -> None:
-    """Prints names and values on stdout, a line each."""
+    """Print names and values on stdout, one pair per line."""
     for name, value in facts:
         typer.echo(one_line(f"{name:<{WIDTH}}{value}"))
 
 
 def describe_settings(settings: "GenerateSettings", model: "ChosenModel") -> list[tuple[str, object]]:
-    """What is asked with, and of what."""
+    """Return the model, engine and context settings as names and values."""
     engine = settings.engine
     name = model.folder.path.name if model.folder else model.served
     return [
-        ("model", f"{name}{f' with {model.adapter}' if model.adapter else ''}, asked by {settings.prompt_format}"),
+        ("model", f"{name}{f' with {model.adapter}' if model.adapter else ''}, prompt format {settings.prompt_format}"),
         ("engine", ", ".join(engine.endpoint) or f"vLLM on this machine, dtype {engine.dtype}"),
-        ("in flight", f"{engine.in_flight} requests, window {settings.window} jobs"),
+        ("in flight", f"{engine.in_flight} concurrent requests, window of {settings.window} jobs"),
         ("context", f"{settings.max_model_len} tokens"),
     ]
 
 
 def describe_rules(settings: "GenerateSettings") -> list[tuple[str, object]]:
-    """What decides on a task."""
+    """Return the rule set and its thresholds as names and values."""
     limits = settings.thresholds()._asdict()
     told = ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
-    return [("rules", f"{settings.rules}, for {settings.lang}"), ("limits", f"threshold {settings.threshold}, {told}")]
+    return [
+        ("rules", f"{settings.rules}, for {settings.lang}"),
+        ("thresholds", f"threshold {settings.threshold}, {told}"),
+    ]
 
 
 def describe_prompts(settings: "GenerateSettings", profile: "Profile") -> list[tuple[str, object]]:
-    """Return which of the profile's prompts are the user's own, where any is."""
+    """Return the names of the user's own prompts that the profile uses; empty if there are none."""
     own = [name for name in profile.prompts if name in settings.prompts.own]
     return [("own prompts", f"{', '.join(own)}, from {settings.prompts.folder}")] if own else []
 
@@ -108,18 +111,18 @@ def describe_prompts(settings: "GenerateSettings", profile: "Profile") -> list[t
 def next_request(
     store: RunStore, settings: "GenerateSettings", seeds: "Sequence[Task]", work: "Work | None" = None
 ) -> "Request | None":
-    """The request that a start would send first; None when all of them were answered."""
+    """Return the request that a session would send first, or None if all requests are answered."""
     acceptance = make_acceptance(store, settings, seeds, store.pool(), work)
     return next(make_scheduler(store, settings, seeds, acceptance, work))
 
 
 def show_request(request: "Request", folder: "ModelFolder | None", title: str = "first request") -> None:
-    """Prints a request as the model would read it: with the chat template around a conversation.
+    """Print a request as the model receives it; a conversation is formatted with the chat template.
 
     Args:
-        request: to show.
-        folder: of the model; None when its files are elsewhere, then a conversation is shown turn by turn.
-        title: what the request is called.
+        request: the request.
+        folder: folder of the model; None if only a server has its files, then a conversation is printed turn by turn.
+        title: name of the request in the output.
 
     Raises:
         UsageError: the model has no chat template, or its tokenizer cannot be loaded.
@@ -132,7 +135,7 @@ def show_request(request: "Request", folder: "ModelFolder | None", title: str = 
     elif is_conversation(request):
         turns = [*request.turns, *([(request.role, request.prompt)] if request.prompt else [])]
         text = "\n\n".join(f"[{role}]\n{content}" for role, content in turns)
-        size = f"{len(turns)} turns, around which the server puts its template"
+        size = f"{len(turns)} turns, which the server formats with its chat template"
     sampling = request.sampling
     drawn = f"temperature {sampling.temperature}, top_p {sampling.top_p}, at most {sampling.max_tokens} tokens"
     key = request.key

@@ -36,50 +36,57 @@ def eval_(
     model: Annotated[
         list[str],
         typer.Option(
-            help="Folder of a model or of an adapter that 'selfinstruct train' wrote, or the name of a prepared model; "
-            "may be repeated. The others are compared with the first."
+            help="Model folder, adapter folder of 'selfinstruct train', or name of a prepared model; may be repeated. "
+            "The others are compared with the first."
         ),
     ],
     data: Annotated[
         list[Path],
-        typer.Option(help="Held-out tasks with their outputs: a file, or a run folder. May be repeated."),
+        typer.Option(help="Held-out tasks with outputs: a file or a run folder. May be repeated."),
     ],
     judge: Annotated[
-        str | None, typer.Option(help="Model that says whose answers are better, in both orders. Named like --model.")
+        str | None, typer.Option(help="Judge model of pairwise comparisons, in both orders; named as in --model.")
     ] = None,
     prompts: PromptsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json and answers.jsonl.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="Base of the adapters. [default: the one each was trained on]")
+        str | None, typer.Option(help="Base model of the adapters. [default: the one each was trained on]")
     ] = None,
     template: Annotated[
         str | None,
         typer.Option(
-            help="alpaca or chat, for all. [default: as each was tuned, else chat if it has one]",
+            help="Prompt template of all models: alpaca or chat. [default: as trained, else chat if it has one]",
             autocompletion=completing(TEMPLATES),
         ),
     ] = None,
     config: ConfigOption = None,
-    num: Annotated[int | None, typer.Option(help="Most tasks, drawn by --seed. [default: 200]")] = None,
+    num: Annotated[
+        int | None, typer.Option(help="Maximum number of tasks, sampled with --seed. [default: 200]")
+    ] = None,
     lang: Annotated[
         str | None,
-        typer.Option(help="Of the tasks: en or zh; decides ROUGE-L's tokens. [default: en]", autocompletion=languages),
+        typer.Option(
+            help="Language of the tasks: en or zh; selects the ROUGE-L tokenizer. [default: en]",
+            autocompletion=languages,
+        ),
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer. [default: 256]")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Maximum tokens per completion. [default: 256]")] = None,
     max_model_len: Annotated[
-        int | None, typer.Option(help="Context in tokens. [default: 2048, or the shortest of the models']")
+        int | None, typer.Option(help="Context length in tokens. [default: 2048, or the shortest of the models']")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the draw of tasks. [default: 0]")] = None,
-    in_flight: Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of the sample of tasks. [default: 0]")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Maximum concurrent requests. [default: 32]")] = None,
     dtype: DtypeOption = None,
-    memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
-    gpu_memory_share: Annotated[float | None, typer.Option(help="Share of GPU memory. [default: 0.9]")] = None,
-    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="KV cache size on a CPU, in GiB. [default: 2]")] = None,
+    gpu_memory_share: Annotated[
+        float | None, typer.Option(help="Share of each GPU's memory for vLLM. [default: 0.9]")
+    ] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs per model replica. [default: 1]")] = None,
     dry_run: DryRunOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what eval.json holds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the contents of eval.json.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare models on held-out tasks: ROUGE-L, exact match, endings, loss, and a judge's preference."""
+    """Compare models on held-out tasks: ROUGE-L, exact match, finish reasons, loss, and a judge's preference."""
     import orjson
 
     from selfinstruct_local.cli.settings import check_config
@@ -93,10 +100,10 @@ def eval_(
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     if template not in {None, "alpaca", "chat"}:
-        message = f"--template {template}: alpaca or chat"
+        message = f"--template {template}: use alpaca or chat"
         raise UsageError(message)
     if judge is not None and len(model) == 1:
-        message = "--judge: compares answers with those of the first --model; name a second one"
+        message = "--judge: compares answers with those of the first --model; add a second --model"
         raise UsageError(message)
     check_config("eval", config)
     settings = _settings(context, config, None)
@@ -126,7 +133,7 @@ def eval_(
 
 
 def _check_prompts(settings: "GenerateSettings", judge: str | None) -> None:
-    """Refuses a folder of prompts without a judge, whose prompt alone it can replace; notes what is not used of it."""
+    """Raise UsageError if there are prompts but no judge; print a note about prompts that are not used."""
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.evaluate.pairwise import judge_prompt
     from selfinstruct_local.io.progress import stderr_console
@@ -139,13 +146,13 @@ def _check_prompts(settings: "GenerateSettings", judge: str | None) -> None:
 
 
 def _settings(context: typer.Context, config: Path | None, shortest: int | None) -> "GenerateSettings":
-    """The settings that file and flags give; the context that none gives is at most `shortest` tokens."""
+    """Return the settings from file and flags; the default context length is at most `shortest` tokens."""
     from selfinstruct_local.cli.settings import EVAL_BASE, LLAMA_CONTEXT
     from selfinstruct_local.config.loading import load_settings
     from selfinstruct_local.generate.settings import GenerateSettings
 
     base = {**EVAL_BASE, "max_model_len": min(LLAMA_CONTEXT, shortest or LLAMA_CONTEXT)}
-    # What that setting judges is tasks; this flag names a model.
+    # The setting `judge` is about scoring tasks, this flag names a model.
     return load_settings(GenerateSettings, config, {**context.params, "judge": None}, base=base)
 
 
@@ -156,28 +163,28 @@ def _show_plan(
     settings: "GenerateSettings",
     out: Path | None,
 ) -> None:
-    """Prints what would be asked, and the first request to each evaluated."""
+    """Print the plan and the first request to each evaluated model."""
     from selfinstruct_local.cli.dry_run import check_could_be_made, print_facts, show_request
     from selfinstruct_local.engines.base import RequestKey
 
     if out is not None:
         check_could_be_made(out, "--out")
     told = [("out", str(out))] if out else []
-    told += [("judge", f"{judge.name}, asked by template {judge.template}")] if judge else []
+    told += [("judge", f"{judge.name}, template {judge.template}")] if judge else []
     print_facts([("tasks", len(held_out.cases)), ("context", f"{settings.max_model_len} tokens"), *told])
     for evaluated in evaluated_models:
         typer.echo("")
-        print_facts([("evaluated", f"{evaluated.name}, asked by template {evaluated.template}")])
+        print_facts([("evaluated", f"{evaluated.name}, template {evaluated.template}")])
         request = evaluated.request(RequestKey(0, "answer", 0), held_out.cases[0], settings.max_tokens)
         show_request(request, evaluated.folder)
 
 
 def _describe(held_out: "HeldOut", evaluated_models: "Sequence[EvaluatedModel]", console: "Console") -> None:
-    console.print(f"{len(held_out.cases)} tasks are asked")
+    console.print(f"evaluating on {len(held_out.cases)} tasks")
     for reason, number in held_out.dropped.items():
         console.print(f"  left out {number}: {reason}")
     for evaluated in evaluated_models:
-        console.print(f"{evaluated.name} is asked by template {evaluated.template}")
+        console.print(f"{evaluated.name}: template {evaluated.template}")
 
 
 def _run(
@@ -188,10 +195,10 @@ def _run(
     settings: "GenerateSettings",
     out: Path | None,
 ) -> "Evaluation":
-    """The evaluation; its engines' log lies in `out`, or aside until all went well.
+    """Return the evaluation; the engine log is in `out`, or in a temporary folder that is deleted on success.
 
     Raises:
-        Exit: a signal ended it, 130 or 143.
+        Exit: a signal ended the evaluation, with code 130 or 143.
     """
     from selfinstruct_local.evaluate.evaluation import Evaluator
     from selfinstruct_local.generate.launch import launch
@@ -207,6 +214,6 @@ def _run(
     if out is None:
         shutil.rmtree(aside)
     if evaluation is None:
-        stderr_console().print("ended by a signal; nothing was written")
+        stderr_console().print("interrupted by a signal; nothing was written")
         raise typer.Exit(SIGNAL_EXIT + (interrupt.signum or 0))
     return evaluation

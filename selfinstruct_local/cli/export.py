@@ -12,12 +12,12 @@ from selfinstruct_local.cli.options import JsonOption, QuietOption, print_json
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
     *,
-    out: Annotated[Path, typer.Option(help="File; .json makes an array, .parquet Parquet, else JSONL.")],
+    out: Annotated[Path, typer.Option(help="File to write: .json for a JSON array, .parquet for Parquet, else JSONL.")],
     format_: Annotated[
         str,
         typer.Option(
             "--format",
-            help="alpaca, regen, self-instruct, sharegpt, messages or prompt-completion.",
+            help="Record format: alpaca, regen, self-instruct, sharegpt, messages or prompt-completion.",
             autocompletion=completing(FORMATS),
         ),
     ] = "alpaca",
@@ -35,7 +35,7 @@ def export(
         exported = export_run(store, format_, out, advance)
     console.print(f"{exported.records} records of {exported.tasks} tasks, format {format_}; card: {exported.card}")
     if exported.bare:
-        console.print(f"{exported.bare} tasks left out: bare instructions, without an output")
+        console.print(f"{exported.bare} tasks left out: instructions without an output")
     if as_json:
         print_json({**exported._asdict(), "file": str(out), "card": str(exported.card), "format": format_})
     else:

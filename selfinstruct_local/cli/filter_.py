@@ -36,74 +36,79 @@ if TYPE_CHECKING:
 
 def filter_(
     sources: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IN]...", help="Tasks: JSONL, a JSON array, or Parquet.")
+        list[Path] | None, typer.Argument(metavar="[IN]...", help="Files of tasks: JSONL, a JSON array, or Parquet.")
     ] = None,
     *,
     out: Annotated[
         Path | None,
-        typer.Option(help="Survivors; .json makes an array, .parquet Parquet, else JSONL. Of ray a folder."),
+        typer.Option(
+            help="File of kept tasks: .json for a JSON array, .parquet for Parquet, else JSONL. For ray, a folder."
+        ),
     ] = None,
-    rejects: Annotated[Path | None, typer.Option(help="Rejects with their reasons, JSONL.")] = None,
+    rejects: Annotated[Path | None, typer.Option(help="JSONL file of rejected tasks with reasons.")] = None,
     run: Annotated[
         list[Path] | None,
-        typer.Option(help="In place of IN: decide this run again from its ledger, with no model; of ray, several."),
+        typer.Option(help="Run to rejudge instead of IN, without a model. May be repeated for ray."),
     ] = None,
     into: Annotated[
-        Path | None, typer.Option(metavar="NEWRUN", help="With --run: make a run of the new verdicts, to go on from.")
+        Path | None,
+        typer.Option(metavar="NEWRUN", help="Folder of a new run with the new verdicts of --run, to continue from."),
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(help="Tasks that new ones must differ from too; may be repeated.")
+        list[Path] | None, typer.Option(help="Tasks that kept tasks must also differ from; may be repeated.")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="local, or ray for many machines.", autocompletion=completing(FILTER_ENGINES))
+        str,
+        typer.Option(
+            help="Filter engine: local, or ray for several machines.", autocompletion=completing(FILTER_ENGINES)
+        ),
     ] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster, or auto. [default: Ray is started here]")
+        str | None, typer.Option(help="Address of a Ray cluster, or auto. [default: a local Ray is started]")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processors of a Ray that is started here. [default: all]")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="CPUs of the local Ray. [default: all]")] = None,
     config: ConfigOption = None,
     threshold: Annotated[
-        float | None, typer.Option(help="ROUGE-L F above which it is a near copy. [default: 0.7, or the run's]")
+        float | None,
+        typer.Option(help="ROUGE-L F above which an instruction is a near copy. [default: 0.7, or the run's]"),
     ] = None,
     prefilter: Annotated[
-        str, typer.Option(help="exact, minhash, none or auto.", autocompletion=completing(PREFILTERS))
+        str, typer.Option(help="Prefilter: exact, minhash, none or auto.", autocompletion=completing(PREFILTERS))
     ] = "exact",
     lang: Annotated[
         str | None,
-        typer.Option(help="Of the rules: en or zh. [default: en, or the run's]", autocompletion=languages),
+        typer.Option(help="Language of the rules: en or zh. [default: en, or the run's]", autocompletion=languages),
     ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help="rouge (a-z, 0-9) or unicode (all scripts). [default: by --lang]",
+            help="Tokenizer: rouge (a-z, 0-9) or unicode (all scripts). [default: by --lang]",
             autocompletion=completing(TOKENIZER_NAMES),
         ),
     ] = None,
     rules: Annotated[
         str | None,
         typer.Option(
-            help="alpaca, self-instruct, alpaca-2023, self-instruct-2022 (as published) or none. "
+            help="Rule set: alpaca, self-instruct, alpaca-2023, self-instruct-2022 (as published) or none. "
             "[default: alpaca, or the run's]",
             autocompletion=completing(RULE_SETS),
         ),
     ] = None,
     decontaminate: Annotated[
         list[Path] | None,
-        typer.Option(help="Evaluation set; tasks that share an n-gram with it go; may be repeated."),
+        typer.Option(help="Evaluation set; tasks that share an n-gram with it are rejected. May be repeated."),
     ] = None,
-    ngram: Annotated[int, typer.Option(min=1, help="Words of such an n-gram.")] = 13,
+    ngram: Annotated[int, typer.Option(min=1, help="Words per n-gram of --decontaminate.")] = 13,
     verify: Annotated[
-        int, typer.Option(min=0, help="Check so many random pairs, and some decisions, with rouge_score.")
+        int, typer.Option(min=0, help="Number of random pairs to verify with rouge_score, and some decisions.")
     ] = 0,
     skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Count lines that cannot be read; exit 3 at the end.")
+        bool, typer.Option("--skip-bad-lines", help="Skip and count invalid lines; exit code 3 at the end.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Filter files of tasks, or a run, by rules and ROUGE-L novelty, exactly, in their order."""
+    """Filter files of tasks, or a run, by rules and exact ROUGE-L novelty, in order."""
     choices = FilterChoices(
         rules, threshold, prefilter, lang, tokenizer, against or [], decontaminate or [], ngram, verify
     )
@@ -126,7 +131,7 @@ def filter_(
             files, runs, settled, folder, address=ray_address, workers=workers, skip_bad_lines=skip_bad_lines
         )
     else:
-        # What is loaded by now stays, and rows make no cycles: looking for some would take a tenth of the time.
+        # Loaded modules stay, and rows have no reference cycles: looking for some would take a tenth of the time.
         gc.disable()
         if runs:
             counts, log = _filter_run(runs[0], into, settled, out, rejects)
@@ -184,11 +189,11 @@ def _check_engine(engine: str, address: str | None, workers: int | None, runs: l
     check_choice("--engine", engine, FILTER_ENGINES)
     message = ""
     if engine == "local" and (address or workers):
-        message = f"{'--ray-address' if address else '--workers'}: is for --engine ray"
+        message = f"{'--ray-address' if address else '--workers'}: only for --engine ray; remove it"
     elif address and workers:
-        message = f"--workers {workers}: the cluster at --ray-address has its own; leave it out"
+        message = f"--workers {workers}: the cluster at --ray-address has its own workers; remove it"
     elif engine == "local" and len(runs) > 1:
-        message = f"--run {runs[1]}: several runs are merged with --engine ray; name one without it"
+        message = f"--run {runs[1]}: several runs need --engine ray; name only one"
     if message:
         raise UsageError(message)
 
@@ -201,7 +206,7 @@ def _check_sources(files: list[Path], runs: list[Path], into: Path | None) -> No
         message = "name either files of tasks, or a run with --run RUN"
         raise UsageError(message)
     if into and not runs:
-        message = f"--into {into}: makes a run of another run's ledger; name that one with --run"
+        message = f"--into {into}: needs a run to rejudge; name it with --run"
         raise UsageError(message)
     for source in files:
         with reading(source):
@@ -218,13 +223,13 @@ def _check_targets(
     from selfinstruct_local.runs.targets import check_targets
 
     if not targets["--out"] and not into:
-        message = "--out is missing: name the file for the survivors" + (" (or a run, with --into)" if of_run else "")
+        message = "--out is missing: name the file for the kept tasks" + (" (or a run, with --into)" if of_run else "")
         raise UsageError(message)
     if into:
         check_new_folder(into, "--into")
         for flag, path in targets.items():
             if path and into.resolve() in path.resolve().parents:
-                message = f"{flag} {path}: lies in the run that --into makes whole at the end; name a file elsewhere"
+                message = f"{flag} {path}: is in the folder that --into creates at the end; name a file elsewhere"
                 raise UsageError(message)
     check_targets(targets, inputs)
 
@@ -254,7 +259,7 @@ def _print_summary(
         return
     typer.echo(f"kept {counts.kept} of {counts.read} in {seconds:.2f} s: {', '.join(written)}")
     if counts.instances:
-        typer.echo(f"{counts.instances:>8}  of them further instances of a kept task")
+        typer.echo(f"{counts.instances:>8}  further instances of kept tasks, included above")
     for rule, count in counts.rejected.most_common():
         typer.echo(f"{count:>8}  {rule}")
     if verification and not verification.disagreements:
@@ -268,5 +273,5 @@ def _raise_what_fell_short(files: list[Path], counts: "FilterCounts", verificati
         raise RunError(verification.describe())
     if counts.skipped:
         what = str(files[0]) if len(files) == 1 else f"{len(files)} files"
-        message = f"{what}: {len(counts.skipped)} line(s) could not be read, first: {counts.skipped[0]}"
+        message = f"{what}: {len(counts.skipped)} invalid line(s) skipped, the first: {counts.skipped[0]}"
         raise PartlyDoneError(message)

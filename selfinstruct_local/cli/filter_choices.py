@@ -1,4 +1,4 @@
-"""What decides in `selfinstruct filter`, as its options and `--config` give it."""
+"""The choices of `selfinstruct filter` that determine its verdicts, from options and `--config`."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ DEFAULT_LANG = "en"
 
 @dataclass(slots=True)
 class FilterChoices:
-    """What decides, as the options and `--config` give it; None is what the run says, or the default."""
+    """The choices given by options and `--config`; None selects the value of the run, or the default."""
 
     rules: str | None
     threshold: float | None
@@ -38,29 +38,32 @@ class FilterChoices:
     limits: Mapping[str, Any] = field(default_factory=dict)
 
     def settle(self, facts: Mapping[str, Any]) -> "SettledChoices":
-        """What they come to where a run was decided by `facts`, which are empty for files.
+        """Return the resolved choices.
+
+        Args:
+            facts: deciding settings of the run that is rejudged; empty for files.
 
         Raises:
-            UsageError: the rules know no such language, or nothing can verify its tokens.
+            UsageError: the rules do not support the language, or `verify` does not support the tokenizer.
         """
         from selfinstruct_local.errors import UsageError
         from selfinstruct_local.filters.rulesets import PUBLISHED
 
         rules = self.rules or facts.get("rules", DEFAULT_RULES)
-        lang: Language = self.lang or facts.get("lang", DEFAULT_LANG)  # type: ignore[assignment]  # checked by then
+        lang: Language = self.lang or facts.get("lang", DEFAULT_LANG)  # type: ignore[assignment]  # validated before
         tokenizer = self.tokenizer or TOKENIZERS[lang]
         if lang == "zh" and rules in PUBLISHED:
-            message = f"--rules {rules}: the published rules are English only; name others for --lang zh"
+            message = f"--rules {rules}: the published rules are English only; use other rules for --lang zh"
             raise UsageError(message)
         if self.verify and tokenizer == "unicode":
-            message = "--verify: rouge_score sees a-z and 0-9 alone, so it can check --tokenizer rouge alone"
+            message = "--verify: rouge_score sees only a-z and 0-9, so it can only check --tokenizer rouge; remove it"
             raise UsageError(message)
         return SettledChoices(
             rules=rules,
             threshold=self.threshold or facts.get("threshold", DEFAULT_THRESHOLD),
-            prefilter=self.prefilter,  # type: ignore[arg-type]  # checked by then
+            prefilter=self.prefilter,  # type: ignore[arg-type]  # validated before
             lang=lang,
-            tokenizer=tokenizer,  # type: ignore[arg-type]  # checked by then
+            tokenizer=tokenizer,  # type: ignore[arg-type]  # validated before
             limits=Thresholds.of({**facts, **self.limits}),
             against=self.against,
             decontaminate=self.decontaminate,
@@ -71,7 +74,7 @@ class FilterChoices:
 
 @dataclass(frozen=True, slots=True)
 class SettledChoices:
-    """What decides; nothing is open."""
+    """The resolved choices."""
 
     rules: str
     threshold: float
@@ -85,7 +88,7 @@ class SettledChoices:
     verify: int
 
     def make_decider(self) -> "tuple[Decider, DecisionLog | None]":
-        """A decider with an empty index, and a log of its decisions if they are to be checked."""
+        """Return a decider with an empty index, and a log of its decisions if `verify` is set."""
         from selfinstruct_local.filters.contamination import EvaluationSet
         from selfinstruct_local.filters.decide import Decider
         from selfinstruct_local.filters.rulesets import rule_set
@@ -99,10 +102,10 @@ class SettledChoices:
 
 
 def add_settings(choices: FilterChoices, config: Path, *, of_run: bool) -> None:
-    """Takes from a file what no flag gave.
+    """Set choices from the file where no flag is given.
 
     Raises:
-        UsageError: a key or value will not do; or the file asks of a file of tasks what runs alone have measured.
+        UsageError: a key or value is invalid, or a threshold is on a value that only runs have measured.
     """
     from selfinstruct_local.cli.settings import MEASURED, check_config
     from selfinstruct_local.config.loading import load_settings
@@ -110,11 +113,11 @@ def add_settings(choices: FilterChoices, config: Path, *, of_run: bool) -> None:
     from selfinstruct_local.generate.settings import GenerateSettings
 
     check_config("filter", config)
-    # Alpaca brings no settings of its own, so what is set is what the file gives.
+    # The profile alpaca has no settings of its own, so the settings that are set are those of the file.
     settings = load_settings(GenerateSettings, config, {}, base={"profile": "alpaca"})
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
     if not of_run and (unknown := sorted(MEASURED & given.keys())):
-        message = f"--config {config}: {unknown[0]}: files of tasks do not tell; it is for --run"
+        message = f"--config {config}: {unknown[0]}: only for --run, files of tasks have no such value; remove it"
         raise UsageError(message)
     choices.rules = choices.rules or given.get("rules")
     choices.threshold = choices.threshold if choices.threshold is not None else given.get("threshold")
@@ -123,35 +126,35 @@ def add_settings(choices: FilterChoices, config: Path, *, of_run: bool) -> None:
 
 
 def check_choices(choices: FilterChoices, *, of_run: bool) -> None:
-    """Refuses what no filter takes.
+    """Raise UsageError if a choice is invalid.
 
     Raises:
-        UsageError: a value is none of those allowed, or two do not go together.
+        UsageError: a value is not allowed, or two values exclude each other.
     """
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.filters.rulesets import RULE_SETS
 
     if choices.threshold is not None and not 0 < choices.threshold <= 1:
-        message = f"--threshold {choices.threshold}: above 0 and at most 1"
+        message = f"--threshold {choices.threshold}: use a value above 0 and at most 1"
         raise UsageError(message)
     check_choice("--rules", choices.rules, (None, *RULE_SETS))
-    # A run is decided exactly, and by the tokens of its language: that is what a resumed `generate` goes on with.
+    # A run is judged exactly and with the tokenizer of its language, as a resumed `generate` does.
     check_choice("--prefilter", choices.prefilter, ("exact", "none", "auto", *(() if of_run else ("minhash",))))
     check_choice("--lang", choices.lang, (None, *LANGUAGES))
     check_choice("--tokenizer", choices.tokenizer, (None, "rouge", "unicode"))
     if of_run and choices.tokenizer:
-        message = f"--tokenizer {choices.tokenizer}: a run is decided by the tokens of its --lang; leave it out"
+        message = f"--tokenizer {choices.tokenizer}: --lang selects the tokenizer of a run; remove it"
         raise UsageError(message)
     if choices.verify and choices.prefilter == "minhash":
-        message = "--verify: minhash may miss pairs by its nature; check --prefilter exact, or read its recall"
+        message = "--verify: minhash can miss pairs; use --prefilter exact, or see the recall that minhash prints"
         raise UsageError(message)
 
 
 def shared_facts(runs: list[Path], choices: FilterChoices) -> dict[str, Any]:
-    """What the runs were decided by, as far as nothing else was asked for; empty for no run.
+    """Return the deciding settings that all runs share and that no choice overrides; empty without runs.
 
     Raises:
-        UsageError: they differ in it, or one is no run.
+        UsageError: the runs differ in such a setting, or a folder is not a run.
     """
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.runs.store import RunStore
@@ -169,14 +172,14 @@ def shared_facts(runs: list[Path], choices: FilterChoices) -> dict[str, Any]:
             if shared.get(name) != own.get(name):
                 mend = f"--{name}" if name in flags else f"'{name}' in --config"
                 values = f"{own.get(name)}, and {shared.get(name)} in {runs[0]}"
-                message = f"--run {run}: {name} is {values}; name one with {mend}"
+                message = f"--run {run}: {name} is {values}; set one value with {mend}"
                 raise UsageError(message)
     return shared
 
 
 @contextmanager
 def silent_told_once(index: "NoveltyIndex") -> Iterator[None]:
-    """Tells of the texts without a token when all have joined the index, where it would warn of every batch."""
+    """Warn once, at the end of the block, about texts without tokens, instead of once per batch."""
     from selfinstruct_local.kernels import NoTokensWarning
 
     with warnings.catch_warnings():
@@ -186,9 +189,11 @@ def silent_told_once(index: "NoveltyIndex") -> Iterator[None]:
 
 
 def tell_silent(texts: int) -> None:
-    """Warns of that many texts without a token."""
+    """Warn about the number of texts without tokens, if there are any."""
     from selfinstruct_local.kernels import NoTokensWarning
 
     if texts:
-        message = f"{texts} texts have no token [a-z0-9] and are near none; --tokenizer unicode sees every script"
+        message = (
+            f"{texts} texts have no token [a-z0-9], so they match no other; use --tokenizer unicode for all scripts"
+        )
         warnings.warn(message, NoTokensWarning, stacklevel=1)

@@ -1,4 +1,4 @@
-"""`selfinstruct filter --engine ray`."""
+"""`selfinstruct filter --engine ray`: checks its options and runs the filter on Ray."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def check_ray_choices(choices: FilterChoices, out: Path | None, rejects: Path | None, into: Path | None) -> Path:
-    """Refuses what the filter on Ray does not do; gives back the folder for its output, which can be written.
+    """Return the output folder, after a check that the filter on Ray supports the options.
 
     Raises:
-        UsageError: an option is for one machine, or the folder holds something or cannot be made.
+        UsageError: an option is not supported on Ray, or the folder is not empty or cannot be created.
     """
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.files import check_new_folder
@@ -21,16 +21,16 @@ def check_ray_choices(choices: FilterChoices, out: Path | None, rejects: Path | 
     for given, message in (
         (
             rejects,
-            f"--rejects {rejects}: with --engine ray rejects stand in the folder 'rejected' of --out; leave it out",
+            f"--rejects {rejects}: --engine ray writes rejects into the folder 'rejected' of --out; remove it",
         ),
-        (into, f"--into {into}: --engine ray makes no run; leave --engine out for one run"),
-        (choices.verify, "--verify: checks the filter of one machine; leave --engine ray out"),
-        (choices.prefilter == "none", "--prefilter none: --engine ray joins by exact or minhash"),
+        (into, f"--into {into}: --engine ray creates no run; remove --engine ray and name one run"),
+        (choices.verify, "--verify: not supported by --engine ray; remove it"),
+        (choices.prefilter == "none", "--prefilter none: not supported by --engine ray; use exact or minhash"),
     ):
         if given:
             raise UsageError(message)
     if not out:
-        message = "--out is missing: name the folder for what --engine ray writes"
+        message = "--out is missing: name the output folder of --engine ray"
         raise UsageError(message)
     check_new_folder(out, "--out")
     return out
@@ -43,8 +43,10 @@ def _check_files(files: list[Path]) -> None:
     for path in files:
         with reading(path):
             if not path.is_file():
-                what = "no such file" if not path.exists() else "is a folder" if path.is_dir() else "is no file"
-                message = f"{path}: {what}; --engine ray reads files, each twice"
+                what = (
+                    "no such file" if not path.exists() else "is a folder" if path.is_dir() else "is not a regular file"
+                )
+                message = f"{path}: {what}; --engine ray reads each file twice, name a regular file"
                 raise UsageError(message)
 
 
@@ -58,11 +60,11 @@ def filter_on_ray(
     workers: int | None,
     skip_bad_lines: bool,
 ) -> "ClusterCounts":
-    """Filters files, or the candidates of runs one run after the other, into a folder.
+    """Filter files, or the candidates of runs in order, into a folder and return the counts.
 
     Raises:
-        UsageError: Ray cannot be had, or a source cannot be read.
-        RunError: Ray lost the work.
+        UsageError: Ray is not available, or a source cannot be read.
+        RunError: Ray could not finish the work.
     """
     from selfinstruct_local.cluster.filtering import ClusterFilter, NoveltySettings
     from selfinstruct_local.cluster.reading import ScreenSettings

@@ -43,23 +43,23 @@ if TYPE_CHECKING:
 def generate(
     context: typer.Context,
     *,
-    run: Annotated[Path, typer.Option(help="Folder of the run; an existing run goes on.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run. An existing run is resumed.")],
     model: ModelOption = None,
     config: ConfigOption = None,
-    num: Annotated[int | None, typer.Option(help="Accepted tasks to stop at. [default: 100]")] = None,
+    num: Annotated[int | None, typer.Option(help="Number of accepted tasks to stop at. [default: 100]")] = None,
     profile: Annotated[
         str | None,
         typer.Option(
-            help="How to ask; see 'selfinstruct profiles'. [default: self-instruct]",
+            help="Generation profile; see 'selfinstruct profiles'. [default: self-instruct]",
             autocompletion=completing(PROFILES),
         ),
     ] = None,
     lang: Annotated[
         str | None,
-        typer.Option(help="Of prompts, seeds and rules: en or zh. [default: en]", autocompletion=languages),
+        typer.Option(help="Language of prompts, seeds and rules: en or zh. [default: en]", autocompletion=languages),
     ] = None,
     seeds: Annotated[
-        list[Path] | None, typer.Option(help="File of seed tasks; may be repeated. Left out: ours.")
+        list[Path] | None, typer.Option(help="File of seed tasks; may be repeated. [default: the built-in seeds]")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="ROUGE-L F above which an instruction is a near copy. [default: the profile's]")
@@ -70,14 +70,14 @@ def generate(
     ] = None,
     min_confidence: Annotated[
         float | None,
-        typer.Option(help="Least mean log-probability a token, e.g. -1.5. [default: the profile's]"),
+        typer.Option(help="Minimum mean log-probability per token, e.g. -1.5. [default: the profile's]"),
     ] = None,
     prompt_format: PromptFormatOption = None,
     prompts: PromptsOption = None,
     structured: Annotated[
         str,
         typer.Option(
-            help="on, off or auto: hold the model to a JSON schema and to allowed answers.",
+            help="Structured outputs (JSON schema, allowed answers): on, off or auto.",
             autocompletion=completing(SWITCH),
         ),
     ] = "auto",
@@ -90,14 +90,14 @@ def generate(
     ] = None,
     instances_per_task: Annotated[
         int | None,
-        typer.Option(help="Most worked cases per task, of profile self-instruct-2022. [default: the profile's]"),
+        typer.Option(help="Maximum instances per task, for profile self-instruct-2022. [default: the profile's]"),
     ] = None,
     answers_per_task: Annotated[
         int | None,
-        typer.Option(help="Answers per task, of which the one that most agree on is kept. [default: 1]"),
+        typer.Option(help="Answers per task; the one on which most agree is kept. [default: 1]"),
     ] = None,
     topic: Annotated[
-        list[str] | None, typer.Option(help="What tasks may be about; may be repeated, one is drawn for each prompt.")
+        list[str] | None, typer.Option(help="Topic of tasks; may be repeated, one is sampled per prompt.")
     ] = None,
     classification_share: Annotated[
         float | None, typer.Option(help="Share of prompts that ask for classification tasks. [default: the profile's]")
@@ -107,69 +107,79 @@ def generate(
         typer.Option(help="Share of the other prompts that ask for tasks with an input. [default: the profile's]"),
     ] = None,
     favor_rare: Annotated[
-        bool | None, typer.Option(help="Show tasks that are unlike the rest of the pool more often. [default: no]")
+        bool | None, typer.Option(help="Few-shot sampling in favor of tasks unlike the rest of the pool. [default: no]")
     ] = None,
     judge: Annotated[
-        bool | None, typer.Option(help="Let the model give each task points from 1 to 5. [default: no]")
+        bool | None, typer.Option(help="Scores from 1 to 5 by the model for each task. [default: no]")
     ] = None,
-    min_judge: Annotated[float | None, typer.Option(help="Least of the judge's points. [default: 3]")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy. [default: the profile's]")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Nucleus share. [default: the profile's]")] = None,
+    min_judge: Annotated[float | None, typer.Option(help="Minimum score by the judge. [default: 3]")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature; 0 is greedy. [default: the profile's]")
+    ] = None,
+    top_p: Annotated[float | None, typer.Option(help="Nucleus sampling probability. [default: the profile's]")] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of a completion; clamped to the context. [default: the profile's]")
+        int | None, typer.Option(help="Maximum tokens per completion; clamped to the context. [default: the profile's]")
     ] = None,
-    max_model_len: Annotated[int | None, typer.Option(help="Context in tokens. [default: 2048, LLaMA-7B's]")] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Context length in tokens. [default: 2048, LLaMA-7B's]")
+    ] = None,
     tasks_per_prompt: Annotated[
-        int | None, typer.Option(help="New tasks asked for in one job. [default: the profile's]")
+        int | None, typer.Option(help="New tasks requested per prompt. [default: the profile's]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all random choices. [default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. [default: 0]")] = None,
     window: Annotated[
-        int | None, typer.Option(help="Jobs a prompt may lag behind the pool. [default: the profile's]")
+        int | None, typer.Option(help="Maximum lag of the prompt pool, in jobs. [default: the profile's]")
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Jobs in a row without an accepted task before giving up. [default: 200]")
+        int | None, typer.Option(help="Consecutive jobs without an accepted task before the run stops. [default: 200]")
     ] = None,
-    token_budget: Annotated[int | None, typer.Option(help="Generated tokens to stop at, over all starts.")] = None,
-    request_budget: Annotated[int | None, typer.Option(help="Completions to stop at, over all starts.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Minutes after which this start stops.")] = None,
-    in_flight: Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")] = None,
+    token_budget: Annotated[int | None, typer.Option(help="Generated tokens to stop at, over all sessions.")] = None,
+    request_budget: Annotated[int | None, typer.Option(help="Completions to stop at, over all sessions.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time limit of this session, in minutes.")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Maximum concurrent requests. [default: 32]")] = None,
     dtype: DtypeOption = None,
-    memory_gb: Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")] = None,
-    gpu_memory_share: Annotated[float | None, typer.Option(help="Share of GPU memory. [default: 0.9]")] = None,
-    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs for one copy. [default: 1]")] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="KV cache size on a CPU, in GiB. [default: 2]")] = None,
+    gpu_memory_share: Annotated[
+        float | None, typer.Option(help="Share of each GPU's memory for vLLM. [default: 0.9]")
+    ] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs per model replica. [default: 1]")] = None,
     quantization: Annotated[
-        str | None, typer.Option(help="vLLM's method for the weights, e.g. fp8. [default: as the folder says]")
+        str | None, typer.Option(help="vLLM quantization method, e.g. fp8. [default: the model's]")
     ] = None,
     adapter: Annotated[
-        Path | None, typer.Option(help="LoRA folder; without --model, over the base that it names.")
+        Path | None, typer.Option(help="LoRA adapter folder. Without --model, the adapter names the base.")
     ] = None,
     hang_seconds: Annotated[
-        float | None, typer.Option(help="Silence after which the engine is started again. [default: 300]")
+        float | None, typer.Option(help="Seconds without output after which the engine is restarted. [default: 300]")
     ] = None,
     restarts: Annotated[
-        int | None, typer.Option(help="Starts of the engine in a row without a completion. [default: 3]")
+        int | None,
+        typer.Option(help="Consecutive engine starts without a completion before the run stops. [default: 3]"),
     ] = None,
     endpoint: Annotated[
         list[str] | None,
         typer.Option(
-            help="URL of an OpenAI-compatible server to ask instead, such as http://127.0.0.1:8000/v1; may be "
-            "repeated. Its key: $SELFINSTRUCT_API_KEY."
+            help="URL of an OpenAI-compatible server to use instead of a local engine, such as "
+            "http://127.0.0.1:8000/v1; may be repeated. API key: $SELFINSTRUCT_API_KEY."
         ),
     ] = None,
     request_seconds: Annotated[
-        float | None, typer.Option(help="Time-out of a request to a server. [default: 600]")
+        float | None, typer.Option(help="Timeout per request to a server, in seconds. [default: 600]")
     ] = None,
     outage_seconds: Annotated[
-        float | None, typer.Option(help="Time all servers may be gone before giving up. [default: 300]")
+        float | None, typer.Option(help="Seconds without a reachable server before the run stops. [default: 300]")
     ] = None,
     fork: Annotated[
-        Path | None, typer.Option(metavar="NEWRUN", help="Leave --run as it is; start NEWRUN from its pool.")
+        Path | None,
+        typer.Option(
+            metavar="NEWRUN", help="Folder of a new run that starts from the pool of --run; --run stays unchanged."
+        ),
     ] = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write new tasks with a local model until --num are accepted. The same command resumes."""
+    """Generate tasks with a local model until --num are accepted. Re-run the same command to resume."""
     from selfinstruct_local.config.loading import load_settings
     from selfinstruct_local.generate.create import open_run
     from selfinstruct_local.generate.launch import choose_model, fit_to_model
@@ -205,7 +215,7 @@ def _show_plan(
     seeds: "Sequence[Task]",
     profile: "Profile",
 ) -> None:
-    """Prints what a start would do, and the request it would begin with."""
+    """Print what a session would do, and its first request."""
     from selfinstruct_local.cli.dry_run import (
         describe_prompts,
         describe_rules,
@@ -219,17 +229,17 @@ def _show_plan(
     drawn = f"temperature {settings.temperature}, top_p {settings.top_p}, at most {settings.max_tokens} tokens"
     print_facts(
         [
-            ("run", f"{store.folder}, {'goes on' if totals.jobs else 'new'}"),
-            ("tasks", f"{totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs decided"),
+            ("run", f"{store.folder}, {'resumed' if totals.jobs else 'new'}"),
+            ("tasks", f"{totals.accepted} of {settings.num} accepted, {totals.jobs} jobs decided"),
             *describe_settings(settings, model),
-            ("profile", f"{settings.profile}, {settings.tasks_per_prompt} tasks a prompt, {len(seeds)} seeds"),
+            ("profile", f"{settings.profile}, {settings.tasks_per_prompt} tasks per prompt, {len(seeds)} seeds"),
             *describe_prompts(settings, profile),
             ("sampling", f"{drawn}, seed {settings.seed}"),
             *describe_rules(settings),
         ]
     )
     if totals.accepted >= settings.num:
-        print_facts([("to do", "nothing: all wanted tasks are accepted")])
+        print_facts([("to do", "nothing: all tasks are accepted")])
     elif request := next_request(store, settings, seeds):
         show_request(request, model.folder)
 
@@ -239,7 +249,7 @@ def _on_or_off(flag: str, value: str) -> bool | None:
 
     meanings = {"on": True, "off": False, "auto": None}
     if value not in meanings:
-        message = f"{flag} {value}: on, off or auto"
+        message = f"{flag} {value}: use on, off or auto"
         raise UsageError(message)
     return meanings[value]
 
@@ -262,19 +272,19 @@ def _report(store: "RunStore", settings: "GenerateSettings", outcome: "Outcome",
     report_run(
         store,
         outcome,
-        f"run: {totals.accepted} accepted of {settings.num} wanted, {totals.jobs} jobs; rejected: {rejected}",
+        f"run: {totals.accepted} of {settings.num} tasks accepted, {totals.jobs} jobs; rejected: {rejected}",
         {"wanted": settings.num} if as_json else None,
     )
     if outcome.reason in BUDGETS:
         message = (
-            f"the budget of {outcome.reason} is spent at {totals.accepted} of {settings.num} tasks; the same command "
-            f"with a larger {BUDGETS[outcome.reason]} goes on"
+            f"the budget of {outcome.reason} is spent at {totals.accepted} of {settings.num} tasks; re-run the same "
+            f"command with a larger {BUDGETS[outcome.reason]} to resume"
         )
         raise PartlyDoneError(message)
     if outcome.reason == "stalled":
         message = (
-            f"nothing new in {settings.patience} jobs in a row, so the run stopped at {totals.accepted} of "
-            f"{settings.num} tasks (rejected: {rejected}); what was accepted stands. A higher --temperature, more "
-            "--seeds or a larger model may help, in a new run; --patience waits longer in this one"
+            f"no task was accepted in {settings.patience} consecutive jobs, so the run stopped at {totals.accepted} of "
+            f"{settings.num} tasks (rejected: {rejected}); the accepted tasks are kept. Try a higher --temperature, "
+            "more --seeds or a larger model in a new run, or a larger --patience in this run"
         )
         raise PartlyDoneError(message)

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 def merge(
     *,
     adapter: Annotated[
-        Path, typer.Option(help="Folder that 'selfinstruct train' wrote; without --model, over the base it names.")
+        Path, typer.Option(help="Adapter folder of 'selfinstruct train'. Without --model, the adapter names the base.")
     ],
-    out: Annotated[Path, typer.Option(help="New folder for the whole model.")],
+    out: Annotated[Path, typer.Option(help="New folder for the merged model.")],
     model: ModelOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Fold an adapter into its base: a folder of safetensors that vLLM serves like any model."""
+    """Merge an adapter into its base model: the result is a safetensors folder that vLLM can serve."""
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.files import check_writable_folder
     from selfinstruct_local.io.progress import stderr_console, waiting
@@ -55,10 +55,10 @@ def merge(
 
 
 def _show_plan(folder: "ModelFolder", adapter: Path, out: Path) -> None:
-    """Prints what would be merged.
+    """Print what would be merged.
 
     Raises:
-        UsageError: the folder could not be made.
+        UsageError: the folder could not be created.
     """
     from selfinstruct_local.cli.dry_run import check_could_be_made, print_facts
 

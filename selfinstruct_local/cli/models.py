@@ -1,4 +1,4 @@
-"""`selfinstruct models`: the model folders that are kept in the cache."""
+"""`selfinstruct models`: prepares and lists the model folders in the cache."""
 
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -15,18 +15,21 @@ def prepare(
     source: Annotated[
         Path | None,
         typer.Argument(
-            help="A GGUF file, or a folder with pytorch_model*.bin or adapter_model.bin. "
-            "Left out: the embedded small model."
+            help="GGUF file, or folder with pytorch_model*.bin or adapter_model.bin. "
+            "[default: the embedded small model]"
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name to keep it under. Left out: from the file or folder.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the prepared model. [default: from the file or folder]")
+    ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="Weights of a GGUF file: float32, float16 or bfloat16. [default: float32]")
+        str | None,
+        typer.Option(help="Precision of the weights of a GGUF file: float32, float16 or bfloat16. [default: float32]"),
     ] = None,
     *,
     quiet: QuietOption = False,
 ) -> None:
-    """Turn a GGUF file, or pickle weights of a model or adapter, into safetensors that vLLM and transformers load."""
+    """Convert a GGUF file, or pickle weights of a model or adapter, to safetensors for vLLM and transformers."""
     from selfinstruct_local import models
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.io.progress import stderr_console, waiting
@@ -34,16 +37,16 @@ def prepare(
     from selfinstruct_local.models.gguf import GgufDtype
 
     if source is not None and not source.exists():
-        message = f"{source}: neither a GGUF file nor a folder with pytorch_model*.bin or adapter_model.bin"
+        message = f"{source}: no such file; name a GGUF file or a folder with pytorch_model*.bin or adapter_model.bin"
         raise UsageError(message)
     if source is None and name is not None:
-        message = f"--name {name}: names what is made of SOURCE; give one, the embedded model keeps its own name"
+        message = f"--name {name}: needs a SOURCE; the embedded model has a fixed name"
         raise UsageError(message)
     if dtype is not None and (source is None or not source.is_file()):
-        message = f"--dtype {dtype}: is for a GGUF file; other weights keep their own"
+        message = f"--dtype {dtype}: only for a GGUF file, other weights keep their dtype; remove it"
         raise UsageError(message)
     if dtype not in {None, *get_args(GgufDtype)}:
-        message = f"--dtype {dtype}: {', '.join(get_args(GgufDtype))}"
+        message = f"--dtype {dtype}: use one of {', '.join(get_args(GgufDtype))}"
         raise UsageError(message)
     if source is None:
         typer.echo(find_or_prepare(None).path)
@@ -69,7 +72,7 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON li
 
     names, adapters = prepared_models(), prepared_adapters()
     if not names and not adapters:
-        typer.echo(f"none yet in {cache_folder()}; run 'selfinstruct models prepare'", err=True)
+        typer.echo(f"no prepared models in {cache_folder()}; run 'selfinstruct models prepare'", err=True)
     for name in names:
         path = cache_folder() / name
         try:
@@ -86,7 +89,7 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON li
             facts = {"architecture": folder.architecture, "context": context, "path": str(folder.path)}
             print_json({"name": name, **facts})
             continue
-        # Tabs part the columns, so each is escaped by itself.
+        # Tabs separate the columns, so each column is escaped separately.
         columns = (name, folder.architecture, f"{context} tokens" if context else "no limit", str(folder.path))
         typer.echo("\t".join(map(one_line, columns)))
     for name in adapters:

@@ -12,26 +12,25 @@ from selfinstruct_local.errors import one_line
 
 WIDTH = 80
 INDENT = 2
-COLUMN = 18  # where values begin
+COLUMN = 18  # column of the values
 
 
 def profiles(
     *,
     profile: Annotated[
-        str | None, typer.Option(help="Only this profile. [default: all]", autocompletion=completing(PROFILES))
+        str | None, typer.Option(help="Single profile to show. [default: all]", autocompletion=completing(PROFILES))
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="New folder for prompt templates, to edit and use with --prompts."),
+        typer.Option(metavar="DIR", help="New folder for the prompt templates, to edit and use with --prompts."),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="With --export: write the templates that this run used instead.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Run whose prompt templates --export writes.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
-    """List the profiles, which are the ways of asking for tasks, and what differs between them.
+    """List the generation profiles and how they differ.
 
-    With --export, write prompt templates: of --profile under any settings, of --run, or all of every command.
+    With --export, write prompt templates: those of --profile under any settings, those of --run, or those of all
+    commands.
     """
     import orjson
 
@@ -42,11 +41,11 @@ def profiles(
     if profile is not None:
         check_choice("--profile", profile, PROFILES)
     if run is not None and (export is None or profile is not None):
-        message = f"--run {run}: give it with --export and without --profile"
+        message = f"--run {run}: use it with --export and without --profile"
         raise UsageError(message)
     if export is not None:
         if as_json:
-            message = "--json --export: give one of them"
+            message = "--json --export: use only one of them"
             raise UsageError(message)
         _export(export, _texts(profile, run))
         return
@@ -59,7 +58,7 @@ def profiles(
 
 
 def _texts(profile: str | None, run: Path | None) -> dict[str, str]:
-    """Return the templates to export by name."""
+    """Return the templates to export, by name."""
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.generate.profiles.registry import PROFILES as REGISTERED
     from selfinstruct_local.generate.profiles.registry import prompts_of
@@ -70,7 +69,7 @@ def _texts(profile: str | None, run: Path | None) -> dict[str, str]:
         with RunStore(run, read_only=True) as store:
             stored = store.facts().get("prompt_texts")
         if not stored:
-            message = f"--run {run}: stores no prompts; it was not begun, or by an older release"
+            message = f"--run {run}: stores no prompts; it was not started, or is from an older release"
             raise UsageError(message)
         return {name: each["text"] for name, each in stored.items()}
     chosen = [name for name in REGISTERED if name == profile]
@@ -79,7 +78,7 @@ def _texts(profile: str | None, run: Path | None) -> dict[str, str]:
 
 
 def _export(folder: Path, texts: Mapping[str, str]) -> None:
-    """Writes templates as `--prompts` reads them, and prints the files."""
+    """Write the templates as `--prompts` reads them, and print the file names."""
     from selfinstruct_local.io.files import check_new_folder, replace_atomically
     from selfinstruct_local.prompts import SUFFIX
 
@@ -93,7 +92,7 @@ def _export(folder: Path, texts: Mapping[str, str]) -> None:
 
 
 def _lines(facts: Mapping[str, Any]) -> list[str]:
-    """A profile for a person: its name, its summary, then a line or more for each other fact that says anything."""
+    """Return a profile as text: its name, its summary, then at least one line for each other non-empty fact."""
     margin = " " * INDENT
     lines = [facts["profile"], *textwrap.wrap(facts["summary"], WIDTH, initial_indent=margin, subsequent_indent=margin)]
     for name, value in facts.items():

@@ -13,17 +13,17 @@ def report(
         list[Path], typer.Argument(metavar="RUN|FILE...", help="Runs, or files of tasks: JSONL, a JSON array, Parquet.")
     ],
     *,
-    out: Annotated[Path, typer.Option(help="The page, HTML.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
     seeds: Annotated[
         Path | None,
         typer.Option(
-            help="Seeds to compare with. [default: those of the run, or the package's in the file's language]"
+            help="Seeds to compare with. [default: those of the run, or the built-in ones in the file's language]"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what the page counts as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the statistics of the page as JSON.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make one HTML page that shows what is in runs and files of tasks, side by side, and what was turned away."""
+    """Write an HTML page that shows the contents of runs and files of tasks side by side, and what was rejected."""
     from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report.make import make_report  # imports numba
 

@@ -1,4 +1,4 @@
-"""`selfinstruct review`: a page for blind reading of a sample, and the scores of its labels."""
+"""`selfinstruct review`: writes a page for blind reading of a sample, and scores its labels."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -25,26 +25,26 @@ def make(
         typer.Argument(metavar="RUN|FILE...", help="Runs, or files of tasks or rejects: JSONL, a JSON array, Parquet."),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="The page, HTML. Its key is written next to it, as NAME.key.json.")],
-    sample: Annotated[int, typer.Option(min=1, help="Number of tasks to draw.")] = 50,
+    out: Annotated[Path, typer.Option(help="HTML file to write. Its key is written next to it, as NAME.key.json.")],
+    sample: Annotated[int, typer.Option(min=1, help="Number of tasks to sample.")] = 50,
     per: Annotated[
         str,
         typer.Option(
-            help="What --sample counts: tasks of the whole sample, of each source or of each rule.",
+            help="Unit of --sample: tasks per sample, per source or per rule.",
             autocompletion=completing(REVIEW_PER),
         ),
     ] = "sample",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed.")] = 0,
     accepted: Annotated[
-        bool, typer.Option("--accepted", help="Draw accepted tasks. [default: unless --rejected is given]")
+        bool, typer.Option("--accepted", help="Sampling of accepted tasks. [default: unless --rejected is given]")
     ] = False,
     rejected: Annotated[
-        bool, typer.Option("--rejected", help="Draw rejected tasks. [default: from files, not from runs]")
+        bool, typer.Option("--rejected", help="Sampling of rejected tasks. [default: from files, not from runs]")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw a stratified sample into one HTML page that asks three questions per task and shows no source."""
+    """Write a stratified sample to an HTML page that asks three questions per task and hides the sources."""
     check_choice("--per", per, REVIEW_PER)
     from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report.review.make import make_review  # imports numba
@@ -64,25 +64,27 @@ def make(
 
 @app.command()
 def score(
-    labels: Annotated[list[Path], typer.Argument(metavar="LABELS...", help="Files that the page saved, per reader.")],
+    labels: Annotated[
+        list[Path], typer.Argument(metavar="LABELS...", help="Label files that the page saved, one per reader.")
+    ],
     *,
     key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Key of the page. Left out: no scores by source or rule.")
+        Path | None, typer.Option(metavar="FILE", help="Key of the page, needed for scores by source and rule.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Run to store the scores of its accepted tasks in, for its card and report.")
+        Path | None, typer.Option(help="Run that stores the scores of its accepted tasks, for its card and report.")
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Print the shares of yes with 95 % intervals, and how far readers agree."""
+    """Print the shares of yes with 95 % intervals, and the agreement of the readers."""
     from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.report.review.score import score_review
     from selfinstruct_local.report.review.tables import lines
 
     scores = score_review(labels, key, run)
     if run:
-        stderr_console().print(f"stored in {run}; 'selfinstruct export' and 'selfinstruct report' show it")
+        stderr_console().print(f"stored in {run}; 'selfinstruct export' and 'selfinstruct report' show the scores")
     if as_json:
         print_json(scores.record())
     else:

@@ -40,18 +40,21 @@ if TYPE_CHECKING:
     from selfinstruct_local.languages.base import Language
     from selfinstruct_local.runs.store import RunStore
 
-RunOption = Annotated[Path, typer.Option(help="Run whose accepted tasks are taken; it is read only.")]
-IntoOption = Annotated[Path, typer.Option(metavar="NEWRUN", help="Run to write into; one that was begun so goes on.")]
+RunOption = Annotated[Path, typer.Option(help="Source run; only its accepted tasks are read.")]
+IntoOption = Annotated[Path, typer.Option(metavar="NEWRUN", help="Folder of the new run. An existing run is resumed.")]
 RulesOption = Annotated[
     str | None, typer.Option(help="Rule set. [default: that of --run]", autocompletion=completing(RULE_SETS))
 ]
-MaxModelLenOption = Annotated[int | None, typer.Option(help="Context in tokens. [default: 2048]")]
-SeedOption = Annotated[int | None, typer.Option(help="Of the choice of tasks. [default: 0]")]
-InFlightOption = Annotated[int | None, typer.Option(help="Requests in flight. [default: 32]")]
-MemoryOption = Annotated[float | None, typer.Option(help="GiB of KV cache on a CPU. [default: 2]")]
-AdapterOption = Annotated[Path | None, typer.Option(help="LoRA folder; without --model, over the base that it names.")]
+MaxModelLenOption = Annotated[int | None, typer.Option(help="Context length in tokens. [default: 2048]")]
+SeedOption = Annotated[int | None, typer.Option(help="Random seed of the choice of tasks. [default: 0]")]
+InFlightOption = Annotated[int | None, typer.Option(help="Maximum concurrent requests. [default: 32]")]
+MemoryOption = Annotated[float | None, typer.Option(help="KV cache size on a CPU, in GiB. [default: 2]")]
+AdapterOption = Annotated[
+    Path | None, typer.Option(help="LoRA adapter folder. Without --model, the adapter names the base.")
+]
 EndpointOption = Annotated[
-    list[str] | None, typer.Option(help="URL of an OpenAI-compatible server to ask instead; may be repeated.")
+    list[str] | None,
+    typer.Option(help="URL of an OpenAI-compatible server to use instead of a local engine; may be repeated."),
 ]
 
 
@@ -61,7 +64,7 @@ def translate(
     run: RunOption,
     to: Annotated[
         str,
-        typer.Option(help="Language to translate to: zh, or en for tasks in Chinese.", autocompletion=languages),
+        typer.Option(help="Target language: zh, or en for tasks in Chinese.", autocompletion=languages),
     ],
     into: IntoOption,
     fraction: Annotated[float, typer.Option(help="Share of the tasks in the other language to translate.")] = 0.3,
@@ -84,7 +87,7 @@ def translate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Translate tasks of a run with a local model into a run that holds both. The same command resumes."""
+    """Translate tasks of a run with a local model into a new run that has both. Re-run the same command to resume."""
     check_choice("--to", to, LANGUAGES)
     _rewrite("translate", context.params)
 
@@ -94,7 +97,7 @@ def polish(
     *,
     run: RunOption,
     into: IntoOption,
-    fraction: Annotated[float, typer.Option(help="Share of the tasks to polish.")] = 1.0,
+    fraction: Annotated[float, typer.Option(help="Share of the tasks to rewrite.")] = 1.0,
     model: ModelOption = None,
     config: ConfigOption = None,
     rules: RulesOption = None,
@@ -111,7 +114,7 @@ def polish(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Put the outputs of a run into better words with a local model, in a new run. The same command resumes."""
+    """Rewrite the outputs of a run with a local model into a new run. Re-run the same command to resume."""
     _rewrite("polish", context.params)
 
 
@@ -127,12 +130,12 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
     run, into = options["run"], options["into"]
     to: Language | None = options.get("to")
     if run.resolve() == into.resolve():
-        message = f"--into {into}: is the run that is read; name a new folder"
+        message = f"--into {into}: is the source run; name a new folder"
         raise UsageError(message)
     dry_run: bool = options["dry_run"]
     refuse_json_of_nothing(as_json=options["as_json"], dry_run=dry_run)
     check_config(command, options["config"])
-    # A profile whose settings ask for nothing: no task is asked for here.
+    # The profile has no settings of its own; no new task is requested here.
     settings = load_settings(GenerateSettings, options["config"], options, base={"profile": "alpaca"})
     with ExitStack() as stack:
         source = stack.enter_context(RunStore(run, read_only=True))
@@ -156,7 +159,7 @@ def _rewrite(command: "Command", options: Mapping[str, Any]) -> None:
 
 
 def _show_plan(store: "RunStore", source: "RunStore", rewriting: "Rewriting", model: "ChosenModel") -> None:
-    """Prints what a start would do, and the request it would begin with."""
+    """Print what a session would do, and its first request."""
     from selfinstruct_local.cli.dry_run import (
         describe_prompts,
         describe_rules,
@@ -170,8 +173,8 @@ def _show_plan(store: "RunStore", source: "RunStore", rewriting: "Rewriting", mo
     print_facts(
         [
             ("from", f"{source.folder}, {source.totals().accepted} tasks"),
-            ("into", f"{store.folder}, {'goes on' if decided else 'new'}"),
-            ("tasks", f"{jobs} chosen, {decided} of them decided, {jobs - decided} to come"),
+            ("into", f"{store.folder}, {'resumed' if decided else 'new'}"),
+            ("tasks", f"{jobs} selected, {decided} decided, {jobs - decided} remaining"),
             *describe_settings(rewriting.settings, model),
             *describe_prompts(rewriting.settings, rewriting.work.profile),
             *describe_rules(rewriting.settings),
@@ -179,7 +182,7 @@ def _show_plan(store: "RunStore", source: "RunStore", rewriting: "Rewriting", mo
     )
     request = next_request(store, rewriting.settings, [], rewriting.work)
     if request is None:
-        print_facts([("to do", "nothing to ask: what is left needs no model")])
+        print_facts([("to do", "no request: the remaining jobs need no model")])
     else:
         show_request(request, model.folder)
 
@@ -202,13 +205,13 @@ def _report(store: "RunStore", rewriting: "Rewriting", outcome: "Outcome", *, as
     jobs, refused = rewriting.work.jobs, sum(totals.rejected.values())
     done = "translated" if rewriting.work.profile.name == "translate" else "polished"
     line = (
-        f"run: {totals.jobs - refused} of {jobs} chosen tasks {done}, {jobs - totals.jobs} to come; {totals.accepted} "
-        f"tasks in all; rejected: {describe_rejected(totals)}"
+        f"run: {totals.jobs - refused} of {jobs} selected tasks {done}, {jobs - totals.jobs} remaining; "
+        f"{totals.accepted} tasks in total; rejected: {describe_rejected(totals)}"
     )
     report_run(store, outcome, line, {"chosen": jobs, "rewritten": totals.jobs - refused} if as_json else None)
     if outcome.reason in BUDGETS:
         message = (
-            f"the budget of {outcome.reason} is spent at {totals.jobs} of {jobs} tasks; the same command with a larger "
-            "one in --config goes on"
+            f"the budget of {outcome.reason} is spent at {totals.jobs} of {jobs} tasks; re-run the same command with a "
+            "larger budget in --config to resume"
         )
         raise PartlyDoneError(message)

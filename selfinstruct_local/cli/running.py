@@ -1,4 +1,4 @@
-"""What `generate`, `translate` and `polish` have in common: the run on display, and the totals."""
+"""Functions that `generate`, `translate` and `polish` share: running with a display, and reporting totals."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from selfinstruct_local.runs.store.records import Totals
     from selfinstruct_local.task import Task
 
-# The flags of the budgets that an outcome may name.
+# The flag of each budget that `Outcome.reason` can name.
 BUDGETS = {"tokens": "--token-budget", "requests": "--request-budget", "minutes": "--minutes"}
 
 
 def open_store(folder: Path, flag: str = "--run", *, dry_run: bool = False) -> "AbstractContextManager[RunStore]":
-    """The run in a folder, which is made; a dry run finds it as `found_run` says.
+    """Return the open run in a folder, created if missing; a dry run gets it from `found_run`.
 
     Raises:
-        UsageError: see `RunStore` and `found_run`.
+        UsageError: as in `RunStore` and `found_run`.
     """
     from selfinstruct_local.runs.store import RunStore
 
@@ -46,10 +46,10 @@ def run_on_display(
     report: "Callable[[Outcome], None]",
     work: "Work | None" = None,
 ) -> None:
-    """Runs with a display of what happens, then reports; see `run` for what it takes and raises.
+    """Run with a progress display, then report; arguments and errors are those of `generate.run.run`.
 
     Raises:
-        Exit: a signal ended it, 130 or 143.
+        Exit: a signal ended the run, with code 130 or 143.
     """
     from selfinstruct_local.generate.display import RunDisplay
     from selfinstruct_local.generate.launch import launch
@@ -74,7 +74,7 @@ def run_on_display(
 
 
 def note_unused_prompts(settings: "GenerateSettings", profile: "Profile") -> None:
-    """Says on stderr which of the user's own prompts this run does not use."""
+    """Print on stderr which of the user's own prompts this run does not use."""
     from selfinstruct_local.io.progress import stderr_console
 
     if note := settings.prompts.note_unused(profile.prompts, f"profile '{profile.name}' under these settings"):
@@ -82,12 +82,12 @@ def note_unused_prompts(settings: "GenerateSettings", profile: "Profile") -> Non
 
 
 def note_seeds(settings: "GenerateSettings", seeds: "Sequence[Task]", *, given: bool) -> None:
-    """Says on stderr that all seeds are shown, being few, or that the profile shows none of those that were given.
+    """Print a note on stderr if magpie gets seeds, or if there are fewer seeds than few-shot examples per prompt.
 
     Args:
-        settings: of this start.
-        seeds: of the run.
-        given: whether they are the user's own.
+        settings: settings of this session.
+        seeds: seeds of the run.
+        given: whether the user passed the seeds.
     """
     from selfinstruct_local.generate.profiles.registry import PROFILES
     from selfinstruct_local.io.progress import stderr_console
@@ -95,30 +95,30 @@ def note_seeds(settings: "GenerateSettings", seeds: "Sequence[Task]", *, given: 
     profile = PROFILES[settings.profile]
     if profile.name == "magpie" and given:
         stderr_console().print(
-            "note: --profile magpie shows the model no task; of --seeds it only takes the first words of some "
-            "instructions to begin questions with"
+            "note: --profile magpie has no few-shot examples; it uses only the first words of some --seeds "
+            "instructions, as openings of questions"
         )
     elif len(seeds) < profile.demonstrations:
         always = len(seeds) <= profile.demonstrations - profile.machine_made
-        shown = "every prompt shows all of them" if always else "prompts show all of them until tasks are accepted"
+        shown = "every prompt has all of them" if always else "prompts have all of them until tasks are accepted"
         stderr_console().print(
-            f"seeds: {len(seeds)}, fewer than the {profile.demonstrations} that a prompt shows; {shown}"
+            f"seeds: {len(seeds)}, fewer than the {profile.demonstrations} few-shot examples of a prompt; {shown}"
         )
 
 
 def describe_rejected(totals: "Totals") -> str:
-    """How many were rejected by each rule."""
+    """Return the number of rejected tasks per rule as text."""
     return ", ".join(f"{count} {rule}" for rule, count in totals.rejected.items()) or "none"
 
 
 def report_run(store: "RunStore", outcome: "Outcome", line: str, facts: "Mapping[str, Any] | None" = None) -> None:
-    """Prints what the start did and `line` about the run on stderr, and the exported file on stdout.
+    """Print what the session did and `line` on stderr, and the exported file on stdout.
 
     Args:
         store: the run.
-        outcome: of this start.
-        line: for a person.
-        facts: for a program, which gets them with the totals in place of the file's name; None prints the name.
+        outcome: how the session ended.
+        line: summary of the run for the user.
+        facts: values to print as JSON with the totals instead of the file name; None prints the file name.
     """
     from selfinstruct_local.generate.display import describe_session
     from selfinstruct_local.generate.run import EXPORT

@@ -10,21 +10,21 @@ if TYPE_CHECKING:
 
     from selfinstruct_local.runs.summary import RunSummary
 
-app = typer.Typer(help="Look at runs, and make one of what another program generated.", no_args_is_help=True)
+app = typer.Typer(help="Inspect runs, and create a run from the output of another program.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_(
-    folder: Annotated[Path, typer.Argument(help="Folder that holds runs.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Folder of runs, searched recursively.")] = Path("runs"),
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
-    """List the runs in a folder."""
+    """List the runs in a folder, with their counts and state."""
     from selfinstruct_local.errors import UsageError, UserFacingError, one_line
     from selfinstruct_local.runs.summary import find_runs, summarize
 
     if not folder.is_dir():
-        message = f"{folder}: no such folder; name one that holds runs"
+        message = f"{folder}: no such folder; name a folder of runs"
         raise UsageError(message)
     for run in find_runs(folder):
         try:
@@ -48,7 +48,7 @@ def show(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a run was made of, what it accepted and rejected, and how its sessions ended."""
+    """Show the settings of a run, its accepted and rejected tasks, and how its sessions ended."""
     from selfinstruct_local.errors import one_line
     from selfinstruct_local.runs.summary import summarize
 
@@ -74,7 +74,7 @@ def import_(
     *,
     run: Annotated[Path, typer.Option(help="Folder of the new run.")],
 ) -> None:
-    """Make a run whose pool is what another program generated; 'selfinstruct generate' goes on from it."""
+    """Create a run whose pool is the output of another program; 'selfinstruct generate' continues from it."""
     from selfinstruct_local.generate.create import import_tasks
     from selfinstruct_local.io.progress import stderr_console
     from selfinstruct_local.runs.store import RunStore
@@ -83,8 +83,10 @@ def import_(
         tasks, bare = import_tasks(store, file)
     if bare:
         console = stderr_console()
-        console.print(f"{bare} of them are bare instructions: they are compared with and shown by profile")
-        console.print("'self-instruct-2022' (generate --profile self-instruct-2022), and stand in no export")
+        console.print(
+            f"{bare} tasks are bare instructions: the novelty filter sees them, and profile 'self-instruct-2022'"
+        )
+        console.print("(generate --profile self-instruct-2022) has them as few-shot examples; exports leave them out")
     typer.echo(f"{tasks} tasks: {run}")
 
 

@@ -1,4 +1,4 @@
-"""`selfinstruct seeds`: check seed files, and make them from other formats."""
+"""`selfinstruct seeds`: checks seed files, and converts other formats to seeds."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,32 +11,34 @@ if TYPE_CHECKING:
     from selfinstruct_local.seedfiles.check import SeedCheck
 
 app = typer.Typer(
-    help="Check seed files, and make them from other formats.", no_args_is_help=True, rich_markup_mode=None
+    help="Check seed files, and convert other formats to seeds.", no_args_is_help=True, rich_markup_mode=None
 )
 
 LangOption = Annotated[
     str | None,
     typer.Option(
-        help="Language of the seeds: en or zh. Left out: found from the instructions.", autocompletion=languages
+        help="Language of the seeds: en or zh. [default: detected from the instructions]", autocompletion=languages
     ),
 ]
 
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Seeds: JSONL, a JSON array, or Parquet.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Seed file: JSONL, a JSON array, or Parquet.")],
     *,
     lang: LangOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Count warnings as faults.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the spread alone, as a Markdown table.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as faults.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print only the distribution, as a Markdown table.")
+    ] = False,
 ) -> None:
-    """Look for faults in a file of seeds, and print how they are spread. Only instruction and outputs must be there."""
+    """Report faults in a seed file and the distribution of its seeds. Only instructions and outputs are required."""
     from selfinstruct_local.errors import UsageError
     from selfinstruct_local.seedfiles.check import check_seeds  # imports numba
 
     if as_json and markdown:
-        message = "--json --markdown: give one of them"
+        message = "--json --markdown: use only one of them"
         raise UsageError(message)
     found = check_seeds(file, lang)
     if as_json:
@@ -61,13 +63,16 @@ def import_(
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="The seeds, JSONL.")],
+    out: Annotated[Path, typer.Option(help="JSONL file of seeds to write.")],
     lang: LangOption = None,
     bare: Annotated[
-        bool, typer.Option("--bare", help="Take tasks without an output too, to be filled in; exit 3 at the end.")
+        bool,
+        typer.Option(
+            "--bare", help="Import tasks without an output too, to be completed by hand; exit code 3 at the end."
+        ),
     ] = False,
 ) -> None:
-    """Write the tasks of a file as seeds, with unique ids, and check them."""
+    """Convert the tasks of a file to seeds with unique ids, and check them."""
     from selfinstruct_local.errors import PartlyDoneError
     from selfinstruct_local.runs.targets import check_targets
     from selfinstruct_local.seedfiles.check import check_language, check_seeds  # imports numba
@@ -82,8 +87,8 @@ def import_(
     typer.echo("\n".join(found.lines()))
     if imported.without_output:
         message = (
-            f"{out}: {imported.without_output} of {imported.seeds} seeds have no output yet; fill them in before use "
-            f"('selfinstruct seeds check {out}' names them)"
+            f"{out}: {imported.without_output} of {imported.seeds} seeds have no output yet; add them before use "
+            f"('selfinstruct seeds check {out}' lists the seeds)"
         )
         raise PartlyDoneError(message)
     _fail_on_faults(found)

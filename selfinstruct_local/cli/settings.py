@@ -1,6 +1,6 @@
-"""Which settings each command takes from `--config`, what they come to, and how `config show` writes them down.
+"""The settings that each command takes from `--config`, their resolved values, and their YAML for `config show`.
 
-Leans on `config.py`, which merges and checks; imports pydantic, so commands import it when they are called.
+This module imports pydantic, so the commands import it inside their functions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ REWRITE = ENGINE | {
     "request_budget",
     "minutes",
 }
-# Of what a run measured of its candidates, which files of tasks do not tell.
+# Thresholds on values that a run measures for its candidates and that files of tasks do not have.
 MEASURED = frozenset({"min_confidence", "min_output_confidence", "min_judge"})
 FILTER = MEASURED | {
     "rules",
@@ -51,7 +51,7 @@ FILTER = MEASURED | {
     "refuse_refusals",
 }
 EVAL = (ENGINE - SERVERS) | {"prompts", "num", "lang", "max_tokens", "max_model_len", "seed", "quantization"}
-# The commands that make use of some settings of their model alone; the others use all.
+# Commands that use only some settings of their model; the others use all of them.
 USED = {"translate": REWRITE | {"threshold"}, "polish": REWRITE, "eval": EVAL, "filter": FILTER}
 MODELS: dict[str, type[BaseModel]] = {
     "generate": GenerateSettings,
@@ -62,50 +62,50 @@ MODELS: dict[str, type[BaseModel]] = {
     "filter": GenerateSettings,
     "serve": ServeSettings,
 }
-# What stands in place of the defaults of the model.
+# Values that replace the defaults of the settings model.
 LLAMA_CONTEXT = 2048
 EVAL_BASE = {"num": 200, "max_tokens": 256, "max_model_len": LLAMA_CONTEXT, "temperature": 0.0}
-# What a setting means to a command, where that is not what its model says.
+# Descriptions of settings for commands where they differ from those of the settings model.
 MEANINGS: dict[str, dict[str, str]] = {
-    "translate": {"seed": "of the choice of tasks"},
-    "polish": {"seed": "of the choice of tasks"},
+    "translate": {"seed": "random seed for the choice of tasks"},
+    "polish": {"seed": "random seed for the choice of tasks"},
     "eval": {
-        "num": "the most tasks, drawn by seed",
-        "lang": "of the tasks: en or zh; decides the tokens of ROUGE-L",
-        "max_tokens": "the most tokens of an answer",
-        "seed": "of the draw of tasks",
-        "prompts": "folder of templates; that of the judge replaces the built-in one",
+        "num": "maximum number of tasks, sampled with seed",
+        "lang": "language of the tasks: en or zh; selects the tokenizer of ROUGE-L",
+        "max_tokens": "maximum tokens per completion",
+        "seed": "random seed for the sample of tasks",
+        "prompts": "folder of prompt templates; only the judge's template replaces a built-in one",
     },
-    "filter": {"lang": "of the rules: en or zh", "rules": "rule set"},
+    "filter": {"lang": "language of the rules: en or zh", "rules": "rule set"},
 }
-# What settles a setting that nobody gave, when it is not its default.
+# What determines the value of a setting that the user leaves out, where that is not its default.
 FROM_PROFILE = frozenset(name for values in PROFILE_DEFAULTS.values() for name in values)
-BY_PROFILE = "by the profile"
-BY_ANSWERS = "by the profile and the answers"
-FROM_RUN = dict.fromkeys(("rules", "threshold"), "as in --run")
+BY_PROFILE = "set by the profile"
+BY_ANSWERS = "set by the profile and by answers"
+FROM_RUN = dict.fromkeys(("rules", "threshold"), "the value of --run")
 SETTLED_BY: dict[str, dict[str, str]] = {
     "generate": {
         **dict.fromkeys(sorted(FROM_PROFILE), BY_PROFILE),
         **dict.fromkeys((name for values in SHORT_ANSWER_DEFAULTS.values() for name in values), BY_ANSWERS),
-        "profile": "by default",
-        "prompt_format": "by the model: chat if it has a template",
-        "answers": "by the model: short if it is of the smallest",
-        "window": "by the requests in flight",
+        "profile": "the default",
+        "prompt_format": "set by the model: chat if it has a chat template",
+        "answers": "set by the model: short for weights below 2 GB",
+        "window": "set by in_flight",
     },
-    "translate": {**FROM_RUN, "prompt_format": "by the model", "window": "by the requests in flight"},
-    "polish": {**FROM_RUN, "prompt_format": "by the model", "window": "by the requests in flight"},
-    "eval": {"max_model_len": "by the shortest of the models"},
-    "filter": dict.fromkeys(sorted(FILTER), "as in --run, where one is decided again"),
+    "translate": {**FROM_RUN, "prompt_format": "set by the model", "window": "set by in_flight"},
+    "polish": {**FROM_RUN, "prompt_format": "set by the model", "window": "set by in_flight"},
+    "eval": {"max_model_len": "set by the shortest context of the models"},
+    "filter": dict.fromkeys(sorted(FILTER), "the value of --run, if a run is rejudged"),
 }
 
 
 def check_config(command: str, config: Path | None) -> None:
-    """Refuses a setting that stands in a file and that the command makes no use of.
+    """Raise UsageError if the file has a setting that the command does not use.
 
-    Names that are no setting at all, and bad values, are left to `load_settings`.
+    `load_settings` reports unknown names and invalid values.
 
     Raises:
-        UsageError: naming the file and the setting.
+        UsageError: the command does not use a setting; the message names the file and the setting.
     """
     used = USED.get(command)
     if config is None or used is None:
@@ -113,12 +113,12 @@ def check_config(command: str, config: Path | None) -> None:
     given = _given(read_yaml(config))
     for name, _ in leaves(MODELS[command]):
         if name in given and name not in used:
-            message = f"--config {config}: {name}: '{command}' makes no use of it; take it out"
+            message = f"--config {config}: {name}: '{command}' does not use it; remove it"
             raise UsageError(message)
 
 
 def leaves(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """The settings of a model in its order, those of a group with the group's name before them: `engine.dtype`."""
+    """Yield the names and fields of a settings model in order; a nested one is named with its group: `engine.dtype`."""
     for name, field in model.model_fields.items():
         group = field.annotation
         if isinstance(group, type) and issubclass(group, BaseModel):
@@ -128,12 +128,12 @@ def leaves(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Field
 
 
 class Resolved(NamedTuple):
-    """What the settings of a command come to.
+    """The resolved settings of a command.
 
     Attributes:
-        settings: all of them.
-        origins: of those that are no default, where they come from.
-        left_open: of those that are settled when the command is given, by what.
+        settings: all settings.
+        origins: where each value that is not a default comes from, by setting.
+        left_open: what determines each value that is only known when the command runs, by setting.
     """
 
     settings: BaseModel
@@ -142,23 +142,23 @@ class Resolved(NamedTuple):
 
 
 def resolve(command: str, config: Path | None, preset: str | None = None, profile: str | None = None) -> Resolved:
-    """The settings that a command would begin with.
+    """Return the settings with which a command would run.
 
     Args:
         command: one of `MODELS`.
-        config: as `--config` names it.
-        preset: of `train` alone.
-        profile: of `generate` alone.
+        config: the file of `--config`, or None.
+        preset: name of a training preset, only for `train`.
+        profile: name of a generation profile, only for `generate`.
 
     Raises:
-        UsageError: there is no such command, preset or profile, or a key or value of the file will not do.
+        UsageError: the command, preset or profile does not exist, or a key or value of the file is invalid.
     """
     if command not in MODELS:
-        message = f"{command}: takes no --config; one of {', '.join(MODELS)}"
+        message = f"{command}: has no --config; name one of {', '.join(MODELS)}"
         raise UsageError(message)
     for flag, value, owner in (("--preset", preset, "train"), ("--profile", profile, "generate")):
         if value is not None and command != owner:
-            message = f"{flag} {value}: is of '{owner}' alone"
+            message = f"{flag} {value}: is only for '{owner}'; remove it"
             raise UsageError(message)
     check_config(command, config)
     if command == "train":
@@ -178,10 +178,10 @@ def resolve(command: str, config: Path | None, preset: str | None = None, profil
 
 
 def _origins(settings: BaseModel, config: Path | None, preset: str | None, profile: str | None) -> dict[str, str]:
-    """Where the settings come from that are no default, the strongest of all places."""
+    """Return where each value that is not a default comes from; the source with the highest precedence wins."""
     origins: dict[str, str] = {}
     if preset is not None:
-        origins |= dict.fromkeys(_given(read_preset(preset)), f"of preset {preset}")
+        origins |= dict.fromkeys(_given(read_preset(preset)), f"from preset {preset}")
     in_file = _given(read_yaml(config)) if config else frozenset()
     if profile is not None or "profile" in in_file:
         chosen, answers = getattr(settings, "profile", ""), getattr(settings, "answers", "")
@@ -189,13 +189,13 @@ def _origins(settings: BaseModel, config: Path | None, preset: str | None, profi
             own = set(PROFILE_DEFAULTS[chosen]) - set(SHORT_ANSWER_DEFAULTS[chosen])
         else:
             own = set(profile_defaults(chosen, answers))
-        origins |= dict.fromkeys(own, f"of profile {chosen}")
-    origins |= dict.fromkeys(in_file, f"of {one_line(str(config))}")
-    return origins | ({"profile": "of --profile"} if profile is not None else {})
+        origins |= dict.fromkeys(own, f"from profile {chosen}")
+    origins |= dict.fromkeys(in_file, f"from {one_line(str(config))}")
+    return origins | ({"profile": "from --profile"} if profile is not None else {})
 
 
 def _given(values: Mapping[str, Any], above: str = "") -> frozenset[str]:
-    """The names that stand in a mapping, those of groups as `leaves` has them."""
+    """Return the names of the settings in a mapping, with nested ones named as in `leaves`."""
     names: set[str] = set()
     for name, value in values.items():
         if isinstance(value, dict):
@@ -206,10 +206,10 @@ def _given(values: Mapping[str, Any], above: str = "") -> frozenset[str]:
 
 
 def as_yaml(command: str, resolved: Resolved) -> str:
-    """The settings as a file for `--config`, a comment above each; what is left open stands as a comment itself."""
+    """Return the settings as YAML for `--config`, each below a comment; open settings are commented out."""
     values = resolved.settings.model_dump(mode="json")
     used = USED.get(command)
-    lines = [f"# Settings of 'selfinstruct {command}', for its --config. What stands as a comment is settled later."]
+    lines = [f"# Settings of 'selfinstruct {command}', for its --config. Commented-out settings are resolved later."]
     group_before = ""
     for name, field in leaves(MODELS[command]):
         if used is not None and name not in used:
@@ -222,13 +222,13 @@ def as_yaml(command: str, resolved: Resolved) -> str:
         group_before = group
         value = f"{leaf}: {_scalar((values[group] if group else values)[leaf])}"
         by, origin = resolved.left_open.get(name), resolved.origins.get(name)
-        told = f"  # settled {by}" if by else f"  # {origin}" if origin else ""
+        told = f"  # {by}" if by else f"  # {origin}" if origin else ""
         meaning = MEANINGS.get(command, {}).get(name, field.description)
         lines += [f"{margin}# {meaning}", f"{margin}{'# ' * bool(by)}{value}{told}"]
     return "\n".join(lines)
 
 
 def _scalar(value: Any) -> str:
-    """A value as YAML on one line."""
+    """Return a value as YAML on one line."""
     text = yaml.safe_dump([value], default_flow_style=True, width=2**31, allow_unicode=True)
     return text.strip().removeprefix("[").removesuffix("]")

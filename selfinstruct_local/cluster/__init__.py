@@ -1,1 +1,1 @@
-"""`selfinstruct filter --engine ray`: the filter on Ray, for what one machine's memory does not hold."""
+"""`selfinstruct filter --engine ray`: the filter on Ray, for data that exceeds the memory of one machine."""

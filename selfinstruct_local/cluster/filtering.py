@@ -1,15 +1,13 @@
-"""The filter on Ray: four stages over Ray Data, and the decision between them.
+"""The filter on Ray: four stages over Ray Data, with the decision between them.
 
-1. Workers read and screen each part, and tokenise what passes.
-2. Here all tokens are numbered from the rarest; workers send every text to the groups that must see it.
-3. Each group finds its near pairs; here a greedy pass over them decides (`kernels.greedy`), and further instances of
-   what it keeps are kept too (`filter.instances`).
-4. Workers read each part again and write what stays and what goes.
+1. Workers read and screen each part and tokenise the texts that pass.
+2. The driver numbers all tokens from the rarest; workers send every text to the groups that need it.
+3. Each group finds its near pairs; a greedy pass in the driver decides on them (`kernels.greedy`), and keeps further
+   instances of kept tasks too (`filters.instances`).
+4. Workers read each part again and write the kept and the rejected tasks.
 
-A stage is made of tasks without state, so Ray runs those of a lost worker again and the result is the same. The folder
-is written under a hidden name and takes its own at the end.
-
-Leans on: the stages beside it.
+A stage consists of stateless tasks, so Ray reruns those of a lost worker with the same result. The folder is written
+under a hidden name and renamed at the end.
 """
 
 import time
@@ -51,22 +49,22 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 SUMMARY = "summary.json"
-# A group is joined in one worker's memory; its tables take about ten times what it is sent.
+# A group is joined in one worker's memory; its tables take about ten times the bytes sent to it.
 GROUP_BYTES = 128 << 20
 GROUPS_A_WORKER = 4
 # A text of n tokens is sent to about half as many groups.
 _COPIES_A_TOKEN = 0.5
-# What a part tells of itself when it has been read.
+# The columns that describe a part after it is read.
 _DIGESTS = ("numbers", "instructions", "cases", "case_counts")
 _TOLD = ("rows", "skipped", "unread", "silent", "texts", "tokens", "schema", "fault")
 
 
 class NoveltySettings(NamedTuple):
-    """What decides of two tasks.
+    """The settings of the novelty decision.
 
     Attributes:
-        threshold: ROUGE-L F above which the later one is a near copy, in (0, 1].
-        minhash: find near ones by MinHash, which may miss some, and not by rare tokens.
+        threshold: ROUGE-L F above which the later of two tasks is a near copy, in (0, 1].
+        minhash: find near pairs by MinHash, which may miss some, instead of by rare tokens.
     """
 
     threshold: float
@@ -75,17 +73,17 @@ class NoveltySettings(NamedTuple):
 
 @dataclass(slots=True)
 class ClusterCounts(FilterCounts):
-    """What a pass did; known tasks are not among those read.
+    """The counts of a pass; known tasks do not count as read.
 
     Attributes:
-        silent: texts without a token, which are near none.
-        pairs: near pairs that were found.
-        copies: texts that were sent to groups, each as often as it was.
-        sent: their bytes.
-        largest: texts of the largest group.
-        parts: parts that were read and written.
-        groups: groups that were joined.
-        seconds: by stage.
+        silent: texts without tokens, which are near to no other.
+        pairs: near pairs found.
+        copies: texts sent to groups, counted once per group.
+        sent: total bytes of the copies.
+        largest: number of texts in the largest group.
+        parts: parts read and written.
+        groups: groups joined.
+        seconds: duration by stage.
     """
 
     silent: int = 0
@@ -99,7 +97,7 @@ class ClusterCounts(FilterCounts):
 
 
 class ClusterFilter:
-    """A pass over sources; needs the block of a `session.ray_session`."""
+    """A filter pass over sources; use it within a `session.ray_session`."""
 
     def __init__(
         self,
@@ -110,14 +108,14 @@ class ClusterFilter:
         workers: int,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """Takes what is filtered and how.
+        """Create a filter pass.
 
         Args:
-            sources: in the order of the pass; known ones go before all others.
-            screen: what decides of one task.
-            novelty: what decides of two.
-            workers: processors that Ray has.
-            say: told what begins.
+            sources: in the order of the pass; known ones precede all others.
+            screen: settings of the checks on a single task.
+            novelty: settings of the novelty decision.
+            workers: number of Ray's processors.
+            say: called with a line of text when a stage begins.
         """
         self._sources = sorted(sources, key=lambda source: not source.known)
         self._screen = screen
@@ -125,19 +123,19 @@ class ClusterFilter:
         self._workers = workers
         self._say = say
         self._parts: list[SourcePart] = []
-        self._texts, self._tokens = 0, 0  # of what passed the rules
+        self._texts, self._tokens = 0, 0  # of the tasks that passed the rules
         self.counts = ClusterCounts()
 
     def filter_into(self, out: Path) -> ClusterCounts:
-        """Decides everything, and writes `kept/`, `rejected/` and `summary.json` into a folder that is whole or absent.
+        """Filter the sources into a folder with `kept/`, `rejected/` and `summary.json`, which is complete or absent.
 
         Args:
             out: the folder; it must be missing or empty.
 
         Raises:
-            UsageError: a source cannot be read, the records do not fit one table, or `out` holds something.
+            UsageError: a source cannot be read, the records do not share one table schema, or `out` is not empty.
         """
-        self._screen.screen()  # an evaluation set that will not do is told of here
+        self._screen.screen()  # raises if the evaluation set is unusable, before any work
         with self._timed("read"):
             self._parts = [
                 SourcePart(number, part) for number, source in enumerate(self._sources) for part in divide(source)
@@ -154,7 +152,7 @@ class ClusterFilter:
                 self._write(tokenised, refused, schema, folder)
             with replace_atomically(folder / SUMMARY) as stream:
                 stream.write(orjson.dumps(self._summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-            for unfinished in folder.rglob(".*.tmp"):  # of a worker that was killed while it wrote
+            for unfinished in folder.rglob(".*.tmp"):  # from workers that were killed while writing
                 unfinished.unlink(missing_ok=True)
         return self.counts
 
@@ -166,10 +164,10 @@ class ClusterFilter:
         return tokenised
 
     def _check(self, tokenised: "Dataset") -> "Schema":
-        """Counts what was read, and returns the columns of all records.
+        """Count the records read and return the table schema of all records.
 
         Raises:
-            UsageError: a part cannot be read, a source is empty, or the records do not fit one table.
+            UsageError: a part cannot be read, a source is empty, or the records do not share one table schema.
         """
         import pyarrow as pa
 
@@ -194,7 +192,7 @@ class ClusterFilter:
         for number, source in enumerate(self._sources):
             warn_of_unread(source.name, unread[number])
             if not read[number] and not source.run:
-                message = f"{source.path}: holds no task; expected one JSON object a line, or a JSON array of objects"
+                message = f"{source.path}: holds no task; expected one JSON object per line, or a JSON array of objects"
                 raise UsageError(message)
         return whole if whole is not None else pa.schema([("instruction", pa.string())])
 
@@ -224,7 +222,7 @@ class ClusterFilter:
         return refuse(pairs, row_key(known, 0))
 
     def _keep_instances(self, tokenised: "Dataset", refused: Refused) -> Refused:
-        """What is refused but for the further instances of kept tasks."""
+        """Return the near copies without the further instances of kept tasks."""
         same = np.flatnonzero(refused.score == SAME)
         wanted = {*refused.key[same].tolist(), *refused.neighbor[same].tolist()}
         digests: dict[int, Digests] = {}
@@ -234,7 +232,7 @@ class ClusterFilter:
         stays = np.ones(refused.key.size, np.bool_)
         for place in same.tolist():
             own, first = digests.get(int(refused.key[place])), digests.get(int(refused.neighbor[place]))
-            if own and first:  # tasks of runs and known ones have none
+            if own and first:  # tasks of runs and known tasks have none
                 instances.add(first)
                 stays[place] = not instances.take(own)
         self.counts.instances = int((~stays).sum())
@@ -270,7 +268,7 @@ class ClusterFilter:
             self.counts.rejected.update(orjson.loads(row["rejected"]))
 
     def _names_in_runs(self, tokenised: "Dataset", neighbors: NDArray[np.int64]) -> dict[int, str]:
-        """The ids of those of `neighbors` that are tasks of runs, by key."""
+        """Return the ids of those `neighbors` that are tasks of runs, by key."""
         wanted = set(neighbors.tolist())
         names: dict[int, str] = {}
         for row in _columns(tokenised, "numbers", "names"):
@@ -317,14 +315,14 @@ class ClusterFilter:
 
 
 def _dataset(rows: list[dict[str, Any]]) -> "Dataset":
-    """A row a task."""
+    """Return a dataset with one block per row, so that each row is one Ray task."""
     import ray
 
     return ray.data.from_items(rows, override_num_blocks=len(rows))
 
 
 def _digests_of(row: Mapping[str, Any], source: int, wanted: Container[int]) -> dict[int, Digests]:
-    """The digests of those of `wanted` that are in a part, by key."""
+    """Return the digests of those `wanted` tasks that are in a part, by key."""
     numbers, instructions, cases, counts = (np.frombuffer(row[name], np.int64) for name in _DIGESTS)
     stops = np.cumsum(counts)
     return {

@@ -1,9 +1,7 @@
-"""The stages between reading and writing: every text goes to the groups that must see it, and a group finds its pairs.
+"""The stages between reading and writing: each text is sent to the groups that need it, and each group finds its pairs.
 
 A group owns some of the tokens (`kernels.pairs`), or some MinHash bands and values (`kernels.bands`). Rows between
-stages are dictionaries of numbers and bytes, which Ray Data moves as they are.
-
-Leans on: the pair kernels.
+stages are dictionaries of numbers and bytes, which Ray Data moves unchanged.
 """
 
 import functools
@@ -26,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class JoinPlan(NamedTuple):
-    """How the join is divided.
+    """The division of the join into groups.
 
     Attributes:
         threshold: ROUGE-L F above which two texts are near.
-        vocabulary: number of tokens.
+        vocabulary: number of distinct tokens.
         groups: number of groups.
-        bands: of MinHash; None joins by rare tokens, which loses no pair.
+        bands: MinHash bands; None joins by rare tokens, which loses no pair.
     """
 
     threshold: float
@@ -42,26 +40,26 @@ class JoinPlan(NamedTuple):
 
     @property
     def band_sets(self) -> int:
-        """Into so many sets the bands are divided; where there are more groups, the values of a set are too."""
+        """Return the number of sets of bands; with more groups than sets, the values of a set are divided too."""
         return min(self.groups, self.bands.bands) if self.bands else 0
 
     @property
     def residues(self) -> int:
-        """Groups that share a set of bands."""
+        """Return the number of groups that share a set of bands."""
         return max(1, self.groups // self.band_sets) if self.bands else 1
 
 
 def rank_tokens(
     rows: Iterable[Mapping[str, Any]], tokenizer: TokenizerName
 ) -> tuple[dict[int, NDArray[np.int32]], int]:
-    """Numbers the tokens of all parts from the rarest.
+    """Number the tokens of all parts from the rarest.
 
     Args:
-        rows: with `part`, `token_bytes`, `token_bounds` and `token_counts` of `tokenise_part`.
-        tokenizer: theirs.
+        rows: rows with `part`, `token_bytes`, `token_bounds` and `token_counts` of `tokenise_part`.
+        tokenizer: the tokenizer that made the tokens.
 
     Returns:
-        For each part the number of each token of its own vocabulary, int32; and how many tokens there are.
+        For each part, the number of each token in its own vocabulary, int32; and the number of distinct tokens.
     """
     merged = Vocabulary(tokenizer)
     counts = np.zeros(0, np.int64)
@@ -74,14 +72,14 @@ def rank_tokens(
         counts[meaning] += np.frombuffer(row["token_counts"], np.int64)
         meanings[row["part"]] = meaning
     rank = np.empty(counts.size, np.int32)
-    # Equal counts go by the token's hash, so that the order is the same whichever part comes first.
+    # Equal counts are ordered by the token's hash, so that the order does not depend on the order of the parts.
     rank[np.lexsort((merged.hashes, counts))] = np.arange(counts.size, dtype=np.int32)
     return {part: rank[meaning] for part, meaning in meanings.items()}, counts.size
 
 
 @functools.lru_cache(maxsize=1)
 def _group_of_tokens(vocabulary: int, groups: int) -> NDArray[np.int32]:
-    """The group that owns each token, int32[vocabulary]: scattered, so that rare and common tokens are shared out."""
+    """Return the group that owns each token, int32[vocabulary]; hashing spreads rare and common tokens evenly."""
     mixed = (np.arange(vocabulary, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)
     return (mixed % np.uint64(groups)).astype(np.int32)
 
@@ -92,11 +90,11 @@ def route_part(
     ranks: "Mapping[int, ObjectRef[NDArray[np.int32]]]",
     plan: JoinPlan,
 ) -> Iterator[dict[str, Any]]:
-    """What each group gets of a part.
+    """Yield each group's share of a part.
 
     Yields:
         `group`; `part`; the texts as `ids` (int32, numbered from the rarest token) and `offsets` (int64); their `keys`
-        (int64); and with MinHash the `digests` (uint64[texts, bands of the group]), 0 where another group has them.
+        (int64); and with MinHash the `digests` (uint64[texts, bands of the group]), 0 for those of another group.
     """
     import ray
 
@@ -105,7 +103,7 @@ def route_part(
     texts = Texts(rank[np.frombuffer(row["ids"], np.int32)], np.frombuffer(row["offsets"], np.int64))
     keys = np.frombuffer(row["numbers"], np.int64) | parts[number].source << NUMBER_BITS
     shares = [*(_shares_by_band(texts, plan, plan.bands) if plan.bands else _shares_by_token(texts, plan))]
-    # Ray Data takes the columns from what it gets, so that a part for nobody sends a share of nothing.
+    # Ray Data derives the columns from the rows, so a part without shares sends one empty share.
     for group, rows, digests in shares or [(0, np.empty(0, np.int64), np.empty(0, np.uint64))]:
         share = take(texts, rows)
         yield {
@@ -141,9 +139,9 @@ def _shares_by_band(
 
 
 def join_group(table: "Table", plan: JoinPlan) -> dict[str, list[Any]]:
-    """The near pairs of a group, by keys: `left`, `right` (int64) and `score` (float64); and what it was sent.
+    """Return the near pairs of a group, by keys: `left`, `right` (int64) and `score` (float64).
 
-    That is `texts`, how many, and `sent`, bytes.
+    Also return the input of the group: `texts`, their number, and `sent`, their bytes.
     """
     rows = sorted((row for row in table.to_pylist() if row["keys"]), key=lambda row: row["part"])
     if not rows:
@@ -151,7 +149,7 @@ def join_group(table: "Table", plan: JoinPlan) -> dict[str, list[Any]]:
     ids = np.concatenate([np.frombuffer(row["ids"], np.int32) for row in rows])
     lengths = [np.diff(np.frombuffer(row["offsets"], np.int64)) for row in rows]
     keys = np.concatenate([np.frombuffer(row["keys"], np.int64) for row in rows])
-    # Numbered anew, in the same order, so that tables are as long as the group has tokens.
+    # Renumbered in the same order, so that tables are as long as the group's number of tokens.
     used = np.zeros(plan.vocabulary, np.bool_)
     used[ids] = True
     texts = Texts((np.cumsum(used, dtype=np.int32) - 1)[ids], np.cumsum(np.concatenate([[0], *lengths])))
@@ -174,7 +172,7 @@ def join_group(table: "Table", plan: JoinPlan) -> dict[str, list[Any]]:
 
 
 def gather(rows: Iterable[Mapping[str, Any]], plan: JoinPlan) -> Pairs:
-    """The pairs of all groups, each once."""
+    """Return the pairs of all groups, each once."""
     pairs = join(
         [
             Pairs(
@@ -186,7 +184,7 @@ def gather(rows: Iterable[Mapping[str, Any]], plan: JoinPlan) -> Pairs:
         ]
     )
     if plan.bands is None:
-        return pairs  # the owner of the rarest shared token alone reports a pair
+        return pairs  # only the owner of the rarest shared token reports a pair
     order = np.lexsort((pairs.right, pairs.left))
     left, right = pairs.left[order], pairs.right[order]
     new = np.ones(order.size, np.bool_)

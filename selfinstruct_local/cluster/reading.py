@@ -1,9 +1,7 @@
-"""The first and the last stage, a part of a source at a time: reading and screening it; writing what became of it.
+"""The first and the last stage, per part of a source: reading and screening it, and writing the result.
 
-A part is read twice, so that no record has to travel between workers. What does travel is token numbers, and what the
-rules refused: rows between stages are dictionaries of numbers and bytes, which Ray Data moves as they are.
-
-Leans on: the sources, the screen, the tokenizers.
+A part is read twice, so that no record has to be sent between workers. Only token numbers and the rejections by rules
+are sent: rows between stages are dictionaries of numbers and bytes, which Ray Data moves unchanged.
 """
 
 import functools
@@ -40,16 +38,16 @@ KEPT_FOLDER, REJECTED_FOLDER = "kept", "rejected"
 
 
 class ScreenSettings(NamedTuple):
-    """What decides of one task alone, in a form that travels to workers.
+    """The settings of the checks on a single task, in a form that can be sent to workers.
 
     Attributes:
         rules: name of the rule set.
-        lang: its language.
-        limits: its thresholds.
+        lang: language of the tasks.
+        limits: thresholds of the rules.
         decontaminate: evaluation files.
-        ngram: words of an n-gram that must not be shared with them.
-        tokenizer: of the n-grams and of novelty.
-        skip_bad_lines: describe records that cannot be read instead of stopping at the first.
+        ngram: number of words per n-gram that must not be shared with them.
+        tokenizer: tokenizer of the n-grams and of novelty.
+        skip_bad_lines: describe unreadable records instead of stopping at the first.
     """
 
     rules: str
@@ -61,7 +59,7 @@ class ScreenSettings(NamedTuple):
     skip_bad_lines: bool
 
     def screen(self) -> Screen:
-        """The rules and the evaluation set, made once in each process.
+        """Return the rules and the evaluation set, created once per process.
 
         Raises:
             UsageError: an evaluation file cannot be read, or is too short for its n-grams.
@@ -80,11 +78,11 @@ def _screen(settings: ScreenSettings) -> Screen:
 def _screened(
     source: Source, part: SourcePart, settings: ScreenSettings, skipped: list[str], unread: Counter[str]
 ) -> Iterator[tuple[list[Item], list[Verdict]]]:
-    """The items of a part with their verdicts, novelty aside, a batch at a time."""
+    """Yield batches of a part's items with their verdicts, before the novelty check."""
     tells = settings.skip_bad_lines and not source.known
     items = read_items(source, part.part, skipped if tells else None, unread)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnreadFieldWarning)  # of evaluation sets, told of before the workers start
+        warnings.simplefilter("ignore", UnreadFieldWarning)  # from evaluation sets; shown before the workers start
         screen = settings.screen()
     while batch := list(islice(items, BATCH)):
         tasks = [item.task for item in batch]
@@ -95,16 +93,16 @@ def _screened(
 def tokenise_part(
     row: dict[str, Any], sources: Sequence[Source], parts: Sequence[SourcePart], settings: ScreenSettings
 ) -> dict[str, Any]:
-    """What the join needs of a part.
+    """Read, screen and tokenise a part.
 
     Returns:
-        `part`, its number; `rows`, how many were read; `skipped` and `unread`, JSON; `refused`, JSON, number, rule and
-        detail of those that the rules took; `numbers` (int64) of those that passed, their tokens `ids` (int32) and
-        `offsets` (int64) in a vocabulary of the part's own, `token_bytes` (uint8), `token_bounds` and `token_counts`
-        (int64); `texts` and `tokens`, how many these are; `silent`, texts without a token; of a file that is filtered
-        `instructions` and `cases` (int64), the digests of those that passed, and `case_counts` (int64), how many cases
-        each has; `names`, JSON, the ids of a run's tasks; `schema`, of the records that passed; `fault`, what is wrong
-        with the part, and empty otherwise.
+        `part`, its number; `rows`, the number of rows read; `skipped` and `unread`, JSON; `refused`, JSON: number, rule
+        and detail of the tasks that a rule rejects; `numbers` (int64) of the tasks that pass, their tokens as `ids`
+        (int32) and `offsets` (int64) in a vocabulary of the part's own, `token_bytes` (uint8), `token_bounds` and
+        `token_counts` (int64); `texts` and `tokens`, how many of each; `silent`, the number of texts without tokens;
+        for a filtered file `instructions` and `cases` (int64), the digests of the tasks that pass, and `case_counts`
+        (int64), the number of cases of each; `names`, JSON, the ids of a run's tasks; `schema` of the records that
+        pass; `fault`, what is wrong with the part, or empty.
     """
     part = parts[row["part"]]
     source = sources[part.source]
@@ -129,7 +127,7 @@ def tokenise_part(
     except UsageError as error:
         fault, texts, numbers, names, digests = str(error), [], [], [], []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoTokensWarning)  # counted here, told once
+        warnings.simplefilter("ignore", NoTokensWarning)  # counted here, reported once
         encoded = encode(texts, settings.tokenizer)
     arena, bounds = encoded.vocabulary.token_bytes()
     return {
@@ -157,7 +155,7 @@ def tokenise_part(
 
 
 def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
-    """The columns of records; None if there are none."""
+    """Return the table schema of records, or None without records."""
     import pyarrow as pa
 
     records = [record for item in items for record in item.records]
@@ -166,12 +164,12 @@ def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
     try:
         return as_table(records).schema
     except (pa.ArrowException, OverflowError) as error:
-        message = f"{source.path}: {describe_misfit(records, error)}; mend its types"
+        message = f"{source.path}: {describe_misfit(records, error)}; give each field one type"
         raise UsageError(message) from error
 
 
 def widened(one: "Schema | None", other: "Schema | None", source: Source) -> "Schema | None":
-    """The columns of two lots of records, of which the other's are of `source`.
+    """Return the common table schema of two sets of records, the second of which is from `source`.
 
     Raises:
         UsageError: a field has two types.
@@ -184,7 +182,9 @@ def widened(one: "Schema | None", other: "Schema | None", source: Source) -> "Sc
         return pa.unify_schemas([one, other], promote_options="permissive")
     except pa.ArrowException as error:
         why = str(error).splitlines()[0]
-        message = f"{source.path}: its records do not fit one table with those before ({why}); give the field one type"
+        message = (
+            f"{source.path}: its records and earlier ones do not share one table ({why}); give each field one type"
+        )
         raise UsageError(message) from error
 
 
@@ -192,10 +192,10 @@ class NearCopies(NamedTuple):
     """The near copies of a part.
 
     Attributes:
-        keys: int64, theirs.
-        neighbors: int64, the keys of their neighbours.
-        scores: float64.
-        names: ids of those neighbours that stand in runs, and empty texts for the others.
+        keys: their keys, int64.
+        neighbors: the keys of their neighbours, int64.
+        scores: their ROUGE-L F, float64.
+        names: ids of the neighbours that are in runs, empty strings for the others.
     """
 
     keys: NDArray[np.int64]
@@ -212,21 +212,21 @@ def write_part(
     schema: "Schema",
     folder: Path,
 ) -> dict[str, Any]:
-    """Writes the tasks of a part that stay as Parquet, and the others with the reason as JSON lines.
+    """Write the kept tasks of a part as Parquet, and the rejected ones with the reason as JSON lines.
 
     Args:
         row: `part`, `rows` and `refused` of `tokenise_part`.
-        sources: all of them.
-        parts: all of them.
+        sources: all sources.
+        parts: all parts.
         copies: the near copies of each part that is written.
-        schema: columns of all parts.
-        folder: where the folders `kept` and `rejected` are.
+        schema: table schema of all parts.
+        folder: folder that contains `kept` and `rejected`.
 
     Returns:
-        `kept`, and `rejected`, JSON: how many by rule.
+        `kept`, the number of kept tasks, and `rejected`, JSON: the number by rule.
 
     Raises:
-        RunError: the part is not what it was when it was read first, or the disk is full.
+        RunError: the part changed since it was first read, or the disk is full.
     """
     import ray
 
@@ -247,7 +247,7 @@ def write_part(
         open_writer(folder / KEPT_FOLDER / f"{name}.parquet", schema=schema) as keeps,
         open_writer(folder / REJECTED_FOLDER / f"{name}.jsonl") as throws,
     ):
-        # Bad lines and unread fields were told of when the part was read first.
+        # Bad lines and unread fields were reported at the first reading.
         for item in read_items(source, part.part, skipped=[], unread=Counter()):
             read += 1
             verdict, place = near.get(item.number, (item.settled or taken.get(item.number, KEPT), None))
@@ -259,15 +259,15 @@ def write_part(
             rejected[verdict.rule] += 1
             throws.write(_reject_record(source, item, verdict, place, several=several))
         if read != row["rows"]:
-            message = f"{source.path}: changed while it was filtered; give the same command again"
+            message = f"{source.path}: changed while it was filtered; re-run the same command"
             raise RunError(message)
     if not kept and len(copies) > 1:
-        (folder / KEPT_FOLDER / f"{name}.parquet").unlink()  # a table of no rows is no file of tasks
+        (folder / KEPT_FOLDER / f"{name}.parquet").unlink()  # a table without rows is not a task file
     return {"kept": kept, "rejected": orjson.dumps(rejected)}
 
 
 def _near_copies(copies: NearCopies, sources: Sequence[Source]) -> dict[int, tuple[Verdict, Place]]:
-    """The verdict on each near copy by its row's number, and where its neighbour stands."""
+    """Return the verdict on each near copy and the place of its neighbour, by the copy's row number."""
     numbers = (1 << NUMBER_BITS) - 1
     columns = (copies.keys.tolist(), copies.neighbors.tolist(), copies.scores.tolist(), copies.names)
     verdicts = {}

@@ -1,6 +1,6 @@
-"""Ray, started here or reached at an address, with nothing that reaches for the network.
+"""A Ray session, started on this machine or connected to a cluster, without access to any outside network.
 
-The extra `ray` brings it. Leans on nothing of the project but its errors, signals and switches.
+Requires the extra `ray`.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ KNOCK_SECONDS = 10
 
 @contextlib.contextmanager
 def ray_session(address: str | None = None, workers: int | None = None) -> Iterator[int]:
-    """Holds a connection to Ray for the block; yields how many processors it has.
+    """Connect to Ray for the block and yield its number of processors.
 
     Args:
-        address: of a cluster that runs and has this machine in it (`auto` or `HOST:PORT`); None starts Ray on this
-            machine, for the block alone.
-        workers: processors that a Ray started here may use; all of this process if None.
+        address: a running cluster that includes this machine (`auto` or `HOST:PORT`); None starts Ray on this machine,
+            only for the block.
+        workers: processors for a Ray started here; None allows all processors of this process.
 
     Raises:
         UsageError: Ray is not installed, or nothing answers at the address.
-        RunError: Ray lost the work for good.
+        RunError: Ray gave up the work.
     """
     go_offline()
     try:
@@ -43,16 +43,16 @@ def ray_session(address: str | None = None, workers: int | None = None) -> Itera
         raise UsageError(message) from error
     if address:
         _check_answers(address)
-    # Its errors are raised too.
+    # Its errors are also raised as exceptions.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
         if address:
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
         else:
-            # Named, so that Ray does not look for an address that other machines could reach.
+            # Set explicitly, so that Ray does not look for an address that other machines could reach.
             here = "127.0.0.1"
             ray.init(
-                "local",  # not one that runs on this machine already
+                "local",  # never a Ray that already runs on this machine
                 num_cpus=workers,
                 include_dashboard=False,
                 logging_level=logging.ERROR,
@@ -66,9 +66,9 @@ def ray_session(address: str | None = None, workers: int | None = None) -> Itera
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
-    # Its tasks have no state, so that a lost worker costs its task alone.
+    # The tasks are stateless, so that a lost worker costs only its task.
     context.shuffle_strategy = ShuffleStrategy.SHUFFLE_V2
-    # Ray tells of workers that died on stdout, which is for results; of the last ones while it shuts down.
+    # Ray reports dead workers on stdout, which is for results; it reports the last ones during shutdown.
     with contextlib.redirect_stdout(sys.stderr):
         try:
             with _plain_sigterm():
@@ -82,17 +82,17 @@ def ray_session(address: str | None = None, workers: int | None = None) -> Itera
 
 
 def _check_answers(address: str) -> None:
-    """Knocks at HOST:PORT before Ray does, which would knock for most of a minute.
+    """Raise an error if nothing answers at HOST:PORT; Ray itself would try for most of a minute.
 
     Raises:
-        UsageError: it is another kind of address, or nothing answers.
+        UsageError: the address has another form, or nothing answers.
     """
     if "://" in address:
         message = f"--ray-address {address}: give auto or HOST:PORT, on a machine of the cluster"
         raise UsageError(message)
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        return  # `auto` and other words, which Ray looks up
+        return  # `auto` and other names, which Ray resolves
     try:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
     except (OSError, OverflowError) as error:
@@ -102,7 +102,7 @@ def _check_answers(address: str) -> None:
 
 @contextlib.contextmanager
 def _plain_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the block with the exit code of a signal; Ray's own handler prints a stack."""
+    """Let SIGTERM end the block with the exit code of a signal; Ray's own handler prints a stack trace."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -118,7 +118,7 @@ def _plain_sigterm() -> Iterator[None]:
 
 
 def _for_the_user(error: BaseException) -> UserFacingError | None:
-    """What a worker said for the user, or that Ray gave up; None for a defect of this program in a worker."""
+    """Return a worker's error for the user, or that Ray gave up; None for a defect of this program in a worker."""
     from ray.exceptions import RayTaskError
 
     if isinstance(error, RayTaskError):

@@ -1,6 +1,6 @@
-"""What is filtered: files of tasks and runs, divided into parts that workers read on their own.
+"""The sources of a filter pass: task files and runs, divided into parts that workers read independently.
 
-Every row has a key, a number that tells its file and its place there; keys ascend in the order of the pass.
+Every row has a key, a number that combines its source and its position; keys ascend in the order of the pass.
 """
 
 from collections import Counter
@@ -15,21 +15,21 @@ from selfinstruct_local.runs.rejudge import is_decided_here
 from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.task import Task, Verdict
 
-# A part is read, tokenised and written by one worker at a time: some seconds of work.
+# A part is read, tokenised and written by one worker at a time, which takes a few seconds.
 PART_BYTES = 8 << 20
-PART_ROWS = 1 << 16  # of Parquet
-# Keys are the source above so many bits of the row's number.
+PART_ROWS = 1 << 16  # of a Parquet file
+# A key is the number of the source above this many bits for the row's number.
 NUMBER_BITS = 40
 
 
 class Source(NamedTuple):
-    """A file of tasks, or a run.
+    """A task file or a run.
 
     Attributes:
-        path: the file, or the run's folder; workers may have another working directory, so it is absolute.
-        name: the same as a person gave it.
+        path: the file, or the run's folder; absolute, because workers may have another working directory.
+        name: the path as the user gave it.
         run: whether it is a run, all of whose candidates are decided again.
-        known: whether what it holds is in the pool undecided, of a run its seeds, and is written nowhere.
+        known: whether its tasks (of a run, its seeds) are in the pool without a decision and are not written.
     """
 
     path: str
@@ -39,7 +39,7 @@ class Source(NamedTuple):
 
     @classmethod
     def of(cls, path: Path, *, run: bool = False, known: bool = False) -> Self:
-        """The source at a path."""
+        """Return the source at a path."""
         return cls(str(path.absolute()), str(path), run, known)
 
 
@@ -48,7 +48,7 @@ class SourcePart(NamedTuple):
 
     Attributes:
         source: the source's number, in the order of the pass.
-        part: its stretch; None for the whole.
+        part: its range; None for the whole source.
     """
 
     source: int
@@ -56,7 +56,7 @@ class SourcePart(NamedTuple):
 
     @property
     def first_key(self) -> int:
-        """A key at or below those of its rows, and above those of all parts before it."""
+        """Return a key at or below those of its rows, and above those of all earlier parts."""
         return row_key(self.source, self.part.first if self.part else 0)
 
 
@@ -64,11 +64,11 @@ class Item(NamedTuple):
     """A row of a source.
 
     Attributes:
-        number: line or position in a file, place among the candidates of a run, from 1.
-        task: what is decided.
-        records: what is written if it is kept; one, or of a run one for each worked case.
-        settled: what was decided of it before and is not decided here; None otherwise.
-        neighbor: of a settled near copy, the id of its neighbour.
+        number: line or position in a file, or position among the candidates of a run, from 1.
+        task: the task to decide on.
+        records: the records to write if it is kept: one, or for a run one per instance.
+        settled: an earlier verdict that is not decided again; None otherwise.
+        neighbor: for a settled near copy, the id of its neighbour.
     """
 
     number: int
@@ -79,15 +79,15 @@ class Item(NamedTuple):
 
 
 def row_key(source: int, number: int) -> int:
-    """The key of a row: there is room for 2**40 rows of each of 2**23 sources."""
+    """Return the key of a row; there is room for 2**40 rows in each of 2**23 sources."""
     return source << NUMBER_BITS | number
 
 
 def divide(source: Source) -> list[Part | None]:
-    """The parts of a source; None stands for the whole of one that cannot be divided.
+    """Return the parts of a source; None means the whole of a source that cannot be divided.
 
     Raises:
-        UsageError: it cannot be read, or it is Parquet and pyarrow is missing.
+        UsageError: the source cannot be read, or it is Parquet and pyarrow is missing.
     """
     path = Path(source.path)
     with reading(path):
@@ -100,7 +100,7 @@ def divide(source: Source) -> list[Part | None]:
 
 
 def _divide_lines(stream: BinaryIO) -> Iterator[Part]:
-    """Some megabytes of lines a part; counts line feeds, at gigabytes a second."""
+    """Yield parts of a few megabytes of lines; counts line feeds, at gigabytes per second."""
     start, first = 0, 1
     while chunk := stream.read(PART_BYTES):
         chunk += stream.readline()
@@ -115,7 +115,7 @@ def _divide_parquet(path: Path) -> Iterator[Part | None]:
         with import_parquet().ParquetFile(path) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
     except (ArrowException, OSError):
-        yield None  # whoever reads it says what is wrong
+        yield None  # the reader reports what is wrong
         return
     if not sizes:
         yield None
@@ -130,7 +130,7 @@ def _divide_parquet(path: Path) -> Iterator[Part | None]:
 def read_items(
     source: Source, part: Part | None, skipped: list[str] | None, unread: Counter[str] | None = None
 ) -> Iterator[Item]:
-    """The rows of a part, in order. `skipped` and `unread` as in `taskfiles.read_rows`, and raises as it does."""
+    """Yield the rows of a part, in order; `skipped`, `unread` and errors are as in `io.reader.read_rows`."""
     path = Path(source.path)
     if not source.run:
         for row in read_rows(path, skipped=skipped, part=part, unread=unread):

@@ -1,1 +1,1 @@
-"""Settings in general: merging defaults, a YAML file and flags into a pydantic model."""
+"""Settings: merging of defaults, a YAML file and flags into a pydantic model."""

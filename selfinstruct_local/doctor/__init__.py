@@ -1,7 +1,7 @@
-"""Whether a machine is fit for a week of work: what is installed, what it can hold, and what would stand in the way.
+"""Checks whether a machine is ready for long runs: software, hardware, models, storage and network.
 
-`examine` takes a `Wish`, what the work will use, and gives a `Finding` a line. Nothing is changed on the machine and no
-model is loaded; what is written goes into a temporary folder that is deleted.
+`examine` takes a `Wish`, which describes the planned work, and yields one `Finding` per check. No model is loaded and
+the machine is not changed, except for temporary files that are deleted again.
 """
 
 from selfinstruct_local.doctor.examine import Wish, examine

@@ -1,7 +1,4 @@
-"""The checks in their order, and what of one the next needs to know.
-
-Leans on the modules beside it; each imports its heavy libraries itself.
-"""
+"""All checks in order. Each module imports its own heavy libraries."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the work will use.
+    """What the planned work will use.
 
     Attributes:
-        model: as `--model` names it; None is the embedded one.
-        out: folder of the runs; it need not be there yet.
-        training: settings of a training that is meant; None asks whether LoRA by default would go.
-        port: for `selfinstruct serve`; None is its default.
+        model: value of `--model`; None is the embedded model.
+        out: folder of the runs; it may not exist yet.
+        training: settings of a planned training; None checks the defaults (LoRA) and only warns.
+        port: port of `selfinstruct serve`; None is the default port.
         endpoints: base URLs of servers.
     """
 
@@ -37,19 +34,19 @@ class Wish:
 
 
 def examine(wish: Wish) -> Iterator[Finding]:
-    """Looks at the machine, check by check, in a fixed order; nothing is raised for what is missing."""
+    """Yield the finding of each check in a fixed order; missing libraries give findings, not errors."""
     for part in (_software, _machine_and_model, _similarity, _storage, _network):
         yield from _guarded(part, wish)
 
 
 def _guarded(part: Callable[[Wish], Iterable[Finding]], wish: Wish) -> Iterator[Finding]:
-    """The findings of a part, and one more where a library that every installation has is missing."""
+    """Yield the findings of one group of checks, and a failure if a required library cannot be imported."""
     try:
         yield from part(wish)
     except ImportError as error:
-        detail = f"the rest is not looked at: {error.name or error} cannot be imported"
+        detail = f"the other checks are skipped: {error.name or error} cannot be imported"
         name = part.__name__.strip("_").replace("_", " ")
-        yield Finding(name, "fail", detail, "install this package with all that it depends on")
+        yield Finding(name, "fail", detail, "install this package with all its dependencies")
 
 
 def _software(_wish: Wish) -> Iterator[Finding]:
@@ -89,7 +86,7 @@ def _model(wish: Wish, cards: "tuple[Card, ...]", available: int) -> Iterator[Fi
     planned = wish.training is not None
     settings = wish.training or TrainSettings()
     place = storage.existing_folder(wish.out)
-    # Both spend seconds on importing transformers, one of them in a process of its own.
+    # Both take seconds to import transformers, one of them in a child process.
     with ThreadPoolExecutor(1) as beside:
         tokenizer = beside.submit(model.check_tokenizer, folder)
         training = model.check_training(folder, settings, cards, available, planned=planned)

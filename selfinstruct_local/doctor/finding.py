@@ -1,4 +1,4 @@
-"""What one check found. Leans on nothing."""
+"""The result of one check."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the examination.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at, a word or two.
-        status: ok; warn, where some of the work will not go or not go well; fail, where it would be begun in vain.
-        detail: what was seen.
-        mend: what to do about it; empty where there is nothing to do.
+        check: name of the check, one or two words.
+        status: ok; warn if part of the work will fail or be slow; fail if the work cannot succeed.
+        detail: what was found.
+        mend: the fix; empty if there is nothing to fix.
     """
 
     check: str
@@ -24,6 +24,6 @@ class Finding:
 
     @classmethod
     def of_error(cls, check: str, error: Exception, status: Status = "fail") -> "Finding":
-        """The finding that an error for the user makes: its mend stands behind the last semicolon."""
+        """Return a finding from a user-facing error, whose message has the fix after its last semicolon."""
         detail, found, mend = str(error).rpartition("; ")
         return cls(check, status, detail, mend) if found else cls(check, status, mend)

@@ -1,7 +1,6 @@
-"""A model: whole and safe, its tokenizer, and whether this machine can load and train it. No weights are loaded.
+"""Checks of a model: completeness, tokenizer, and whether this machine can load and train it. No weights are loaded.
 
-Leans on `models/folder.py`, on the headers of safetensors files (8 bytes with the length of a JSON object, the object,
-the tensors' bytes), and, for the tokenizer and the plan, on transformers and torch where they are installed.
+The checks of tokenizer and training need transformers and torch.
 """
 
 import subprocess
@@ -27,14 +26,14 @@ from selfinstruct_local.models.vocabulary import embedding_rows
 if TYPE_CHECKING:
     from selfinstruct_local.train.settings import TrainSettings
 
-# Bytes of the numbers that vLLM and the trainer load in a precision of their own; others stay as they are.
+# Bytes per number of the dtypes that vLLM and the trainer convert to another precision; others keep their dtype.
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-# Of vLLM on a CPU, unless --memory-gb says otherwise.
+# KV cache of vLLM on a CPU, the default of --memory-gb.
 CACHE_BYTES = 2 * GIB
-# A plan's memory does not depend on their number, once there are more than a step takes.
+# The planned memory does not depend on the number of examples, if there are more than one step needs.
 PLANNED_EXAMPLES = 4096
 TOKENIZER_SECONDS = 120
-# In a process of its own: a broken file ends in any of a dozen kinds of error, some of them raised by Rust.
+# Runs in a child process: a corrupt file can raise any of a dozen kinds of error, some of them from Rust.
 _LOAD_TOKENIZER = """
 import sys
 from transformers import AutoTokenizer
@@ -46,13 +45,13 @@ print(len(tokenizer), tokenizer.eos_token_id is not None, len(tokenizer(text)["i
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What lies in the safetensors files of a folder.
+    """Size of the safetensors files of a folder.
 
     Attributes:
-        files: how many.
-        bytes: of all tensors.
-        floats: numbers that are loaded in a precision of the program's choice.
-        others: bytes of what stays as it is, such as packed weights.
+        files: number of files.
+        bytes: size of all tensors in bytes.
+        floats: number of values that are loaded in a configurable precision.
+        others: bytes of all other values, such as packed weights.
     """
 
     files: int
@@ -61,14 +60,14 @@ class Weights:
     others: int
 
     def loaded(self, width: int) -> int:
-        """Bytes in memory where a number takes `width`."""
+        """Return the size in memory in bytes, with `width` bytes per converted value."""
         return self.floats * width + self.others
 
 
 def check_folder(name: str | None) -> tuple[Finding, ModelFolder | None]:
-    """The folder that `--model` names, or the embedded model where it is prepared."""
+    """Check the model folder `name`, or the embedded model if it is None and prepared; return finding and folder."""
     if name is None and EMBEDDED_NAME not in prepared_models():
-        detail = "none is named with --model, and the embedded one is not prepared yet"
+        detail = "no --model is given, and the embedded model is not prepared yet"
         return Finding("model", "warn", detail, "name one, or run 'selfinstruct models prepare' (a minute)"), None
     try:
         folder = locate_model(name or EMBEDDED_NAME)
@@ -81,17 +80,17 @@ def check_folder(name: str | None) -> tuple[Finding, ModelFolder | None]:
     mends = []
     least = ServeSettings().max_model_len
     if folder.context < least:
-        mends.append(f"lower --max-model-len, which is {least:,} unless given")
+        mends.append(f"lower --max-model-len (default {least:,})")
     if folder.notes:
         detail += f"; read with corrections: {'; '.join(folder.notes)}"
-        mends.append("every command reads it so; write them into the files to end this")
+        mends.append("every command applies these corrections; edit the files to remove this warning")
     if mends:
         return Finding("model", "warn", detail, "; ".join(mends)), folder
     return Finding("model", "ok", detail), folder
 
 
 def check_weights(folder: ModelFolder) -> tuple[Finding, Weights | None]:
-    """Whether each file of weights is as long as its header says, and holds what the index says."""
+    """Check each weight file against its header and the index; return the finding and the sizes."""
     found: dict[str, str] = {}
     size = floats = others = 0
     files = folder.weight_files
@@ -108,7 +107,7 @@ def check_weights(folder: ModelFolder) -> tuple[Finding, Weights | None]:
     except OSError as error:
         return _unreadable("weights", error), None
     weights = Weights(len(files), size, floats, others)
-    detail = f"{len(files)} file(s), {size / GIB:.2f} GiB, whole by their headers; contents are not read"
+    detail = f"{len(files)} file(s), {size / GIB:.2f} GiB, complete according to their headers; contents are not read"
     return Finding("weights", "ok", detail), weights
 
 
@@ -119,12 +118,15 @@ def _check_index(folder: Path, found: dict[str, str]) -> None:
     wanted: dict[str, str] = orjson.loads(index.read_bytes()).get("weight_map", {})
     lost = [name for name, file in wanted.items() if found.get(name) != file]
     if lost:
-        message = f"{len(lost)} tensors of the index are not where it says, first {lost[0]}; copy index and files again"
+        message = (
+            f"{len(lost)} tensors of the index are not in the files it names, the first is {lost[0]}; copy index and "
+            "files again"
+        )
         raise TornFileError(message)
 
 
 def check_tokenizer(folder: ModelFolder) -> Finding:
-    """Whether transformers loads the tokenizer, and the model has an embedding for each of its tokens."""
+    """Check that transformers can load the tokenizer, and that each of its tokens has an embedding."""
     if find_spec("transformers") is None:
         return _untold("tokenizer")
     command = [sys.executable, "-P", "-c", _LOAD_TOKENIZER, str(folder.load_path)]
@@ -132,14 +134,14 @@ def check_tokenizer(folder: ModelFolder) -> Finding:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TOKENIZER_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         detail = f"not loaded after {TOKENIZER_SECONDS} s"
-        return Finding("tokenizer", "warn", detail, "look at the disk it lies on, and at the load of the machine")
+        return Finding("tokenizer", "warn", detail, "check the disk and the load of the machine")
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
         mend = "copy the tokenizer's files again from the same model"
         return Finding("tokenizer", "fail", f"cannot be loaded ({said})", mend)
     tokens, ends, works = done.stdout.split()
     if works != "True":
-        return Finding("tokenizer", "fail", "makes no tokens of a sentence", "copy its files again from the same model")
+        return Finding("tokenizer", "fail", "returns no tokens", "copy its files again from the same model")
     return _judge_tokenizer(int(tokens), ends=ends == "True", embedded=_vocabulary(folder))
 
 
@@ -152,44 +154,44 @@ def _vocabulary(folder: ModelFolder) -> int | None:
 
 def _judge_tokenizer(tokens: int, *, ends: bool, embedded: int | None) -> Finding:
     if embedded is not None and tokens > embedded:
-        detail = f"{tokens:,} tokens, and the model embeds {embedded:,}: the last of them would end the engine"
-        return Finding("tokenizer", "warn", detail, "take tokenizer and weights from the same model")
+        detail = f"{tokens:,} tokens, but only {embedded:,} embedding rows: a token without a row crashes the engine"
+        return Finding("tokenizer", "warn", detail, "use tokenizer and weights of the same model")
     if not ends:
-        detail = "no end-of-sequence token: completions run to their limit"
+        detail = "no end-of-sequence token: completions run to their length limit"
         return Finding("tokenizer", "warn", detail, "add 'eos_token' to tokenizer_config.json")
     return Finding("tokenizer", "ok", f"{tokens:,} tokens")
 
 
 def check_loading(weights: Weights, cards: Sequence[Card], available: int) -> Finding:
-    """Whether the engine can hold the model: on one card, over all of them, or in main memory in float32."""
+    """Check that the model fits: on one GPU, over all GPUs, or, without a GPU, in main memory in float32."""
     if not cards:
         need = weights.loaded(4) + CACHE_BYTES
-        detail = f"{need / GIB:.1f} GiB for float32 and a KV cache, {available / GIB:.1f} can be had"
+        detail = f"{need / GIB:.1f} GiB for float32 weights and a KV cache, {available / GIB:.1f} GiB available"
         if need > available:
-            return Finding("loading", "fail", detail, "free memory, take a smaller model, or a machine with more")
+            return Finding("loading", "fail", detail, "free memory, or use a smaller model or a larger machine")
         return Finding("loading", "ok", detail)
     need = weights.loaded(2)
     room = [round(card.total * CARD_SHARE) for card in cards]
-    detail = f"{need / GIB:.1f} GiB of weights, {min(room) / GIB:.1f} for vLLM on a card"
+    detail = f"{need / GIB:.1f} GiB of weights, {min(room) / GIB:.1f} GiB for vLLM per GPU"
     if need < min(room):
         return Finding("loading", "ok", detail)
     if need < min(room) * len(cards):
         fewest = need // min(room) + 1
-        return Finding("loading", "warn", detail, f"spread it: --tensor-parallel {fewest}, or more")
-    return Finding("loading", "fail", detail, "take a smaller model, a quantized one, or more cards")
+        return Finding("loading", "warn", detail, f"use --tensor-parallel {fewest} or more")
+    return Finding("loading", "fail", detail, "use a smaller model, a quantized one, or more GPUs")
 
 
 def check_training(
     folder: ModelFolder, settings: "TrainSettings", cards: Sequence[Card], available: int, *, planned: bool
 ) -> Finding:
-    """Whether a training fits, by its plan.
+    """Check that a training fits in memory, according to its plan.
 
     Args:
-        folder: the base.
-        settings: of the training.
-        cards: the GPUs; a training that shards takes all, another the first.
-        available: bytes of main memory, which a training without a GPU takes.
-        planned: whether the training was asked about; if not, what is in its way is no failure.
+        folder: base model.
+        settings: settings of the training.
+        cards: the GPUs; a sharded training uses all, any other the first.
+        available: bytes of available main memory, for training without a GPU.
+        planned: whether the user plans this training; if not, problems are only warnings.
     """
     status: Status = "fail" if planned else "warn"
     if find_spec("peft") is None or find_spec("transformers") is None:
@@ -198,7 +200,7 @@ def check_training(
     from selfinstruct_local.train.plan import make_plan
 
     if settings.method == "qlora" and find_spec("bitsandbytes") is None:
-        detail = "qlora: its 4-bit base needs bitsandbytes, which is missing"
+        detail = "qlora: its 4-bit base model needs bitsandbytes, which is missing"
         return Finding("training", status, detail, "install this package with its extra 'train'")
     try:
         plan = make_plan(
@@ -212,25 +214,25 @@ def check_training(
         )
     except UsageError as error:
         return Finding.of_error("training", error, status)
-    where = "the card" if cards else "main memory"
+    where = "on the GPU" if cards else "in main memory"
     has = min(cards[0].free if cards else available, cards[0].total if cards else available)
     detail = (
-        f"{settings.method}: {plan.trainable / 1e6:,.1f}M of {plan.parameters / 1e6:,.0f}M parameters learn, "
-        f"{'more than ' if plan.unsized else ''}{plan.memory.total / GIB:.1f} GiB of {has / GIB:.1f} free in {where}"
+        f"{settings.method}: {plan.trainable / 1e6:,.1f}M of {plan.parameters / 1e6:,.0f}M parameters trainable, needs "
+        f"{'more than ' if plan.unsized else ''}{plan.memory.total / GIB:.1f} of {has / GIB:.1f} GiB free {where}"
     )
-    # A card's reserve is the plan's own rule.
+    # For a GPU, the plan accounts for the reserve.
     if plan.memory.fits(has // GIB) if cards else plan.memory.total <= has:
         return Finding("training", "ok", detail)
-    mend = "a smaller --batch-size or --max-length, --gradient-checkpointing; 'train --dry-run' plans it"
+    mend = "lower --batch-size or --max-length, or use --gradient-checkpointing; 'train --dry-run' shows the plan"
     return Finding("training", status, detail, mend)
 
 
 def check_room(folder: ModelFolder, settings: "TrainSettings", out: Path, *, planned: bool) -> Finding:
-    """Whether the checkpoints of that training fit on the disk.
+    """Check that the checkpoints of a training fit on the disk.
 
     Args:
-        folder: the base.
-        settings: of the training.
+        folder: base model.
+        settings: settings of the training.
         out: an existing folder.
         planned: as in `check_training`.
     """
@@ -242,14 +244,14 @@ def check_room(folder: ModelFolder, settings: "TrainSettings", out: Path, *, pla
         check_training_room(out, folder, settings)
     except UsageError as error:
         return Finding.of_error("checkpoints", error, "fail" if planned else "warn")
-    return Finding("checkpoints", "ok", f"{settings.keep_checkpoints + 1} of them and the result fit on the disk")
+    return Finding("checkpoints", "ok", f"{settings.keep_checkpoints + 1} checkpoints and the result fit on the disk")
 
 
 def _unreadable(check: str, error: OSError) -> Finding:
     detail = f"{error.filename}: cannot be read ({(error.strerror or str(error)).lower()})"
-    return Finding(check, "fail", detail, "mend its rights, or the disk it lies on")
+    return Finding(check, "fail", detail, "check its permissions and its disk")
 
 
 def _untold(check: str) -> Finding:
-    detail = "not looked at: the libraries of training are missing"
+    detail = "not checked: the training libraries are not installed"
     return Finding(check, "warn", detail, "install this package with its extra 'train'")

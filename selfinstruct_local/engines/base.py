@@ -1,6 +1,6 @@
 """The interface of an engine: requests in, completions out as they finish.
 
-Nothing above this module knows whether vLLM runs in this process, behind a server, or not at all (tests).
+Code above this module does not depend on whether vLLM runs in this process, behind a server, or not at all (tests).
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -12,7 +12,7 @@ from selfinstruct_local.templates.turns import Role, Turn
 
 
 class RequestKey(NamedTuple):
-    """Names a request within its run: job k, the stage of its profile, and the j-th request of that stage."""
+    """Identifier of a request within its run: job k, stage of the profile, and j-th request of that stage."""
 
     job: int
     stage: str
@@ -21,19 +21,19 @@ class RequestKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn, in the terms of vLLM's `SamplingParams` and the OpenAI completions API.
+    """Sampling parameters, named as in vLLM's `SamplingParams` and the OpenAI completions API.
 
     Attributes:
-        temperature: 0 is greedy.
-        top_p: nucleus share in (0, 1].
-        max_tokens: the most tokens to write; engines clamp it to the context less the prompt.
+        temperature: sampling temperature; 0 is greedy.
+        top_p: nucleus sampling probability, in (0, 1].
+        max_tokens: maximum number of generated tokens; engines clamp it to the context minus the prompt.
         presence_penalty: in [-2, 2].
-        stop: texts that end a completion; they are not part of it.
-        seed: of this request's own random stream; None leaves it to the engine.
-        choice: the completion is one of these texts (constrained decoding); empty for free text.
-        json_schema: the completion is JSON that obeys this JSON schema (constrained decoding); empty for free text.
-        regex: the completion is a text that it matches as a whole (constrained decoding); empty for free text.
-        forbid_end: the end-of-text token is never drawn.
+        stop: stop strings; they end a completion and are not part of it.
+        seed: seed of the request's own random stream; None leaves it to the engine.
+        choice: texts of which the completion is one (constrained decoding); empty for free text.
+        json_schema: JSON schema that the completion satisfies (constrained decoding); empty for free text.
+        regex: regular expression that matches the whole completion (constrained decoding); empty for free text.
+        forbid_end: whether the end-of-text token is never sampled.
     """
 
     temperature: float
@@ -50,15 +50,16 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A text to go on from, or a conversation.
+    """A completion prompt or a conversation.
 
     Attributes:
-        key: names it.
-        prompt: what the completion follows, without a space; with `turns` the beginning of the turn that is written.
-        sampling: how tokens are drawn.
-        turns: the conversation so far; the model's chat template is put around them. Empty: `prompt` is all there is,
-            unless it begins the first turn of a user.
-        role: whose turn is written: `assistant`, or `user`, whom chat models can play too (Magpie, Xu et al. 2024).
+        key: identifier.
+        prompt: text that the completion continues without a space; with `turns`, the beginning of the generated turn.
+        sampling: sampling parameters.
+        turns: the conversation so far, to which the model's chat template is applied. If empty, `prompt` is the whole
+            input, unless it begins the first user turn.
+        role: role of the generated turn: `assistant`, or `user`, which chat models can also write (Magpie, Xu et al.
+            2024).
     """
 
     key: RequestKey
@@ -68,14 +69,15 @@ class Request:
     role: Role = "assistant"
 
 
-# That a text came to its end or to a stop text, as the OpenAI API says it, and text-generation-inference and its like.
+# Finish reasons of completions that ended by themselves or at a stop string, in the OpenAI API and in
+# text-generation-inference and similar servers.
 STOP_REASONS = frozenset({"stop", "stop_sequence", "eos_token", "eos"})
 
 
 class FinishReason(StrEnum):
-    """Why a completion ended, in the terms of the OpenAI API, and two of our own.
+    """Why a completion ended: the OpenAI API's finish reasons and two more.
 
-    `REFUSED` is a prompt that leaves no room for an answer in the model's context: the text is empty.
+    `REFUSED` is a prompt that leaves no room for a completion in the model's context: the text is empty.
     """
 
     STOP = "stop"
@@ -85,7 +87,7 @@ class FinishReason(StrEnum):
 
     @classmethod
     def told(cls, reason: str | None) -> "FinishReason":
-        """What an engine's own word means; one that nobody knows is an abort: the request may be asked again."""
+        """Return the finish reason for an engine's own name; unknown names are `ABORT`, so requests are retried."""
         if reason in STOP_REASONS:
             return cls.STOP
         return cls.LENGTH if reason == cls.LENGTH else cls.ABORT
@@ -93,17 +95,17 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the engine wrote for a request.
+    """The engine's completion of a request.
 
     Attributes:
-        key: of the request.
-        text: without the stop text.
-        finish_reason: why it ended.
+        key: key of the request.
+        text: generated text, without the stop string.
+        finish_reason: why the completion ended.
         prompt_tokens: length of the prompt in tokens.
-        completion_tokens: tokens written.
-        cached_tokens: tokens of the prompt that the engine's prefix cache held already; None if it does not tell.
-        confidence: mean log-probability of its tokens under the model, in nats, at most 0; None if it does not tell.
-        given_up: why the request is not to be asked again, though it was aborted; empty for all others.
+        completion_tokens: number of generated tokens.
+        cached_tokens: prompt tokens found in the engine's prefix cache; None if not reported.
+        confidence: mean log-probability of the generated tokens, in nats, at most 0; None if not reported.
+        given_up: why an aborted request is not retried; empty for all others.
     """
 
     key: RequestKey
@@ -117,34 +119,34 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Answers requests, many at a time."""
+    """Completes requests, many concurrently."""
 
     @property
     def description(self) -> dict[str, str]:
-        """What answers: names and versions for the record of a run."""
+        """Names and versions of the engine, for the record of a run."""
 
     @property
     def capacity(self) -> int:
-        """Requests it works on at a time."""
+        """Maximum number of concurrent requests."""
 
     def wait_until_ready(self, keep_waiting: Callable[[], bool]) -> None:
-        """Returns when it can answer, or as soon as `keep_waiting` says no.
+        """Block until the engine is ready, or until `keep_waiting` returns False.
 
         Raises:
-            UserFacingError: it cannot start, and why.
+            UserFacingError: the engine cannot start; the message says why.
         """
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
-        """Answers `requests` and yields completions in batches as they finish, in any order.
+        """Complete `requests` and yield completions in batches as they finish, in any order.
 
-        The next request is pulled whenever a slot is free, which is after every batch handed out, so a
-        caller may make requests out of what it just received. None means "no request at the moment, ask
-        again after the next batch". A batch may be empty: the caller gets its turn at least every second or so,
-        and at once when None came with nothing in flight. Closing the generator aborts what is in flight.
+        The next request is pulled whenever a slot is free, which is after every yielded batch, so a caller may create
+        requests from the completions it just received. None means "no request at the moment, pull again after the next
+        batch". A batch may be empty: control returns to the caller about every second, and immediately if the source
+        yields None with nothing in flight. Closing the generator aborts the requests in flight.
 
         Raises:
-            EngineDeadError: the engine died and did not come back; the text says why.
+            EngineDeadError: the engine died and could not be restarted; the message says why.
         """
 
     def close(self) -> None:
-        """Frees the model's memory and ends the engine's processes."""
+        """Free the model's memory and stop the engine's processes."""

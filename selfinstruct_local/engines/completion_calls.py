@@ -1,4 +1,4 @@
-"""One request to OpenAI-compatible servers, until it has its completion: what is sent, and what the answers mean."""
+"""Send requests to OpenAI-compatible servers until each is completed, and interpret the responses."""
 
 import asyncio
 import re
@@ -16,8 +16,8 @@ from selfinstruct_local.engines.suspects import given_up
 from selfinstruct_local.errors import EngineDeadError
 from selfinstruct_local.templates.conversation import FolderEncoder, is_conversation
 
-# A request that brings down or confuses every server that takes it, while others are answered, is given up after that
-# many. Where nothing is answered it is the servers that fail, and the pool says for how long that may go on.
+# Failed tries after which a request is abandoned, if servers complete other requests in the meantime. If no request
+# completes, the servers are at fault, and the pool limits how long that may last.
 MAX_TRIES = 8
 
 WRONG_REQUEST = frozenset({400, 422})
@@ -26,14 +26,14 @@ TOO_MANY_REQUESTS = 429
 PASSING = frozenset({408, 409, 425})
 SERVER_ERROR = 500
 
-# How servers say that prompt and answer do not fit: vLLM and SGLang, OpenAI, llama.cpp, TGI.
+# Errors for a prompt and completion that exceed the context, of vLLM, SGLang, OpenAI, llama.cpp and TGI.
 _CONTEXT_EXCEEDED = re.compile(r"context|max_model_len|max_(new_)?tokens|too long|too many tokens", re.IGNORECASE)
-# A token is at least one byte of the text; a few special ones may stand around it.
+# Each token covers at least one byte of the text; allow for a few special tokens around it.
 _SPECIAL_TOKENS = 8
 
 
 class CompletionCalls:
-    """Asks the servers of a pool for completions."""
+    """Client that completes requests on the servers of a pool."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class CompletionCalls:
         request_seconds: float,
         encoder: FolderEncoder | None = None,
     ) -> None:
-        """Asks nothing yet.
+        """Create the client without sending a request.
 
         Args:
             pool: the servers.
-            model: the name they serve.
-            max_model_len: context in tokens, prompt and answer together, however much more a server has.
-            request_seconds: time-out of one try.
-            encoder: of the model's folder, when that is known here.
+            model: name under which the servers serve the model.
+            max_model_len: context length in tokens, including prompt and completion, even if a server's is longer.
+            request_seconds: timeout of one try, in seconds.
+            encoder: prompt encoder of the model folder, if the folder is available.
         """
         self._pool = pool
         self._model = model
@@ -62,15 +62,18 @@ class CompletionCalls:
         self._said: set[tuple[str, str]] = set()
 
     async def complete(self, request: Request) -> Completion:
-        """The completion of a request; an aborted one when it failed too often while others were answered, or alone.
+        """Return the completion of a request.
+
+        The completion is an aborted one if the request failed too often while others completed, or through a whole
+        outage as the only request.
 
         Raises:
-            EngineDeadError: a server refuses the request or the key, and would refuse all others.
-            UsageError: the request needs the model's files, and they are not known here or do not serve.
+            EngineDeadError: a server rejects the request or the key, and would reject all others too.
+            UsageError: the request needs the model's files, and they are missing or unsuitable.
         """
         if self._encoder is None:
             question = Question.of(request, None)
-        else:  # reads files, and encodes
+        else:  # reads files and tokenizes
             question = await asyncio.to_thread(Question.of, request, self._encoder)
         with self._pool.under_way(request.key):
             return await self._ask_until_answered(request, question)
@@ -84,7 +87,7 @@ class CompletionCalls:
             try:
                 completion = await self._try(server, question)
             except RetryableError as trouble:
-                reason = f"no server can answer it, the last one, {server.url}: {trouble}"
+                reason = f"failed on every server, last on {server.url}: {trouble}"
                 self._pool.struck(server, trouble, sent_at)
                 if trouble.counts and self._pool.answered_at > counted_at:
                     tries, counted_at = tries + 1, now()
@@ -102,7 +105,7 @@ class CompletionCalls:
             async with asyncio.timeout(self._request_seconds):
                 return await self._ask(server, question)
         except TimeoutError:
-            reason = f"no answer in {self._request_seconds:g} s"
+            reason = f"no response in {self._request_seconds:g} s"
             raise RetryableError(reason, lost=True, silent=True) from None
         except OddAnswerError as error:
             raise RetryableError(str(error)) from error
@@ -110,7 +113,7 @@ class CompletionCalls:
             raise RetryableError(str(error), counts=error.connected, lost=True) from error
 
     async def _ask(self, server: Server, question: Question) -> Completion:
-        """One try on one server, with as many calls as it takes to find the right route, length and fields."""
+        """Try the request on one server, with the HTTP calls needed to find the right route, length and fields."""
         request = question.request
         count = await self._count(server, question) if self._may_overrun(server, question) else None
         while True:
@@ -139,17 +142,17 @@ class CompletionCalls:
         return min(self._max_model_len, server.context or self._max_model_len)
 
     def _may_overrun(self, server: Server, question: Question) -> bool:
-        """Whether a server whose context is longer than ours might write beyond ours."""
+        """Return whether a server with a longer context than `max_model_len` might exceed `max_model_len`."""
         if (server.context or 0) <= self._max_model_len:
             return False
         request = question.request
         if is_conversation(request) or question.token_ids is not None:
-            return True  # what a chat template adds is not known before the count; our own ids are counted at no cost
+            return True  # tokens of the chat template are unknown before the count; token IDs are counted at no cost
         longest = len(request.prompt.encode()) + _SPECIAL_TOKENS
         return longest + request.sampling.max_tokens > self._max_model_len
 
     async def _count(self, server: Server, question: Question) -> int | None:
-        """Length of the prompt in tokens, if need be by vLLM's tokenizer route; None where there is none."""
+        """Return the length of the prompt in tokens, from vLLM's /tokenize route if needed; None if it is missing."""
         if question.token_ids is not None:
             return len(question.token_ids)
         body = {"model": self._model, **question.prompt(server)}
@@ -162,14 +165,14 @@ class CompletionCalls:
         return count
 
     async def _post(self, server: Server, url: str, body: dict[str, Any]) -> Answer:
-        """The answer, when it is one that concerns this request."""
+        """Return the response if it concerns this request; raise for failures of the server or the key."""
         answer = await server.lanes.send("POST", url, orjson.dumps(body))
         status = answer.status
         if status == HTTP_OK or status in WRONG_REQUEST or status in MISSING_ROUTE:
             return answer
         if status in REFUSED_KEY:
             raise wrong_key(server.url, answer)
-        reason = f"answers {answer.status_line}"
+        reason = f"status {answer.status_line}"
         try:
             pause = self._pool.reader.pause(answer)
         except OddAnswerError as odd:
@@ -183,7 +186,7 @@ class CompletionCalls:
         raise self._wrong_request(server, answer)
 
     async def _find_route(self, server: Server, answer: Answer, *, by_chat: bool) -> None:
-        """Tells a server that lacks the route from one that serves another model since it was started again."""
+        """Handle a missing route: switch the server to the chat route, or raise if it now serves another model."""
         try:
             wrong = await self._pool.look(server)
         except UnreachableError as error:
@@ -191,30 +194,30 @@ class CompletionCalls:
         if wrong is not None:
             raise RetryableError(wrong, counts=False, lost=True)
         if self._model in answer.text:
-            reason = f"answers {answer.status_line}{self._pool.reader.error(answer)}"
+            reason = f"status {answer.status_line}{self._pool.reader.error(answer)}"
             raise RetryableError(reason, lost=True)
         if by_chat and not server.speaks_chat:
             message = (
-                f"{server.url}: has no /chat/completions, by which conversations are asked; "
-                "name the served folder with --model"
+                f"{server.url}: has no /chat/completions route, which conversations need; "
+                "give the served model's folder with --model"
             )
             raise EngineDeadError(message)
         if by_chat:
-            message = f"{server.url}: has neither /completions nor /chat/completions; is it the right base URL?"
+            message = f"{server.url}: has no /completions and no /chat/completions route; check the base URL"
             raise EngineDeadError(message)
         if not server.speaks_chat:
             server.speaks_chat = True
-            LOG.info("%s: has no completions route; prompts go as chat messages", server.url)
+            LOG.info("%s: has no /completions route; prompts are sent as chat messages", server.url)
 
     def _read_completion(self, server: Server, request: Request, answer: Answer, *, by_chat: bool) -> Completion:
         written = self._pool.reader.completion(answer, by_chat=by_chat)
         if written.left_out:
             kinds = self._pool.reader.words(", ".join(written.left_out))
-            self._say_once(server, f"parts of kind {kinds} in choices[0].message.content are left out")
+            self._say_once(server, f"ignoring parts of type {kinds} in choices[0].message.content")
         reason = FinishReason.told(written.finish_reason)
         if reason is FinishReason.ABORT and written.finish_reason != reason:
             word = self._pool.reader.words(str(written.finish_reason))
-            self._say_once(server, f"says finish_reason {word}, which is not known and taken for an abort")
+            self._say_once(server, f"unknown finish_reason {word} counts as an abort")
         return Completion(
             key=request.key,
             text=written.text,
@@ -232,8 +235,8 @@ class CompletionCalls:
 
     def _wrong_request(self, server: Server, answer: Answer) -> EngineDeadError:
         return EngineDeadError(
-            f"{server.url}: refuses a request ({answer.status_line}){self._pool.reader.error(answer)}; "
-            "it would refuse the others too"
+            f"{server.url}: rejects a request ({answer.status_line}){self._pool.reader.error(answer)}; "
+            "it would reject the others too"
         )
 
 

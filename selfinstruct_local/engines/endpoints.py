@@ -1,9 +1,9 @@
-"""OpenAI-compatible servers as an engine: one or many, started here or by others, coming and going.
+"""An engine on one or more OpenAI-compatible servers, which may come and go during a run.
 
-A thread of its own runs an event loop with a task for every request in flight; completions come back through a queue.
-A request goes to the least loaded server that is well, and on to another (or the same, after a pause) when that one
-fails, until it has its completion. `model_lists.py` finds out what they serve, `server_pool.py` knows how they stand,
-`completion_calls.py` what is said.
+A separate thread runs an event loop with one task per request in flight; completions come back through a queue. Each
+request goes to the least-loaded healthy server. If that server fails, the request goes to another one, or to the same
+one after a pause, until it is completed. `model_lists.py` reads which models are served, `server_pool.py` tracks the
+state of the servers, and `completion_calls.py` sends the requests.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from selfinstruct_local.templates.conversation import FolderEncoder
 
 __all__ = ["EndpointEngine", "find_served_model", "served_models"]
 
-# How long a completion is waited for before the caller gets its turn, to look at signals.
+# Longest wait for a completion before control returns to the caller, which checks for signals.
 TURN_SECONDS = 0.25
 CLOSE_SECONDS = 5.0
 
 
 class EndpointEngine:
-    """An `Engine` over servers that speak the OpenAI API."""
+    """An `Engine` on servers with the OpenAI API."""
 
     def __init__(
         self,
@@ -44,19 +44,19 @@ class EndpointEngine:
         api_key: str | None = None,
         folder: Path | None = None,
     ) -> None:
-        """Asks nothing yet; see `find_served_model`.
+        """Create the engine without sending a request; see `find_served_model`.
 
         Args:
             urls: base URLs, such as http://127.0.0.1:8000/v1.
-            model: the name under which all of them serve the model.
-            settings: `in_flight` over all servers together, `request_seconds` and `outage_seconds`.
-            max_model_len: context in tokens, prompt and answer together.
-            api_key: sent to all of them.
-            folder: of the model, when it is known here: its tokenizer and chat template serve requests that the API
-                has no words for.
+            model: name under which all servers serve the model.
+            settings: `in_flight` across all servers, `request_seconds` and `outage_seconds`.
+            max_model_len: context length in tokens, including prompt and completion.
+            api_key: key sent to all servers.
+            folder: model folder, if available: its tokenizer and chat template are used for requests that the API
+                cannot express.
 
         Raises:
-            UsageError: a URL or the key will not do.
+            UsageError: a URL or the key is invalid.
         """
         authorization(api_key)
         self.urls = check_urls(urls)
@@ -69,19 +69,19 @@ class EndpointEngine:
 
     @property
     def description(self) -> dict[str, str]:
-        """What answers: the servers and the name of the model there."""
+        """The servers and the name of the model on them."""
         return {"engine": "endpoints", "urls": ", ".join(self.urls), "model": self.model}
 
     @property
     def capacity(self) -> int:
-        """See `Engine.capacity`: over all servers together."""
+        """Maximum number of concurrent requests, across all servers."""
         return self.settings.in_flight
 
     def wait_until_ready(self, keep_waiting: Callable[[], bool]) -> None:
-        """Returns at once: servers are waited for while their requests are."""
+        """Return immediately: requests wait for the servers."""
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
-        """See `Engine.generate`."""
+        """Complete requests as `Engine.generate` does."""
         intake = Intake(requests)
         session = self._session = self._open()
         try:
@@ -99,7 +99,7 @@ class EndpointEngine:
             session.close()
 
     def close(self) -> None:
-        """Takes back what is in flight and closes all connections."""
+        """Cancel the requests in flight and close all connections."""
         if self._session is not None:
             self._session.close()
 
@@ -122,12 +122,12 @@ class EndpointEngine:
 
 
 class _Session:
-    """The thread with the event loop behind one `generate`."""
+    """The thread and event loop of one `generate` call."""
 
     def __init__(self, pool: ServerPool, calls: CompletionCalls) -> None:
         self._pool = pool
         self._calls = calls
-        self.in_flight = 0  # asked and not collected
+        self.in_flight = 0  # requests sent and not collected yet
         self._answers: queue.SimpleQueue[Completion | BaseException] = queue.SimpleQueue()
         self._tasks: set[asyncio.Task[Completion]] = set()
         self._loop = asyncio.new_event_loop()
@@ -135,14 +135,14 @@ class _Session:
         self._thread.start()
 
     def ask(self, request: Request) -> None:
-        """Puts a request in flight."""
+        """Start a request."""
         self.in_flight += 1
-        # On a closed loop there is an error in the queue that the caller is about to be told.
+        # If the loop is closed, the queue already holds the error for the caller.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._begin, request)
 
     def collect(self, seconds: float) -> tuple[list[Completion], BaseException | None]:
-        """What finished, waiting for the first that long; and what ended it all, if something did."""
+        """Return finished completions, waiting up to `seconds` for the first, and the error that ended the session."""
         batch: list[Completion] = []
         error: BaseException | None = None
         with contextlib.suppress(queue.Empty):
@@ -155,7 +155,7 @@ class _Session:
         return batch, error
 
     def close(self) -> None:
-        """Ends the thread; what is in flight is taken back, so that servers stop working on it."""
+        """Stop the thread and cancel the requests in flight, so that the servers stop processing them."""
         with contextlib.suppress(RuntimeError):  # the loop is closed already
             self._loop.call_soon_threadsafe(self._pool.die, EngineDeadError("the engine was closed"))
         self._thread.join(CLOSE_SECONDS)
@@ -163,7 +163,7 @@ class _Session:
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._main())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+        except BaseException as error:  # noqa: BLE001 - passed to the waiting thread
             self._pool.dead = self._pool.dead or error
         finally:
             self._loop.close()

@@ -1,7 +1,7 @@
-"""HTTP clients for many requests in flight at a time, and the one place where a request is sent.
+"""HTTP clients for many concurrent requests, and the only place where requests are sent.
 
-httpx's connection pool looks through all of its connections with every request: with 256 in flight a request took
-17 ms of CPU that way, and takes 3 ms when each has a client of its own for as long as it lasts.
+httpx's connection pool scans all its connections on every request. With 256 requests in flight a request took 17 ms of
+CPU time with one shared client, and takes 3 ms with a separate client per concurrent request.
 """
 
 import os
@@ -20,18 +20,18 @@ from selfinstruct_local.engines.proxies import proxy_for
 from selfinstruct_local.errors import UsageError
 
 CONNECT_SECONDS = 10.0
-# Shorter than the 5 s after which vLLM's server closes an idle connection: one that is closed just as the next request
-# goes out looks like a server that died.
+# Shorter than the 5 s after which vLLM's server closes an idle connection: a connection that is closed just as the next
+# request is sent looks like a server failure.
 KEEP_ALIVE_SECONDS = 2.0
-MAX_ANSWER_BYTES = 64 * 2**20  # a completion of a million tokens with their log-probabilities has fewer
+MAX_ANSWER_BYTES = 64 * 2**20  # a completion of a million tokens with log-probabilities is smaller
 _OTHER_FILES = 128
 
 
 class UnreachableError(Exception):
-    """A server gave no usable answer; the text says why.
+    """A server gave no valid response; the message says why.
 
     Attributes:
-        connected: it took the request.
+        connected: whether the server accepted the connection.
     """
 
     def __init__(self, reason: str, *, connected: bool = True) -> None:
@@ -40,7 +40,7 @@ class UnreachableError(Exception):
 
 
 class Answer(NamedTuple):
-    """What a server answered, as it came."""
+    """The raw response of a server."""
 
     status: int
     headers: httpx.Headers
@@ -48,34 +48,34 @@ class Answer(NamedTuple):
 
     @property
     def status_line(self) -> str:
-        """The status with its standard phrase; a server may put any words there."""
+        """The status code with its standard phrase, because a server may send any phrase."""
         return f"{self.status} {httpx.codes.get_reason_phrase(self.status)}".rstrip()
 
     @property
     def text(self) -> str:
-        """The body as text."""
+        """The body, decoded as UTF-8."""
         return self.content.decode("utf-8", "replace")
 
 
 class HttpClients:
-    """Clients for one server, lent to one request at a time; as many are made as were ever lent at once."""
+    """HTTP clients for one server, one per concurrent request, reused between requests."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
-        """Makes none yet.
+        """Prepare the connection settings without creating a client.
 
         Args:
             url: base URL of the server.
-            api_key: sent as a bearer token with every request; None sends none.
+            api_key: key sent as a bearer token with every request; None sends none.
 
         Raises:
-            UsageError: the key, a proxy variable or SSL_CERT_FILE cannot be used.
+            UsageError: the key, a proxy variable or SSL_CERT_FILE is invalid.
         """
         self._url = url
         self._api_key = api_key
         self._headers = authorization(api_key)
         proxy = proxy_for(url)
         needs_certificates = any(each.startswith("https:") for each in (url, proxy or ""))
-        # An empty context trusts nobody; the full one is slow to make, so all clients share it.
+        # An empty context trusts no certificate; a full one is slow to create, so all clients share it.
         self._context = trusted_certificates() if needs_certificates else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         secure = proxy is not None and proxy.startswith("https:")
         self._proxy = httpx.Proxy(proxy, ssl_context=self._context if secure else None) if proxy else None
@@ -83,15 +83,15 @@ class HttpClients:
         self._made: list[httpx.AsyncClient] = []
 
     async def send(self, method: str, url: str, content: bytes | None = None) -> Answer:
-        """Return the whole answer to one request.
+        """Send one request and return the whole response.
 
         Args:
             method: GET or POST.
-            url: below the server's address.
-            content: JSON.
+            url: URL below the server's base URL.
+            content: JSON body.
 
         Raises:
-            UnreachableError: there is none, or it is too long; the text never holds the key.
+            UnreachableError: there is no response, or it is too long; the message never contains the key.
         """
         headers = {} if content is None else {"Content-Type": "application/json"}
         parts: list[bytes] = []
@@ -103,9 +103,9 @@ class HttpClients:
                         parts.append(part)
                         size += len(part)
                         if size > MAX_ANSWER_BYTES:
-                            message = f"answers more than {MAX_ANSWER_BYTES >> 20} MiB"
+                            message = f"the response is larger than {MAX_ANSWER_BYTES >> 20} MiB"
                             raise UnreachableError(message)
-        # A TLS alert in the middle of a connection and a host name that is too long get past httpx as they are.
+        # httpx does not wrap the errors of a TLS alert during a connection and of an overlong host name.
         except (httpx.RequestError, OSError, UnicodeError) as error:
             connected = not isinstance(
                 error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, UnicodeError)
@@ -114,13 +114,13 @@ class HttpClients:
         return Answer(response.status_code, response.headers, b"".join(parts))
 
     async def aclose(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         for client in self._made:
             await client.aclose()
 
     @contextmanager
     def _lend(self) -> Iterator[httpx.AsyncClient]:
-        """A client for one request, the one last used if there is any."""
+        """Provide a client for one request, the most recently used one if any is free."""
         client = self._free.pop() if self._free else self._make()
         try:
             yield client
@@ -141,10 +141,10 @@ class HttpClients:
 
 
 def trusted_certificates() -> ssl.SSLContext:
-    """Return a TLS context that trusts what SSL_CERT_FILE or SSL_CERT_DIR names, or else certifi's authorities.
+    """Return a TLS context that trusts the certificates in SSL_CERT_FILE or SSL_CERT_DIR, or else certifi's.
 
     Raises:
-        UsageError: what they name cannot be read.
+        UsageError: the file or folder cannot be read.
     """
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if not file and not folder:
@@ -154,18 +154,18 @@ def trusted_certificates() -> ssl.SSLContext:
             raise NotADirectoryError(0, "no such folder")
         return ssl.create_default_context(cafile=file or None, capath=None if file else folder)
     except (OSError, ValueError) as error:
-        reason = "no certificates in it" if isinstance(error, (ssl.SSLError, ValueError)) else error.strerror
+        reason = "contains no certificates" if isinstance(error, (ssl.SSLError, ValueError)) else error.strerror
         variable, value = ("SSL_CERT_FILE", file) if file else ("SSL_CERT_DIR", folder)
-        message = f"${variable} {value}: {str(reason).lower()}; name the certificates of the authorities to trust"
+        message = f"${variable} {value}: {str(reason).lower()}; set it to the certificates of the authorities to trust"
         raise UsageError(message) from error
 
 
 def _describe(error: BaseException) -> str:
-    """What went wrong on the way to a server, in the words of the system where it has any."""
+    """Return the cause of a connection error, in the system's words if it has any."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({cause.verify_message}); name its authority in $SSL_CERT_FILE"
+            return f"its certificate is not trusted ({cause.verify_message}); set $SSL_CERT_FILE to its authority"
         if isinstance(cause, ssl.SSLError):
             return f"TLS failed ({(cause.reason or 'unknown reason').replace('_', ' ').lower()})"
         if isinstance(cause, socket.gaierror):
@@ -177,7 +177,7 @@ def _describe(error: BaseException) -> str:
 
 
 def allow_connections(count: int) -> None:
-    """Raises this process's limit of open files, as far as the system lets it; 1,024 is common, and each takes one."""
+    """Raise this process's open-file limit, often 1,024, for `count` connections, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = count + _OTHER_FILES
     if soft < needed and soft != resource.RLIM_INFINITY:

@@ -1,4 +1,4 @@
-"""How an engine takes requests from its caller: as many as it has room for, and no sooner."""
+"""Pull requests from the caller of an engine: only when the engine has room for them."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -9,7 +9,7 @@ class Intake:
     """The source of requests of one `Engine.generate`.
 
     Attributes:
-        ended: whether the source has no more; None from it only means "none at the moment".
+        ended: whether the source is exhausted; None from the source only means "no request at the moment".
     """
 
     def __init__(self, requests: Iterable[Request | None]) -> None:
@@ -17,7 +17,7 @@ class Intake:
         self._source = iter(requests)
 
     def take(self, has_room: Callable[[], bool]) -> Iterator[Request]:
-        """Requests while there is room, which is asked before each, and while the source has some."""
+        """Yield requests while the source has some and `has_room`, called before each, returns True."""
         while not self.ended and has_room():
             try:
                 request = next(self._source)

@@ -1,35 +1,35 @@
-"""The key that is sent to servers: the header that carries it, and texts that must not show it."""
+"""The API key for servers: its HTTP header, and its redaction in texts from outside."""
 
 import re
 
 from selfinstruct_local.engines.serve import API_KEY_VARIABLE
 from selfinstruct_local.errors import UsageError
 
-# So many letters and digits in a row, as they stand in the key, count as a part of it.
+# A run of this many letters and digits of the key counts as part of the key.
 _PART = 6
 _LONG = 8
-_WITHHELD = "(not shown: it repeats the key)"
+_WITHHELD = "(not shown: contains the key)"
 
 
 def authorization(api_key: str | None) -> dict[str, str]:
     """Return the header that carries the key.
 
     Raises:
-        UsageError: no header can hold it; told here, because the library's own error would show it.
+        UsageError: the key is not valid in a header; raised here because the library's own error would show the key.
     """
     if not api_key:
         return {}
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-        message = f"${API_KEY_VARIABLE}: holds characters that a key cannot have, perhaps a space or the end of a line"
+        message = f"${API_KEY_VARIABLE}: remove characters that a key cannot have, such as a space or a line break"
         raise UsageError(message)
     return {"Authorization": f"Bearer {api_key}"}
 
 
 def without_key(text: str, api_key: str | None) -> str:
-    """Return a text that came from outside, or a note in its place if it repeats the key or a part of it.
+    """Return a text from outside, or a placeholder if the text contains the key or a part of it.
 
-    Upper and lower case count as the same, and what is no letter or digit as nothing. Of a key of a few letters, which
-    may be a word, only the key itself counts.
+    Case and all characters except letters and digits are ignored. A key of a few letters, which may be a word, is
+    matched only as a whole word.
     """
     return _WITHHELD if api_key and _repeats(text, api_key) else text
 

@@ -1,4 +1,4 @@
-"""What servers serve: their lists of models, and the name under which they serve ours."""
+"""Read the lists of models of servers, and find the name under which they serve a model."""
 
 import asyncio
 import logging
@@ -19,10 +19,10 @@ from selfinstruct_local.errors import EngineDeadError, UsageError
 
 LOG = logging.getLogger("selfinstruct_local.engines")
 
-# A list of models comes at once, whatever the server is busy with; a host that does not answer at all is soon known.
+# A busy server still returns its list of models at once; an unreachable host is detected quickly.
 LOOK_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 1.0
-# However short an outage may be, a server gets that long for its list.
+# Minimum time for a server to return its list, even if the allowed outage is shorter.
 SHORTEST_LOOK_SECONDS = 2.0
 
 REFUSED_KEY = frozenset({401, 403})
@@ -35,10 +35,10 @@ ResultT = TypeVar("ResultT")
 
 
 def check_urls(urls: Sequence[str]) -> tuple[str, ...]:
-    """The base URLs, each once, without a slash at the end.
+    """Return the base URLs without duplicates and trailing slashes.
 
     Raises:
-        UsageError: one is no http(s) URL, or carries a password.
+        UsageError: a URL is not an http(s) URL, or contains a password.
     """
     checked = []
     for url in urls:
@@ -49,10 +49,10 @@ def check_urls(urls: Sequence[str]) -> tuple[str, ...]:
             message = f"--endpoint {public}: {'not a URL' if public != url else str(error).lower()}"
             raise UsageError(message) from error
         if parsed.userinfo:
-            message = f"--endpoint ...@{parsed.host}: no passwords in URLs; a key goes in ${API_KEY_VARIABLE}"
+            message = f"--endpoint ...@{parsed.host}: remove the password; put a key in ${API_KEY_VARIABLE}"
             raise UsageError(message)
         if parsed.query or parsed.fragment:
-            message = f"--endpoint {url.partition('?')[0].partition('#')[0]}: a base URL ends with its path"
+            message = f"--endpoint {url.partition('?')[0].partition('#')[0]}: a base URL has no query or fragment"
             raise UsageError(message)
         if parsed.scheme not in {"http", "https"} or not parsed.host or (parsed.port or 0) > _HIGHEST_PORT:
             message = f"--endpoint {url}: not a URL like http://127.0.0.1:8000/v1"
@@ -62,36 +62,36 @@ def check_urls(urls: Sequence[str]) -> tuple[str, ...]:
 
 
 def served_models(url: str, api_key: str | None, timeout: float) -> dict[str, int | None]:
-    """The models a server serves: their names, each with its context in tokens where the server tells it (vLLM does).
+    """Return the names of a server's models, each with its context length in tokens, which vLLM reports, or None.
 
     Args:
-        url: its base URL.
-        api_key: sent as a bearer token.
+        url: base URL of the server.
+        api_key: key sent as a bearer token.
         timeout: seconds to wait.
 
     Raises:
-        UnreachableError: it gave no usable answer.
-        UsageError: it answers, and asking again would not help: the key or the URL is wrong.
+        UnreachableError: there is no valid response.
+        UsageError: the key or the URL is wrong, so another try would not help.
     """
     return _wait_for(_served_models(url.rstrip("/"), api_key, timeout))
 
 
 async def ask_for_models(lanes: HttpClients, url: str, seconds: float) -> Answer:
-    """Return the answer of a server that is asked for its list of models.
+    """Return a server's response to the request for its list of models.
 
     Raises:
-        UnreachableError: there is none, or it is not complete in that many seconds.
+        UnreachableError: there is no response, or it is not complete within `seconds`.
     """
     try:
         async with asyncio.timeout(seconds):
             return await lanes.send("GET", f"{url}/models")
     except TimeoutError:
-        message = f"no list of models in {seconds:.0f} s"
+        message = f"no list of models within {seconds:.0f} s"
         raise UnreachableError(message) from None
 
 
 def look_seconds(outage_seconds: float) -> float:
-    """Return the time that a server gets for its list of models."""
+    """Return the timeout for a server's list of models, in seconds."""
     return min(LOOK_SECONDS, max(SHORTEST_LOOK_SECONDS, outage_seconds))
 
 
@@ -103,25 +103,25 @@ def find_served_model(
     outage_seconds: float,
     folder: Path | None = None,
 ) -> str:
-    """The name under which the servers serve the model; waits until at least one of them answers.
+    """Return the name under which the servers serve the model; wait until at least one server responds.
 
     Args:
-        urls: their base URLs.
-        wanted: a served name; None takes what there is.
-        api_key: sent as a bearer token.
-        outage_seconds: how long to wait for a first answer.
-        folder: of the model; served names that are its path or end in its name are taken for it.
+        urls: base URLs of the servers.
+        wanted: a served name; None selects the only one.
+        api_key: key sent as a bearer token.
+        outage_seconds: seconds to wait for a first response.
+        folder: model folder; a served name that is its path or ends in its name matches it.
 
     Raises:
-        UsageError: the servers that answer serve no such model, or not all of them do.
-        EngineDeadError: none answered in time.
+        UsageError: the responding servers do not serve the model, or not all of them do.
+        EngineDeadError: no server responded in time.
     """
     served = _first_answers(check_urls(urls), api_key, outage_seconds)
     first, models = next(iter(served.items()))
     name = _pick(models, wanted, folder)
     if name is None:
         missed = wanted or (folder.name if folder else "")
-        wish = f"not {missed}; name one of them with --model" if missed else "name one with --model"
+        wish = f"not {missed}; give one of them with --model" if missed else "give one with --model"
         message = f"--endpoint {first}: serves {listed(models)}{',' if missed else ';'} {wish}"
         raise UsageError(message)
     for url, others in served.items():
@@ -140,12 +140,12 @@ def listed(models: Mapping[str, int | None]) -> str:
 
 
 def wrong_key(url: str, answer: Answer) -> EngineDeadError:
-    """The error for a server that wants another key, or one at all."""
+    """Return the error for a server that rejects the key, or the lack of one."""
     return EngineDeadError(_refused_key(url, answer))
 
 
 def _refused_key(url: str, answer: Answer) -> str:
-    return f"{url}: refuses the key ({answer.status_line}); set ${API_KEY_VARIABLE} to the one it was started with"
+    return f"{url}: rejects the key ({answer.status_line}); set ${API_KEY_VARIABLE} to the server's key"
 
 
 async def _served_models(url: str, api_key: str | None, seconds: float) -> dict[str, int | None]:
@@ -172,9 +172,9 @@ async def _look_at_all(
 
 
 def _wait_for(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Return the result of a coroutine, run in a thread of its own: the caller's may have a loop that runs (notebooks).
+    """Run a coroutine in a separate thread and return its result; the caller's may have a running loop (notebooks).
 
-    Only asyncio ends an HTTP request as a whole in time; httpx's own time-outs begin anew with every byte.
+    Only asyncio limits the total time of an HTTP request; httpx's own timeouts restart with every byte.
     """
     result: Future[ResultT] = Future()
 
@@ -182,7 +182,7 @@ def _wait_for(work: Coroutine[Any, Any, ResultT]) -> ResultT:
         loop = asyncio.new_event_loop()
         try:
             result.set_result(loop.run_until_complete(work))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+        except BaseException as error:  # noqa: BLE001 - passed to the waiting thread
             result.set_exception(error)
         finally:
             loop.close()
@@ -209,10 +209,10 @@ def _first_answers(urls: Sequence[str], api_key: str | None, outage_seconds: flo
             return served
         states = ", ".join(f"{url} ({error})" for url, error in errors.items())
         if time.monotonic() >= deadline:
-            message = f"no server has answered for {outage_seconds:.0f} s: {states}; is one started, and the URL right?"
+            message = f"no server has responded for {outage_seconds:.0f} s: {states}; start one, or check the URL"
             raise EngineDeadError(message)
         if not said:
-            LOG.warning("waiting up to %.0f s for a server to answer: %s", outage_seconds, states)
+            LOG.warning("waiting up to %.0f s for a server to respond: %s", outage_seconds, states)
             said = True
         time.sleep(min(LOOK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
 

@@ -1,13 +1,13 @@
-"""An engine in a process of its own, watched: what it dies of, it dies of alone.
+"""Run an engine in a supervised child process, so that a crash of the engine does not end the run.
 
-The run's process keeps the database and the decisions; the engine's process keeps the model. They talk over a pipe.
-An engine that dies, is killed, or falls silent while it has work is ended with all its children, started again a
-bounded number of times, and asked again for what it still owed; `suspects.py` finds the request that it dies of.
-Nothing of torch or vLLM is imported on this side.
+The run's process holds the database and the decisions; the engine's process holds the model. They communicate over a
+pipe. If the engine dies, is killed, or hangs, it is killed with all its children, restarted a bounded number of times,
+and given its unfinished requests again; `suspects.py` finds requests that crash it. The parent process does not import
+torch or vLLM.
 
-The child is a fresh interpreter that knows nothing of the program that started it: what a notebook or a script has
-imported does not reach vLLM, which cannot start on a CPU where numba was imported before (vLLM 0.32 looks through all
-loaded modules for kernels, and llvmlite's library handle answers in its own way).
+The child is a fresh interpreter: modules that a notebook or script has imported do not affect vLLM, which cannot start
+on a CPU if numba was imported before (vLLM 0.32 searches all loaded modules for kernels and is confused by llvmlite's
+library handle).
 """
 
 import contextlib
@@ -33,17 +33,17 @@ from selfinstruct_local.errors import EngineDeadError, OutOfMemoryError, UsageEr
 
 LOG = logging.getLogger("selfinstruct_local.engines")
 
-# How long a batch is waited for before the caller gets its turn, to look at signals.
+# Longest wait for a batch before control returns to the caller, which checks for signals.
 TURN_SECONDS = 0.25
-# A beat says that the engine still steps; one a second is enough for a watchdog of minutes.
+# Interval of heartbeats, which show that the engine still steps; enough for a watchdog of minutes.
 BEAT_SECONDS = 1.0
-# Loading tens of gigabytes from a slow disk and compiling for a GPU takes minutes; no model takes this long.
+# Loading tens of gigabytes from a slow disk and compiling for GPUs takes minutes; no model takes this long.
 START_SECONDS = 1800.0
-# Time to take leave in: vLLM ends its own processes and gives back shared memory.
+# Time for a clean shutdown, in which vLLM ends its own processes and frees shared memory.
 CLOSE_SECONDS = 5.0
-# Where a process of the engine's own ended, time for the engine to tell of what.
+# Time for the engine to report why one of its own processes ended.
 TELL_SECONDS = 3.0
-# Requests handed over beyond what the engine works on, so that a free slot never waits for the pipe.
+# Requests sent beyond the engine's capacity, so that a free slot never waits for the pipe.
 LOOKAHEAD = 8
 
 
@@ -60,7 +60,7 @@ class _Answers(NamedTuple):
 
 
 class _Failed(NamedTuple):
-    """The engine raised; `for_good` when starting it again would end the same way."""
+    """The engine raised an error; `for_good` if a restart would fail the same way."""
 
     error: UserFacingError
     for_good: bool
@@ -70,8 +70,8 @@ class _Owed:
     """The requests of one `generate` without a completion.
 
     Attributes:
-        waiting: not sent to the child, in order.
-        sent: sent to it, in order.
+        waiting: requests not sent to the child yet, in order.
+        sent: requests sent to the child, in order.
     """
 
     def __init__(self) -> None:
@@ -82,20 +82,20 @@ class _Owed:
         return bool(self.waiting or self.sent)
 
     def take_back(self) -> None:
-        """The child died: nothing is sent any more."""
+        """Move all sent requests back to `waiting`, after the child died."""
         self.sent.pop(PROBE, None)
         self.waiting = {**self.sent, **self.waiting}
         self.sent = {}
 
     def without(self, given_up: list[Completion]) -> list[Completion]:
-        """Takes out the requests that are given up; returns their completions."""
+        """Remove the abandoned requests and return their completions."""
         for completion in given_up:
             del self.waiting[completion.key]
         return given_up
 
 
 class EngineProcess:
-    """An `Engine` that runs another one in a child process and outlives it."""
+    """An `Engine` that runs another engine in a child process and restarts it after crashes."""
 
     def __init__(
         self,
@@ -105,14 +105,14 @@ class EngineProcess:
         log_file: Path | None = None,
         deaths: DeathRecord | None = None,
     ) -> None:
-        """Starts the process; `wait_until_ready` tells when the model is loaded.
+        """Start the process; `wait_until_ready` blocks until the model is loaded.
 
         Args:
-            make_engine: called in the child, and again in each that takes its place; must be picklable.
-            settings: `in_flight` is its capacity; `hang_seconds` and `restarts` bound what is put up with.
-            description: of the engine that it makes.
-            log_file: takes all that the child prints; its stderr is ours when None.
-            deaths: of earlier starts, and where those of this one are noted; None forgets them.
+            make_engine: creates the engine in the child, and again after each restart; must be picklable.
+            settings: `in_flight` is the capacity; `hang_seconds` and `restarts` limit hangs and restarts.
+            description: description of the created engine.
+            log_file: file for all output of the child; None sends it to this process's stderr.
+            deaths: engine deaths of earlier starts, extended by those of this one; None keeps no record.
         """
         self.description = description
         self.capacity = settings.in_flight
@@ -123,7 +123,7 @@ class EngineProcess:
         self._restarts = 0
         self._ready = False
         self._ended = False
-        self._heard = 0.0  # when the child last said something
+        self._heard = 0.0  # time of the child's last message
         self._spawn()
 
     def __enter__(self) -> Self:
@@ -134,21 +134,21 @@ class EngineProcess:
 
     @property
     def pid(self) -> int:
-        """Of the child as it is now, which leads a process group of that number."""
+        """PID of the current child, which is also the ID of its process group."""
         return self._process.pid
 
     def wait_until_ready(self, keep_waiting: Callable[[], bool] = lambda: True) -> None:
-        """Returns when the model is loaded, or as soon as `keep_waiting` says no.
+        """Block until the model is loaded, or until `keep_waiting` returns False.
 
         Raises:
-            UsageError: the engine refuses to start, and says what to change.
-            RunError: it failed to start.
+            UsageError: the engine refuses to start; the message says what to change.
+            RunError: the engine failed to start.
         """
         while not self._ready and keep_waiting():
             self._listen(_Owed())
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
-        """See `Engine.generate`. When closed with requests in flight, the child takes its leave."""
+        """Complete requests as `Engine.generate` does; closing with requests in flight shuts down the child."""
         intake = Intake(requests)
         owed = _Owed()
         try:
@@ -162,7 +162,7 @@ class EngineProcess:
                 self.close()
 
     def close(self) -> None:
-        """Ends the child and all its children; it may take leave first."""
+        """End the child and all its children, after a clean shutdown if possible."""
         if self._ready and not self._ended:
             with contextlib.suppress(OSError):  # it just died
                 self._pipe.send(None)
@@ -171,7 +171,7 @@ class EngineProcess:
         self._end()
 
     def _hand_over(self, intake: Intake, owed: _Owed) -> None:
-        """Takes requests while there is room, and sends what may be in flight now."""
+        """Pull requests while there is room, and send those that may be in flight now."""
 
         def has_room() -> bool:
             waiting = sum(key not in self._suspects for key in owed.waiting)
@@ -188,16 +188,16 @@ class EngineProcess:
                 self._send(chosen)
 
     def _send(self, requests: list[Request]) -> None:
-        # If it just died, the end of the pipe is read next, and all that is owed goes to its successor.
+        # If the child just died, the pipe reports it on the next read, and the requests go to the restarted child.
         with contextlib.suppress(OSError):
             self._pipe.send(requests)
 
     def _listen(self, owed: _Owed) -> list[Completion]:
-        """What the child says within a turn; deals with its silence and its death."""
+        """Return the completions that arrive within one turn; restart the child if it hangs or dies."""
         if not self._pipe.poll(TURN_SECONDS):
             allowed = self._settings.hang_seconds if self._ready else START_SECONDS
             if time.monotonic() - self._heard > allowed:
-                return self._replace(f"said nothing for {allowed:.0f} s", owed)
+                return self._replace(f"sent no message for {allowed:.0f} s", owed)
             return []
         try:
             message = self._pipe.recv()
@@ -231,7 +231,7 @@ class EngineProcess:
                 stdout=log if self._log_file else sys.stderr,
                 stderr=log if self._log_file else None,
                 pass_fds=[theirs.fileno()],
-                # Signals of the terminal go to the parent alone, and the child and its children can be ended as one.
+                # Terminal signals reach only the parent, and the child can be killed together with its children.
                 start_new_session=True,
             )
         self._pipe.send(self._make_engine)
@@ -240,14 +240,18 @@ class EngineProcess:
         self._heard = time.monotonic()
 
     def _replace(self, why: str, owed: _Owed) -> list[Completion]:
-        """Ends the child and starts another, unless that was tried too often; gives up the request it dies of."""
+        """Restart the child; return the completions of abandoned requests.
+
+        Raises:
+            EngineDeadError: the child did not start, or the allowed restarts are used up.
+        """
         was_ready = self._ready
         self._end()
-        log = f"; its log: {self._log_file}" if self._log_file else ""
+        log = f"; see its log: {self._log_file}" if self._log_file else ""
         if not was_ready and self._restarts == 0:
             message = f"the engine did not start: it {why}{log}"
             raise EngineDeadError(message)
-        # It takes them in order, so what it works on are the first that it can hold.
+        # The child takes requests in order, so it is processing the first ones up to its capacity.
         in_flight = list(owed.sent)[: self.capacity] if was_ready else []
         owed.take_back()
         given_up = owed.without(self._suspects.blame(in_flight, why))
@@ -256,15 +260,15 @@ class EngineProcess:
             self._spawn()
             return given_up
         if self._restarts >= self._settings.restarts:
-            message = f"the engine {why}, and was started {self._restarts} time(s) again without a completion{log}"
+            message = f"the engine {why}; it was restarted {self._restarts} time(s) without a completion{log}"
             raise EngineDeadError(message)
         self._restarts += 1
-        LOG.warning("the engine %s; starting it again (%d of %d)", why, self._restarts, self._settings.restarts)
+        LOG.warning("the engine %s; restarting it (%d of %d)", why, self._restarts, self._settings.restarts)
         self._spawn()
         return []
 
     def _end(self) -> None:
-        """Kills the child's whole process group, once: its number may be another's later."""
+        """Kill the child's process group, only once, because the system may reuse its ID."""
         if self._ended:
             return
         self._ended = True
@@ -278,12 +282,12 @@ def _how_it_ended(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         hint = " (out of memory? lower --memory-gb or --in-flight)" if name == "SIGKILL" else ""
-        return f"was ended by {name}{hint}"
+        return f"was killed by {name}{hint}"
     return f"exited with code {exit_code}"
 
 
 class _Inbox:
-    """The requests of the parent as a source for `Engine.generate`, in the child."""
+    """The parent's requests as a source for `Engine.generate`, in the child."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -297,9 +301,9 @@ class _Inbox:
             try:
                 requests = self._pipe.recv()
             except (EOFError, OSError):
-                # The parent is gone, and nobody is left to answer to: the whole group ends, the model's memory with it.
+                # The parent is gone: end the whole process group, which frees the model's memory.
                 os.killpg(0, signal.SIGKILL)
-            # Said at once, since an engine that is full pulls nothing.
+            # Set at once, because a full engine pulls no requests.
             self.closed = requests is None
             for request in [None] if requests is None else requests:
                 self._queue.put(request)
@@ -309,7 +313,7 @@ class _Inbox:
 
     def __next__(self) -> Request | None:
         try:
-            # With nothing to do it waits here; else it must not keep the engine from stepping.
+            # Block only if no request is outstanding, so that the engine keeps stepping.
             request = self._queue.get(block=self.outstanding == 0)
         except queue.Empty:
             return None
@@ -320,10 +324,10 @@ class _Inbox:
 
 
 def serve(descriptor: int) -> None:
-    """What the child does: makes the engine that the parent sends, and answers the requests that follow."""
+    """Run the child: create the engine that the parent sends, and complete the requests that follow."""
     pipe = Connection(descriptor)
     make_engine = pipe.recv()
-    # transformers looks for a package named "kernels", which a folder of that name where the user stands is not.
+    # transformers looks for a package named "kernels" and would take a folder of that name in the working directory.
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry) != Path.cwd()]
     inbox = _Inbox(pipe)
     try:
@@ -344,9 +348,9 @@ def serve(descriptor: int) -> None:
 
 
 def _end_with_children() -> None:
-    """Ends this process when one that the engine has started ends.
+    """End this process when a process that the engine started ends.
 
-    On a GPU vLLM's core works in a process of its own, and is waited for without end when it is killed (vLLM 0.32).
+    On GPUs vLLM's core runs in a separate process, and vLLM waits for it forever after it is killed (vLLM 0.32).
     """
     started = [child.sentinel for child in multiprocessing.active_children()]
 

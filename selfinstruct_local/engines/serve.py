@@ -1,7 +1,7 @@
-"""The command line of vLLM's OpenAI server with the settings this project wants, and what must hold before it starts.
+"""Build the command line of vLLM's OpenAI server, and check the settings before it starts.
 
-Nothing of vLLM is imported here: the server is another program, made to ask for what the engine in our own process
-asks for, so that both write the same.
+vLLM is not imported here: the server is a separate program. It gets the same options as the engine on this machine, so
+that both generate the same completions.
 """
 
 import errno
@@ -25,9 +25,9 @@ from selfinstruct_local.offline import SWITCHES
 if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
 
-# Of the key that a server asks for and that `generate --endpoint` sends.
+# Variable of the key that a server requires and that `generate --endpoint` sends.
 API_KEY_VARIABLE = "SELFINSTRUCT_API_KEY"
-# vLLM 0.32 reads its key here too; on the command line all users of the machine could read it.
+# vLLM 0.32 also reads its key from this variable; on the command line all users of the machine could read it.
 VLLM_KEY_VARIABLE = "VLLM_API_KEY"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -37,35 +37,39 @@ Build = Literal["cpu", "gpu"]
 class ServeSettings(BaseModel):
     """Settings of `selfinstruct serve`.
 
-    Replicas are whole copies of the model. On one machine vLLM starts them all and spreads the requests. On four
-    machines of one GPU each there are three ways, the first of which survives the loss of a machine:
+    Replicas are whole copies of the model. On one machine vLLM starts all of them and distributes the requests. On four
+    machines with one GPU each there are three ways, of which only the first survives the loss of a machine:
 
-    - a server on each, every one with its own `serve`, and all four named to `generate --endpoint`;
-    - Ray: `ray start --head` on one and `ray start --address=...` on the others, then on the first alone
-      `replicas=4, replicas_here=1, replica_backend="ray"`;
-    - without Ray: on the first `replicas=4, replicas_here=1, head_address=` its own address, and on the others the
-      same with `first_replica=` 1, 2 and 3, which have no port of their own.
+    - One server per machine: run `serve` on each and pass all four URLs to `generate --endpoint`.
+    - Ray: run `ray start --head` on the first machine and `ray start --address=...` on the others, then `serve` only on
+      the first with `replicas=4, replicas_here=1, replica_backend="ray"`.
+    - Without Ray: run `serve` on the first machine with `replicas=4, replicas_here=1` and its own address as
+      `head_address`, and on the others with the same settings and `first_replica=` 1, 2 and 3. These have no port.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
-    in_flight: int = Field(32, ge=1, le=4096, description="requests each replica works on at a time (max_num_seqs)")
-    max_model_len: int = Field(2048, ge=256, description="context in tokens, prompt and completion together")
+    in_flight: int = Field(32, ge=1, le=4096, description="maximum concurrent requests per replica (max_num_seqs)")
+    max_model_len: int = Field(2048, ge=256, description="context length in tokens, including prompt and completion")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="precision of the weights; auto is float32 on a CPU and the model's own on a GPU"
+        "auto", description="weight precision; auto is float32 on CPUs and the model's own on GPUs"
     )
-    gpu_memory_share: float = Field(0.9, gt=0, le=1, description="share of each GPU's memory for vLLM")
-    memory_gb: float = Field(2.0, gt=0, description="GiB for the KV cache on a CPU")
-    tensor_parallel: int = Field(1, ge=1, description="GPUs that share one copy of the model")
-    quantization: str | None = Field(None, description="a method of vLLM's for the weights")
-    replicas: int = Field(1, ge=1, description="copies of the model, over all machines")
-    replicas_here: int | None = Field(None, ge=0, description="of them on this machine; all if left out")
-    replica_backend: Literal["mp", "ray"] = Field("mp", description="what starts replicas on other machines")
-    first_replica: int | None = Field(None, ge=1, description="number of this machine's first, on all but the head")
-    head_address: str | None = Field(None, description="of the machine that takes the requests, as the others see it")
-    head_port: int | None = Field(None, ge=1, le=65535, description="port on it where replicas join")
+    gpu_memory_share: float = Field(0.9, gt=0, le=1, description="fraction of each GPU's memory for vLLM")
+    memory_gb: float = Field(2.0, gt=0, description="GiB for the KV cache on CPUs")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs per model replica")
+    quantization: str | None = Field(None, description="vLLM quantization method for the weights")
+    replicas: int = Field(1, ge=1, description="model replicas on all machines")
+    replicas_here: int | None = Field(None, ge=0, description="model replicas on this machine; all by default")
+    replica_backend: Literal["mp", "ray"] = Field("mp", description="launcher of the replicas on other machines")
+    first_replica: int | None = Field(
+        None, ge=1, description="number of this machine's first replica, on all machines except the head"
+    )
+    head_address: str | None = Field(
+        None, description="address of the head, which receives the requests, as seen by the other machines"
+    )
+    head_port: int | None = Field(None, ge=1, le=65535, description="port of the head for joining replicas")
 
 
 def server_command(
@@ -76,17 +80,18 @@ def server_command(
     adapter: Path | None = None,
     extra: Sequence[str] = (),
 ) -> list[str]:
-    """The program and its arguments.
+    """Return the command line: the program and its arguments.
 
     Args:
-        model: a checked folder; it is served under its own name.
-        settings: checked by `check_settings`.
-        build: of the vLLM that is installed.
-        adapter: a LoRA folder, served under its own name beside the model.
-        extra: arguments for vLLM that stand last and so win.
+        model: a checked model folder; the model is served under the folder's name.
+        settings: settings checked by `check_settings`.
+        build: installed build of vLLM.
+        adapter: folder of a LoRA adapter, served under the folder's name next to the model.
+        extra: arguments for vLLM, appended last so that they override the others.
     """
-    # Without -P the current folder could hide installed packages. The module and not the `vllm` command, because the
-    # CPU build's asks for the metadata of a distribution `vllm` and stops; only the command knows --headless.
+    # Without -P the current folder could hide installed packages. The module is run instead of the `vllm` command,
+    # because the CPU build's command requires metadata of a distribution `vllm` and exits without it. --headless exists
+    # only in the command.
     program = [sys.executable, "-P", "-m"]
     if settings.first_replica is not None:
         program += ["vllm.entrypoints.cli.main", "serve", str(model.load_path), "--headless"]
@@ -99,7 +104,7 @@ def server_command(
         "quantization": settings.quantization,
         "enable-prefix-caching": True,
         "structured-outputs-config": orjson.dumps(STRUCTURED_OUTPUTS).decode(),
-        # The folder's generation_config.json would change what requests leave open, top_k and the like.
+        # The folder's generation_config.json would set parameters that requests omit, such as top_k.
         "generation-config": "vllm",
         **_device_options(settings, build),
         **_replica_options(settings),
@@ -113,13 +118,13 @@ def server_command(
             "enable-prompt-tokens-details": True,
             "disable-uvicorn-access-log": True,
             "enable-log-requests": False,
-            "disable-fastapi-docs": True,  # those pages load their scripts from the network
+            "disable-fastapi-docs": True,  # these pages load scripts from the network
         }
     return [*program, *_as_flags(options), *extra]
 
 
 def server_environment(settings: ServeSettings, *, build: Build, api_key: str | None = None) -> dict[str, str]:
-    """The variables that are set for it, on top of those that are there."""
+    """Return the environment variables to add for the server."""
     environment = {**SWITCHES, "VLLM_LOGGING_STREAM": "ext://sys.stderr"}
     if build == "cpu":
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(settings.memory_gb)))
@@ -129,7 +134,7 @@ def server_environment(settings: ServeSettings, *, build: Build, api_key: str | 
 
 
 def show(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """One line that does the same in a shell; the key stays in its variable."""
+    """Return the equivalent shell command on one line; the key stays in its variable."""
     assignments = [
         f'{name}="${API_KEY_VARIABLE}"' if name == VLLM_KEY_VARIABLE else f"{name}={shlex.quote(value)}"
         for name, value in environment.items()
@@ -138,10 +143,10 @@ def show(command: Sequence[str], environment: Mapping[str, str]) -> str:
 
 
 def installed_build() -> Build:
-    """Which build of vLLM is installed.
+    """Return which build of vLLM is installed.
 
     Raises:
-        UsageError: none is.
+        UsageError: vLLM is not installed.
     """
     if importlib.util.find_spec("vllm") is None:
         message = "vLLM is not installed; install this package with its extra 'cpu' or 'gpu'"
@@ -153,22 +158,22 @@ def installed_build() -> Build:
 
 
 def check_settings(settings: ServeSettings, model: "ModelFolder", build: Build) -> None:
-    """Refuses what vLLM would refuse after half a minute of loading.
+    """Raise for settings that vLLM would reject only after half a minute of loading.
 
     Raises:
-        UsageError: a setting does not go with the model, the build or another setting.
+        UsageError: a setting conflicts with the model, the build or another setting.
     """
     model.check_context(settings.max_model_len)
     message = ""
     here = settings.replicas if settings.replicas_here is None else settings.replicas_here
     if here + (settings.first_replica or 0) > settings.replicas:
-        message = f"--replicas {settings.replicas}: fewer than --replicas-here and --first-replica speak of"
+        message = f"--replicas {settings.replicas}: less than the sum of --replicas-here and --first-replica; raise it"
     elif settings.replica_backend == "ray" and settings.first_replica is not None:
         message = f"--first-replica {settings.first_replica}: Ray starts the other machines' replicas; leave it out"
     elif settings.first_replica is not None and build == "cpu":
         message = (
-            f"--first-replica {settings.first_replica}: vLLM's CPU build cannot join a head; run a server of its own "
-            "on each machine and name them all with 'generate --endpoint'"
+            f"--first-replica {settings.first_replica}: vLLM's CPU build cannot join a head; run one server per "
+            "machine and pass all of them to 'generate --endpoint'"
         )
     elif settings.replica_backend == "mp" and here < settings.replicas and settings.head_address is None:
         message = f"--replicas-here {here}: replicas on other machines need --head-address, the same on all"
@@ -177,10 +182,10 @@ def check_settings(settings: ServeSettings, model: "ModelFolder", build: Build) 
 
 
 def check_ready(settings: ServeSettings) -> None:
-    """Refuses to start where the port is taken or Ray is missing.
+    """Raise if the port is in use or Ray is missing.
 
     Raises:
-        UsageError: naming the flag.
+        UsageError: the port cannot be bound or Ray is not installed; the message names the flag.
     """
     if settings.replica_backend == "ray" and importlib.util.find_spec("ray") is None:
         message = "--replica-backend ray: Ray is not installed; pip install ray"
@@ -198,7 +203,7 @@ def check_ready(settings: ServeSettings) -> None:
     except OSError as error:
         flag, why = "port", os.strerror(error.errno or 0).lower()
         if error.errno == errno.EADDRNOTAVAIL:
-            flag, why = "host", "no address of this machine"
+            flag, why = "host", "not an address of this machine"
         message = f"--{flag} {getattr(settings, flag)}: {why}; name another"
         raise UsageError(message) from error
 

@@ -1,7 +1,7 @@
-"""What servers answer, checked in one place: a record of ours, or one error that names the field and what it holds.
+"""Validate the responses of servers: return checked values, or raise one error that names the field and its value.
 
-Nothing that a server says gets past this module unchecked: numbers are in range, texts are texts, and no words of a
-server that are meant for the user repeat the key.
+All data of servers passes through this module: numbers are in range, texts are strings, and server messages shown to
+the user never contain the key.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from selfinstruct_local.engines.http_clients import Answer, UnreachableError
 from selfinstruct_local.engines.keys import without_key
 
 HTTP_OK = 200
-MAX_TOKENS = 2**31 - 1  # more than any context has, and few enough that a run's database can sum them
+MAX_TOKENS = 2**31 - 1  # larger than any context, and small enough to be summed in a run's database
 MAX_PAUSE = 3600.0
 _MAX_SAID = 300
 _MAX_SHOWN = 80
-# The logarithm of a probability, with room for rounding and for servers that write -9999 for none.
+# Range of log-probabilities, with a margin for rounding and for servers that write -9999 for a missing one.
 _LOGPROBS = (-1e9, 0.01)
 _TEXT_PARTS = frozenset({"text", "output_text"})
 
@@ -29,20 +29,20 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 class OddAnswerError(UnreachableError):
-    """An answer with a field that cannot be used; the text names the field and what it holds."""
+    """An invalid response; the message names the field and its value."""
 
 
 class Written(NamedTuple):
-    """A completion as a server tells it.
+    """A completion as reported by a server.
 
     Attributes:
-        text: what was written.
-        finish_reason: the server's word for why it ended; None if it has none.
-        prompt_tokens: length of the prompt in tokens, 0 if it is not told.
-        completion_tokens: tokens written, 0 if it is not told.
-        cached_tokens: tokens of the prompt from the prefix cache; None if it is not told.
-        confidence: mean log-probability of its tokens, in nats; None if it is not told.
-        left_out: kinds of parts of the message that are no text of the answer, such as `thinking`.
+        text: generated text.
+        finish_reason: the server's finish reason; None if not reported.
+        prompt_tokens: length of the prompt in tokens; 0 if not reported.
+        completion_tokens: number of generated tokens; 0 if not reported.
+        cached_tokens: prompt tokens found in the prefix cache; None if not reported.
+        confidence: mean log-probability of the generated tokens, in nats; None if not reported.
+        left_out: types of message parts that are not text of the completion, such as `thinking`.
     """
 
     text: str
@@ -55,21 +55,21 @@ class Written(NamedTuple):
 
 
 class AnswerReader:
-    """Reads the answers of servers that get a key."""
+    """Parser for server responses that keeps the API key out of all texts."""
 
     def __init__(self, api_key: str | None) -> None:
-        """Takes the key, to keep it out of all texts."""
+        """Store the key that is sent to the servers."""
         self._api_key = api_key
 
     def completion(self, answer: Answer, *, by_chat: bool) -> Written:
-        """Return the first completion of an answer of status 200.
+        """Return the first completion of a response with status 200.
 
         Raises:
-            OddAnswerError: it holds none, or one with a field that cannot be used.
+            OddAnswerError: there is no completion, or one of its fields is invalid.
         """
         told = self._parse(answer)
         if "choices" not in told and "error" in told:
-            message = f"answers {HTTP_OK} with an error{self.error(answer)}"
+            message = f"status {HTTP_OK} with an error{self.error(answer)}"
             raise OddAnswerError(message)
         read: _ChatAnswer | _TextAnswer
         read = self._validated(_ChatAnswer, told) if by_chat else self._validated(_TextAnswer, told)
@@ -87,26 +87,26 @@ class AnswerReader:
         )
 
     def models(self, answer: Answer) -> dict[str, int | None]:
-        """Return the names in a list of models, each with its context in tokens where that is told.
+        """Return the model names in a model list, each with its context length in tokens, or None if not reported.
 
         Raises:
-            UnreachableError: this is no list of models.
+            UnreachableError: the response is not a model list.
         """
         if answer.status != HTTP_OK:
-            message = f"answers {answer.status_line} when asked for its models"
+            message = f"status {answer.status_line} for the list of models"
             raise UnreachableError(message)
         found = self._validated(_ModelList, self._parse(answer)).data
         for place, each in enumerate(found):
             if without_key(each.id, self._api_key) != each.id:
-                message = f"data[{place}].id repeats the key"
+                message = f"data[{place}].id contains the key"
                 raise OddAnswerError(message)
         return {each.id: each.max_model_len for each in found}
 
     def prompt_length(self, answer: Answer) -> tuple[int, int | None] | None:
-        """Return tokens of a prompt and of the model's context if that is told; None if it is no answer of vLLM's.
+        """Return the tokens of a prompt and the model's context length, if reported; None if the server is not vLLM.
 
         Raises:
-            OddAnswerError: it has a field that cannot be used.
+            OddAnswerError: a field is invalid.
         """
         if answer.status != HTTP_OK:
             return None
@@ -117,7 +117,7 @@ class AnswerReader:
         return read.count, read.max_model_len
 
     def pause(self, answer: Answer) -> float | None:
-        """Return the seconds that a server asks to be left alone, in [0, `MAX_PAUSE`]; None if it does not ask.
+        """Return the seconds of the Retry-After header, clamped to [0, `MAX_PAUSE`]; None without the header.
 
         Raises:
             OddAnswerError: Retry-After is neither a number nor a date.
@@ -131,14 +131,14 @@ class AnswerReader:
             try:
                 seconds = email.utils.parsedate_to_datetime(told).timestamp() - time.time()
             except (ValueError, OverflowError, OSError) as error:
-                message = f"Retry-After holds {self._shown(told)} (should be seconds or a date)"
+                message = f"Retry-After is {self._shown(told)} (should be seconds or a date)"
                 raise OddAnswerError(message) from error
         return min(max(seconds, 0.0), MAX_PAUSE)
 
     def error(self, answer: Answer) -> str:
-        """Return the message of an error after a colon, in one line: the common shapes first, else the body."""
+        """Return a response's error message on one line, after a colon: from the usual fields, or the whole body."""
         said: Any = answer.text
-        with contextlib.suppress(ValueError, AttributeError):  # no JSON object: the body is what it says
+        with contextlib.suppress(ValueError, AttributeError):  # not a JSON object: use the body
             told = orjson.loads(answer.content)
             error = told.get("error", told)
             said = error.get("message") or error.get("detail") or said if isinstance(error, dict) else error
@@ -146,17 +146,17 @@ class AnswerReader:
         return f": {line}" if line else ""
 
     def words(self, text: str) -> str:
-        """Return words of a server as they may be shown."""
+        """Return a server's text, shortened and with the key redacted, for a message."""
         return without_key(text, self._api_key)[:_MAX_SAID]
 
     def _parse(self, answer: Answer) -> dict[str, Any]:
         try:
             told = orjson.loads(answer.content)
         except ValueError as error:
-            message = f"answers no JSON but {self._shown(answer.text)}"
+            message = f"the response is not JSON but {self._shown(answer.text)}"
             raise OddAnswerError(message) from error
         if not isinstance(told, dict):
-            message = f"answers no JSON object but {self._shown(told)}"
+            message = f"the response is not a JSON object but {self._shown(told)}"
             raise OddAnswerError(message)
         return told
 
@@ -170,7 +170,7 @@ class AnswerReader:
                 message = f"{path} is missing"
             else:
                 wish = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-                message = f"{path} holds {self._shown(first['input'])} ({wish})"
+                message = f"{path} is {self._shown(first['input'])} ({wish})"
             raise OddAnswerError(message) from error
 
     def _shown(self, told: Any) -> str:
@@ -178,16 +178,16 @@ class AnswerReader:
         return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-# The shapes of answers. Fields that nothing is made of may hold anything.
+# Schemas of responses. Unused fields may contain anything.
 
 
 def _whole(told: Any) -> Any:
-    """Some languages write a whole number with a decimal point."""
+    """Return an integral float as an int, because some languages write whole numbers with a decimal point."""
     return int(told) if isinstance(told, float) and told.is_integer() else told
 
 
 def _mean_logprob(told: Any) -> float | None:
-    """Return the mean log-probability of the drawn tokens in either route's form, or None where neither is told."""
+    """Return the mean log-probability of the sampled tokens, in either route's format; None if not reported."""
     if not isinstance(told, dict):
         return None
     each = told.get("token_logprobs")
@@ -200,7 +200,7 @@ def _mean_logprob(told: Any) -> float | None:
     least, most = _LOGPROBS
     for logprob in drawn:
         if isinstance(logprob, bool) or not isinstance(logprob, (int, float)) or not least <= logprob <= most:
-            message = f"should hold log-probabilities, not {orjson.dumps(logprob).decode()[:_MAX_SHOWN]}"
+            message = f"should contain log-probabilities, not {orjson.dumps(logprob).decode()[:_MAX_SHOWN]}"
             raise ValueError(message)
     return min(sum(drawn) / len(drawn), 0.0) if drawn else None
 
@@ -211,12 +211,12 @@ class _Content(NamedTuple):
 
 
 def _content(told: Any) -> _Content:
-    """Return the text of a message: a text, none, or a list of parts, of which those with text are joined."""
+    """Return the text of a message: a string, null, or a list of parts, whose text parts are joined."""
     if told is None or isinstance(told, str):
         return _Content(told or "")
     if not isinstance(told, list):
-        message = "should be a text or a list of parts"
-        raise ValueError(message)  # noqa: TRY004 - what pydantic takes for a wrong value
+        message = "should be a string or a list of parts"
+        raise ValueError(message)  # noqa: TRY004 - pydantic reports a ValueError as an invalid value
     texts: list[str] = []
     left_out: list[str] = []
     for part in told:

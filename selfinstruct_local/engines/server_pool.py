@@ -1,9 +1,9 @@
-"""The servers of `EndpointEngine`: which one is asked next, which rest, which are gone and looked for.
+"""The servers of `EndpointEngine`: load balancing, backoff after failures, and health checks.
 
-Everything here runs on one event loop. A server that fails is left alone for a pause that
-doubles with every further failure; one that cannot be reached, or serves another model, is asked nothing but its list
-of models until that is in order again. Only an answer to a request says that a server is well: one whose generation
-hangs still gives its list of models.
+Everything here runs on one event loop. A server that fails gets no requests for a pause, which doubles with every
+further failure. A server that is unreachable or serves another model is only asked for its list of models until that
+list is correct again. Only a completion shows that a server is healthy: a server whose generation hangs still returns
+its list of models.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from selfinstruct_local.errors import EngineDeadError
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 WATCH_SECONDS = 0.1
-# The first requests wait that long for all servers to be looked at, so that they do not all rush to the quickest.
+# The first requests wait this long for checks of all servers, so that they do not all go to the fastest one.
 ROLL_CALL_SECONDS = 1.0
 
 
 class RetryableError(Exception):
-    """A request failed in a way that another try may mend.
+    """A request failed, and another try may succeed.
 
     Attributes:
-        counts: towards the tries of the request; a server that was not there or was busy is no fault of it.
-        lost: the server may be gone.
-        silent: the server took it and answered nothing in all the time it was given.
-        busy: the server works, and takes no more at the moment.
-        pause: seconds that it asks to be left alone.
+        counts: whether the failure counts towards the request's tries; an unreachable or busy server does not count.
+        lost: whether the server may be gone.
+        silent: whether the server accepted the request and did not respond before the timeout.
+        busy: whether the server works but accepts no more requests at the moment.
+        pause: seconds without requests that the server asks for.
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class RetryableError(Exception):
 
 @dataclass(eq=False)
 class Server:
-    """One server and how it stands.
+    """A server and its state.
 
     Attributes:
-        url: its base, without a slash at the end.
-        lanes: clients to ask it with.
-        load: requests it is working on for us.
-        context: tokens its model reaches, as it tells; None elsewhere than vLLM and its like.
-        speaks_chat: it has no completions route, so it is asked by chat messages.
-        looked_at: it was asked for its models once, whatever came of it.
-        gone: why it is asked nothing at the moment; None when it may be asked.
-        announced: its trouble was said in the log.
-        was_busy: that it asks to slow down was said in the log.
-        strikes: waves of failures in a row.
-        struck_at: when the last of them began.
-        rests_until: when it may be asked again after a failure.
-        failing_since: when it first failed after its last answer to a request; None when it is well.
-        away: its list of models could not be had, or was another's, when it was last looked for.
-        hangs: it took requests after such a failure, and let them run out of time.
-        last_error: what it said or did last when it failed.
+        url: base URL, without a trailing slash.
+        lanes: HTTP clients for the server.
+        load: number of this engine's requests in flight on the server.
+        context: context length in tokens, if the server reports it as vLLM does; None otherwise.
+        speaks_chat: whether the server has no completions route and gets chat messages.
+        looked_at: set after the first request for its list of models, successful or not.
+        gone: why the server gets no requests at the moment; None if it gets requests.
+        announced: whether its failure was logged.
+        was_busy: whether its request to slow down was logged.
+        strikes: consecutive waves of failures.
+        struck_at: time at which the last wave began.
+        rests_until: time from which it gets requests again after a failure.
+        failing_since: time of the first failure after its last completion; None if it is healthy.
+        away: whether its last list of models was missing or lacked the model.
+        hangs: whether requests sent to it after such a failure timed out.
+        last_error: message of its last failure.
     """
 
     url: str
@@ -97,26 +97,26 @@ class Server:
 
 
 class ServerPool:
-    """Servers of one model; an async context that looks after them while it is open.
+    """Servers of one model; an async context manager that monitors them.
 
     Attributes:
-        dead: why all of them were given up; None while they are not.
-        died: that they were.
-        answered_at: when one of them last answered a request, in the loop's time.
-        reader: of their answers.
+        dead: error with which the pool failed; None while it works.
+        died: set when the pool has failed.
+        answered_at: time of the last completion of any server, on the loop's clock.
+        reader: parser for their responses.
     """
 
     def __init__(self, urls: Sequence[str], model: str, *, api_key: str | None, outage_seconds: float) -> None:
-        """Makes the pool; nothing is asked before it is entered.
+        """Create the pool; no request is sent before the context is entered.
 
         Args:
             urls: base URLs, checked.
-            model: the name that each must serve.
-            api_key: sent as a bearer token; None sends none.
-            outage_seconds: how long all of them may be gone.
+            model: name of the model that each server must serve.
+            api_key: key sent as a bearer token; None sends none.
+            outage_seconds: seconds that all servers may be unavailable.
 
         Raises:
-            UsageError: the key, a proxy variable or SSL_CERT_FILE cannot be used.
+            UsageError: the key, a proxy variable or SSL_CERT_FILE is invalid.
         """
         self.dead: BaseException | None = None
         self.died = asyncio.Event()
@@ -151,7 +151,7 @@ class ServerPool:
 
     @contextlib.contextmanager
     def under_way(self, key: RequestKey) -> Iterator[None]:
-        """Counts a request among those that are under way, for the block."""
+        """Count a request as in progress during the `with` block."""
         self._open.add(key)
         try:
             yield
@@ -159,24 +159,24 @@ class ServerPool:
             self._open.discard(key)
 
     def is_at_fault(self, key: RequestKey) -> bool:
-        """Whether a request that failed is to be given up, since nothing else was answered all through an outage.
+        """Return whether a failed request should be abandoned, because no request completed during a whole outage.
 
-        Where it is the only one under way, it may be what no server can answer, and the command would end of it
-        whenever it was given. If the next one fails alone as well, the servers are at fault.
+        If it is the only request in progress, it may be one that no server can complete, and it would fail the command
+        on every start. If the next request also fails alone, the servers are at fault.
         """
         failing = [server.failing_since for server in self._servers if server.failing_since is not None]
         if not self._has_suspect() or _now() - max(failing, default=_now()) < self._outage_seconds:
             return False
         self._suspect = key
         for server in self._servers:
-            server.failing_since = None  # what failed was the request
+            server.failing_since = None  # the failures were the request's
         return True
 
     def _has_suspect(self) -> bool:
         return len(self._open) == 1 and (self._suspect is None or self._suspect in self._open)
 
     async def take(self) -> Server:
-        """Waits for a server that may be asked, and counts a request to the least loaded one, the earlier of equals."""
+        """Wait for a server that may get requests; return the least-loaded (first of equals) and add to its load."""
         await self._called.wait()
         while True:
             now = _now()
@@ -190,7 +190,7 @@ class ServerPool:
             wake = None
             if up:
                 soonest = min(server.rests_until for server in up)
-                # They all wait for the same moment; coming a little apart, they do not knock it over again.
+                # All waiting requests wake at this time; jitter spreads them to avoid another overload.
                 wake = soonest + _jitter() * min(0.25 * (soonest - now), FIRST_PAUSE)
             try:
                 async with asyncio.timeout_at(wake):
@@ -199,23 +199,23 @@ class ServerPool:
                 continue
 
     def answered(self, server: Server, sent_at: float) -> None:
-        """Notes a good answer to a request of that time."""
+        """Record a completion of a request that was sent at `sent_at`."""
         self.answered_at = _now()
         self._suspect = None
         server.failing_since = None
         server.hangs = False
         if sent_at < server.struck_at:
-            return  # it was asked before the trouble began, and says nothing about how it takes new ones
+            return  # sent before the failures began, so it does not show that the server accepts new requests
         server.strikes = 0
         if server.gone is None:
             self._say_back(server)
 
     def struck(self, server: Server, trouble: RetryableError, sent_at: float) -> None:
-        """Notes a failure of a request of that time: the server rests, and is looked after when it may be gone."""
+        """Record a failure of a request sent at `sent_at`: pause the server, and monitor it if it may be gone."""
         now = _now()
         server.last_error = str(trouble)
         server.failing_since = server.failing_since or now
-        if sent_at >= server.struck_at:  # all that were under way at the first failure count as one
+        if sent_at >= server.struck_at:  # failures of requests in flight at the first failure count as one
             server.strikes += 1
             server.struck_at = now
             server.rests_until = now + _pause(server.strikes)
@@ -231,17 +231,17 @@ class ServerPool:
             self._say_trouble(server, str(trouble))
 
     def die(self, error: BaseException) -> None:
-        """Gives all of them up; the first reason stands."""
+        """Fail the pool; only the first error is kept."""
         if self.dead is None:
             self.dead = error
             self.died.set()
 
     async def look(self, server: Server) -> str | None:
-        """Asks for the models it serves: None when ours is among them, else what is wrong.
+        """Ask a server for its list of models; return None if it has the pool's model, or else the problem.
 
         Raises:
-            UnreachableError: it gave no usable answer.
-            EngineDeadError: it wants another key.
+            UnreachableError: there is no valid response.
+            EngineDeadError: the server rejects the key.
         """
         answer = await ask_for_models(server.lanes, server.url, look_seconds(self._outage_seconds))
         if answer.status in REFUSED_KEY:
@@ -249,7 +249,7 @@ class ServerPool:
         models = self.reader.models(answer)
         if self._model not in models:
             return f"serves {listed(models)}, not {self._model}"
-        # An adapter has no context of its own in vLLM's list: it is that of the model beneath.
+        # vLLM lists no context length for an adapter: use that of its base model.
         server.context = models[self._model] or next(filter(None, models.values()), None)
         return None
 
@@ -265,7 +265,7 @@ class ServerPool:
             if wrong is None:
                 server.gone = None
                 server.away = False
-                if tries:  # it was away, so what comes back is another process, which may answer
+                if tries:  # it was away, so this may be a new process, which does not hang
                     server.hangs = False
                     self._say_back(server)
                 self._changed.set()
@@ -275,7 +275,7 @@ class ServerPool:
             server.away = True
             server.gone = server.last_error = wrong
             server.failing_since = server.failing_since or began
-            self._say_trouble(server, f"{wrong}; looking again until that is in order")
+            self._say_trouble(server, f"{wrong}; checking again until this is fixed")
             await asyncio.sleep(_pause(tries))
 
     async def _watch_for_outage(self) -> None:
@@ -292,24 +292,24 @@ class ServerPool:
 
     def _outage(self) -> EngineDeadError:
         states = ", ".join(f"{server.url} ({server.last_error})" for server in self._servers)
-        return EngineDeadError(f"no server has answered for {self._outage_seconds:.0f} s: {states}")
+        return EngineDeadError(f"no server has responded for {self._outage_seconds:.0f} s: {states}")
 
     def _say_trouble(self, server: Server, reason: str) -> None:
-        """Says that a server is in trouble, once until it is well again."""
+        """Log that a server fails, once until it is healthy again."""
         if not server.announced:
             server.announced = True
             LOG.warning("%s: %s", server.url, reason)
 
     def _say_busy(self, server: Server, reason: str) -> None:
-        """Says that a server asks to slow down, once and for all: it comes and goes with every burst."""
+        """Log that a server asks to slow down, only once, because it recurs with every burst."""
         if not server.was_busy:
             server.was_busy = True
-            LOG.warning("%s: %s; asks to slow down, and gets the pauses it asks for", server.url, reason)
+            LOG.warning("%s: %s; the server asks to slow down, and requests pause accordingly", server.url, reason)
 
     def _say_back(self, server: Server) -> None:
         if server.announced:
             server.announced = False
-            LOG.info("%s: answers again", server.url)
+            LOG.info("%s: responds again", server.url)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -323,7 +323,7 @@ class ServerPool:
 
 
 def _is_out(server: Server) -> bool:
-    """Whether it answers nobody: known to be gone or to hang, or failing after a rest with nothing of ours in work."""
+    """Return whether a server is down: gone, hanging, or failing again after a pause with no request in flight."""
     if server.gone is not None:
         return server.announced
     failed_again = server.strikes > 1 or server.rests_until - _now() > LONGEST_PAUSE
@@ -331,12 +331,12 @@ def _is_out(server: Server) -> bool:
 
 
 def _pause(failures: int) -> float:
-    """Seconds to wait after that many failures in a row."""
+    """Return the seconds to wait after this many consecutive failures."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16)) * (0.5 + 0.5 * _jitter())
 
 
 def _jitter() -> float:
-    return random.random()  # noqa: S311 - keeps retries apart, hides nothing
+    return random.random()  # noqa: S311 - jitter of retries, not cryptography
 
 
 def _now() -> float:

@@ -1,13 +1,13 @@
-"""Requests that an engine dies of: found among those in flight, given up, and noted for the next start.
+"""Find the requests that crash an engine among those in flight, abandon them, and record them for the next start.
 
-When an engine dies, any request in flight may be the cause, or none. Nothing is given up for one death. All of them
-become suspects, which run after all other requests and in groups an eighth of the number that was in flight, and
-again an eighth when a group dies, down to one at a time. A suspect that is answered is cleared. One is given up after
-`MAX_DEATHS_ALONE` deaths with nothing else in flight, as soon as the engine has answered another request since: with
-n in flight that takes at most log8(n) + 3 deaths. If no other request is left after a death, one that was answered
-before is repeated as a probe, and its answer dropped. In a start that has no answer yet the engine itself may be at
-fault. There it takes `MAX_DEATHS_UNPROVEN` deaths, more than one start has by default, and no second request is given
-up before an answer.
+When an engine dies, any request in flight may be the cause, or none. A single death abandons no request. All requests
+in flight become suspects. Suspects run after all other requests, in groups of an eighth of the number that was in
+flight. If a group crashes the engine, the next group is an eighth of that one, down to one request at a time. A
+completion clears a suspect. A suspect is abandoned after `MAX_DEATHS_ALONE` deaths with nothing else in flight, once
+the engine has completed another request since: with n requests in flight that takes at most log8(n) + 3 deaths. If no
+other request is left after a death, a request that completed before is repeated as a probe and its completion is
+dropped. In a start without a completion the engine itself may be the cause. There it takes `MAX_DEATHS_UNPROVEN`
+deaths, more than one start allows by default, and no second request is abandoned before a completion.
 """
 
 import logging
@@ -26,11 +26,11 @@ PROBE = RequestKey(-1, "probe", 0)
 
 
 class Suspicion(NamedTuple):
-    """What is known against a request.
+    """Engine deaths that a request was involved in.
 
     Attributes:
-        together: requests in flight at the last death, this one included.
-        alone: deaths with this request alone in flight.
+        together: number of requests in flight at the last death, including this one.
+        alone: number of deaths with only this request in flight.
     """
 
     together: int
@@ -38,24 +38,24 @@ class Suspicion(NamedTuple):
 
 
 class DeathRecord(Protocol):
-    """Keeps suspicions from one start of a command to the next."""
+    """Storage of suspicions across starts of a command."""
 
     def suspicions(self) -> Mapping[RequestKey, Suspicion]:
-        """Return what is known against the requests without a completion."""
+        """Return the suspicions of the requests without a completion."""
 
     def note_death(self, suspicions: Mapping[RequestKey, Suspicion], reason: str) -> None:
-        """Note a death of the engine, and what is known now against those that were in flight."""
+        """Store a death of the engine and the updated suspicions of the requests that were in flight."""
 
 
 class Suspects:
-    """The suspects of one engine, over all its deaths."""
+    """The suspected requests of one engine, across all its deaths."""
 
     def __init__(self, record: DeathRecord | None = None) -> None:
-        """Takes what earlier starts noted, if there is a record."""
+        """Load the suspicions of earlier starts, if a record is given."""
         self._record = record
         self._known = dict(record.suspicions()) if record else {}
         self._reason = "died in earlier starts"
-        self._works = True  # it has answered since its last death, or has not died
+        self._works = True  # the engine has completed a request since its last death, or has not died
         self._probe: Request | None = None
         self._gave_up_unproven = False
 
@@ -66,8 +66,8 @@ class Suspects:
         """Return the requests that may be sent now, or a probe.
 
         Args:
-            waiting: requests that were not sent, in order.
-            in_flight: keys of those that were.
+            waiting: requests not sent yet, in order.
+            in_flight: keys of the requests in flight.
         """
         if any(key in self._known or key == PROBE for key in in_flight):
             return []
@@ -85,7 +85,7 @@ class Suspects:
         return group[: max(1, -first[0] // NARROWING)]
 
     def answered(self, request: Request) -> None:
-        """Note that a request was answered."""
+        """Clear a request that was completed."""
         self._known.pop(request.key, None)
         self._works = True
         self._gave_up_unproven = False
@@ -93,20 +93,20 @@ class Suspects:
             self._probe = replace(request, key=PROBE, sampling=replace(request.sampling, max_tokens=1))
 
     def give_up(self, waiting: Collection[RequestKey]) -> list[Completion]:
-        """Return the completions of the requests that the engine dies of, after it has answered another one.
+        """Return the completions of abandoned requests; empty until the engine has completed another request.
 
         Args:
-            waiting: keys of the requests that were not sent.
+            waiting: keys of the requests not sent yet.
         """
         guilty = [key for key in waiting if key in self._known and self._known[key].alone >= MAX_DEATHS_ALONE]
         return [self._give_up(key) for key in guilty] if self._works else []
 
     def blame(self, in_flight: Sequence[RequestKey], reason: str) -> list[Completion]:
-        """Note a death; return the completion of the request that is given up though the engine answers no other.
+        """Record a death; return the completion of a request abandoned before the engine completed any other.
 
         Args:
-            in_flight: keys of the requests the engine worked on.
-            reason: how it died.
+            in_flight: keys of the requests that the engine was processing.
+            reason: how the engine died.
         """
         self._works = False
         blamed = [key for key in in_flight if key != PROBE]
@@ -130,6 +130,6 @@ class Suspects:
 
 
 def given_up(key: RequestKey, reason: str) -> Completion:
-    """Return the completion of a request that no engine can answer, and say so."""
+    """Return the completion of an abandoned request, and log the reason."""
     LOG.warning("request %s is given up: %s", "/".join(map(str, key)), reason)
     return Completion(key, "", FinishReason.ABORT, 0, 0, given_up=reason)

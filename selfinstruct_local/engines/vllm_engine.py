@@ -1,9 +1,8 @@
-"""vLLM stepped by hand, in whatever process makes it; `process.py` gives it one of its own.
+"""A vLLM engine that is stepped explicitly, in the calling process; `process.py` runs it in a separate one.
 
-`LLMEngine.step` hands out finished requests one by one while the others go on, which is what keeps the
-engine full: a slot that falls free takes the next request at the next step. On a CPU the engine core runs
-in this very process (it starts three times faster); on GPUs vLLM puts it in one of its own, which lets
-scheduling and detokenising overlap with the model.
+`LLMEngine.step` returns finished requests one by one while the others continue, which keeps the engine full: a free
+slot takes the next request at the next step. On CPUs the engine core runs in the same process (it starts three times
+faster); on GPUs vLLM runs it in a separate process, so that scheduling and detokenization overlap with the model.
 """
 
 import importlib.metadata
@@ -34,21 +33,21 @@ if TYPE_CHECKING:
     from selfinstruct_local.models import ModelFolder
 
 
-# How vLLM 0.32, torch and the C++ library say that memory ran out. vLLM's engine process on a GPU leaves the reason in
-# the log alone.
+# Out-of-memory messages of vLLM 0.32, torch and the C++ library. On GPUs vLLM's engine process writes the reason only
+# to the log.
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|No available memory for the cache|available KV cache memory|less than (?:desired|requested)"
     r"|not enough memory|can't allocate memory|Cannot allocate memory|bad_alloc|MemoryError|exceeds available memory"
 )
 _LOG_TAIL = 20_000
-NEVER = -100.0  # the least bias on a token that vLLM and the OpenAI API take
-# Between the parts of JSON a grammar may allow any white space, and a small model then writes nothing else to the end.
+NEVER = -100.0  # smallest token bias that vLLM and the OpenAI API accept
+# If the JSON grammar allows any whitespace, a small model may write only whitespace up to the token limit.
 STRUCTURED_OUTPUTS: dict[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.32, vllm/config/lora.py
 
 
 class VllmEngine:
-    """An `Engine` over vLLM's `LLMEngine`."""
+    """An `Engine` on vLLM's `LLMEngine`."""
 
     def __init__(
         self,
@@ -61,20 +60,20 @@ class VllmEngine:
         adapter: Path | None = None,
         log_file: Path | None = None,
     ) -> None:
-        """Loads the model; takes half a minute for a small one.
+        """Load the model, which takes half a minute for a small one.
 
         Args:
             model: a checked model folder.
-            settings: how to start.
-            max_model_len: context in tokens, prompt and answer together.
-            seed: for requests that bring none of their own.
-            quantization: a method of vLLM's that is applied to the weights; None leaves them, or what the folder says.
-            adapter: a LoRA folder that all requests go through.
-            log_file: where vLLM's log goes; its warnings go to stderr when None.
+            settings: engine settings.
+            max_model_len: context length in tokens, including prompt and completion.
+            seed: seed for requests without one.
+            quantization: vLLM quantization method applied to the weights; None uses the model folder's own, if any.
+            adapter: folder of a LoRA adapter that is applied to all requests.
+            log_file: file for vLLM's log; if None, its errors go to stderr.
 
         Raises:
             UsageError: vLLM is not installed.
-            OutOfMemoryError: the memory does not hold the model.
+            OutOfMemoryError: the model needs more memory than there is.
             RunError: vLLM could not start for another reason.
         """
         self.model = model
@@ -102,19 +101,19 @@ class VllmEngine:
 
     @property
     def description(self) -> dict[str, str]:
-        """Name and version of what answers."""
+        """Name and version of the engine, and the model."""
         return describe_vllm(self.model)
 
     @property
     def capacity(self) -> int:
-        """See `Engine.capacity`."""
+        """Maximum number of concurrent requests."""
         return self.settings.in_flight
 
     def wait_until_ready(self, keep_waiting: Callable[[], bool]) -> None:
-        """See `Engine.wait_until_ready`: it is, once it is made."""
+        """Return immediately: the engine is ready after construction."""
 
     def generate(self, requests: Iterable[Request | None]) -> Generator[list[Completion], None, None]:
-        """See `Engine.generate`."""
+        """Complete requests as `Engine.generate` does."""
         intake = Intake(requests)
         in_flight: dict[str, Request] = {}
         try:
@@ -136,13 +135,13 @@ class VllmEngine:
                 self._engine.abort_request(list(in_flight))
 
     def close(self) -> None:
-        """Frees the model's memory and ends vLLM's processes."""
+        """Free the model's memory and stop vLLM's processes."""
         self._engine.engine_core.shutdown()
 
     def _submit(self, request: Request, in_flight: dict[str, Request], refused: list[Completion]) -> None:
         token_ids = self._encoder.encode(request)
         room = self.max_model_len - len(token_ids)
-        if room < 1 or max(token_ids, default=0) >= self._rows:  # the engine would end in its embeddings
+        if room < 1 or max(token_ids, default=0) >= self._rows:  # IDs without an embedding crash the engine
             refused.append(Completion(request.key, "", FinishReason.REFUSED, len(token_ids), 0))
             return
         request_id = "/".join(map(str, request.key))
@@ -151,9 +150,9 @@ class VllmEngine:
             stop_tokens = self._encoder.stop_tokens(request)
             params = _sampling_params(request.sampling, room, self._end_tokens, stop_tokens)
             self._engine.add_request(request_id, prompts[0], params, lora_request=self._lora)
-        except ValueError as error:  # such as a JSON schema that no grammar can be made of
+        except ValueError as error:  # such as a JSON schema that cannot be compiled to a grammar
             reason = " ".join(str(error).split())
-            message = f"the engine refuses a request: {reason}"
+            message = f"the engine rejects a request: {reason}"
             raise UsageError(message) from error
         in_flight[request_id] = request
 
@@ -161,7 +160,7 @@ class VllmEngine:
         try:
             outputs = self._engine.step()
         except Exception as error:
-            # Whatever vLLM raises here ends its engine; the caller has stored all that came before.
+            # Any exception here ends vLLM's engine; the caller has stored all earlier completions.
             traceback.print_exc()
             raise self._log.explain(error, "stopped", EngineDeadError) from error
         return [output for output in outputs if output.finished]
@@ -181,14 +180,14 @@ class VllmEngine:
 
 
 class _Log:
-    """The log of one start: a file of the run that other starts have written to before."""
+    """The log of one start, appended to a file of the run that earlier starts may have written to."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._begin = path.stat().st_size if path and path.exists() else 0
 
     def route(self) -> None:
-        """Sends vLLM's log and Python's warnings there, so that the terminal shows the run alone."""
+        """Send vLLM's log and Python's warnings to the file, so that the terminal shows only the run."""
         os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
         if self._path is None:
             os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
@@ -205,13 +204,13 @@ class _Log:
             logger.addHandler(handler)
 
     def explain(self, error: Exception, what_happened: str, otherwise: type[RunError]) -> RunError:
-        """The error for the user: `OutOfMemoryError` with the flags to lower when that is what it was."""
+        """Return the error for the user: `OutOfMemoryError` with the flags to lower, or `otherwise`."""
         first_line = str(error).strip().partition("\n")[0]
-        where = f"; its log: {self._path}" if self._path else ""
+        where = f"; see its log: {self._path}" if self._path else ""
         if _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}\n{self._tail()}"):
             return OutOfMemoryError(
-                f"the engine {what_happened} for want of memory ({first_line}); lower --in-flight, --max-model-len or "
-                f"--memory-gb (on a CPU), change --gpu-memory-share, or spread the model with --tensor-parallel{where}"
+                f"the engine {what_happened}: out of memory ({first_line}); lower --in-flight, --max-model-len or "
+                f"--memory-gb (on CPUs), change --gpu-memory-share, or spread the model with --tensor-parallel{where}"
             )
         return otherwise(f"{what_happened}: {type(error).__name__}: {first_line}{where}")
 
@@ -230,11 +229,11 @@ def _device_arguments(settings: EngineSettings, max_model_len: int) -> dict[str,
 
 
 def cpu_arguments(dtype: str, max_model_len: int) -> dict[str, Any]:
-    """Arguments for vLLM on a CPU.
+    """Return vLLM's arguments for CPUs.
 
-    Requests with seeds of their own break when their prompt is computed in parts there: vLLM takes back the random
-    numbers of the unfinished part, which torch's CPU generator cannot do ("CPU Generator does not use offset", vLLM
-    0.32). Whole prompts need a batch that holds the longest.
+    Chunked prefill is off because it breaks requests with their own seed: vLLM rewinds the random numbers of an
+    unfinished chunk, which torch's CPU generator cannot do ("CPU Generator does not use offset", vLLM 0.32). Without
+    chunks, the token budget of a batch must hold the longest prompt.
     """
     return {
         "dtype": "float32" if dtype == "auto" else dtype,
@@ -246,7 +245,7 @@ def cpu_arguments(dtype: str, max_model_len: int) -> dict[str, Any]:
 
 def _start(arguments: dict[str, Any], settings: EngineSettings, log: _Log) -> "LLMEngine":
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1" if _has_gpu() else "0")
-    # Not forked, which is vLLM's default on GPUs: asking torch for them has touched CUDA, which no fork may use after.
+    # Not fork, vLLM's default on GPUs: querying torch for GPUs initializes CUDA, which a forked process cannot use.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(settings.memory_gb)))
     try:
@@ -265,13 +264,13 @@ def _start(arguments: dict[str, Any], settings: EngineSettings, log: _Log) -> "L
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments, **common))
     except Exception as error:
-        # vLLM raises many kinds here, of its own, of torch, of pydantic; the log has the whole story.
+        # vLLM raises many types here, its own and those of torch and pydantic; the log has the details.
         traceback.print_exc()
         raise log.explain(error, "could not start", RunError) from error
 
 
 def lora_rank(adapter: Path) -> int:
-    """The smallest rank vLLM has kernels for that holds the adapter's."""
+    """Return the smallest LoRA rank supported by vLLM that is at least the adapter's rank."""
     rank = int(orjson.loads((adapter / "adapter_config.json").read_bytes()).get("r", 8))
     return next((each for each in LORA_RANKS if each >= rank), rank)
 
@@ -311,7 +310,7 @@ def _sampling_params(
         seed=sampling.seed,
         structured_outputs=structured,
         logit_bias=dict.fromkeys(end_tokens, NEVER) if sampling.forbid_end else None,
-        logprobs=0,  # of the drawn tokens alone
+        logprobs=0,  # only those of the sampled tokens
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -321,7 +320,7 @@ def _mean(total: float | None, count: int) -> float | None:
 
 
 def describe_vllm(model: "ModelFolder") -> dict[str, str]:
-    """What a run notes of the engine, found without importing vLLM."""
+    """Return the description of the engine that a run records, without importing vLLM."""
     return {"engine": "vllm", "version": _vllm_version(), "model": str(model.path)}
 
 

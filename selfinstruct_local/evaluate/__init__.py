@@ -1,1 +1,1 @@
-"""Models beside each other on held-out tasks: what they answer, how like the references, how sure, who is preferred."""
+"""Evaluation: compares models on held-out tasks by their answers, the likeness to references, the loss and a judge."""

@@ -1,27 +1,27 @@
-"""Asks an engine all of a list, and gives its completions by key."""
+"""Sends a list of requests to an engine and returns the completions by key."""
 
 from collections.abc import Callable, Sequence
 
 from selfinstruct_local.engines.base import Completion, Engine, FinishReason, Request, RequestKey
 from selfinstruct_local.errors import RunError
 
-MAX_TRIES = 3  # of a request that the engine aborts
+MAX_TRIES = 3  # per request that the engine aborts
 
 
 def ask(
     engine: Engine, requests: Sequence[Request], keep_going: Callable[[], bool], advance: Callable[[int], None]
 ) -> dict[RequestKey, Completion]:
-    """The completions of `requests`; of fewer when `keep_going` said no.
+    """Return the completions of `requests`; fewer if `keep_going` returned False.
 
     Args:
-        engine: may still be loading.
-        requests: with keys of their own each.
-        keep_going: asked every second or so.
-        advance: called with the number of further completions.
+        engine: the engine; it may still be loading.
+        requests: the requests, each with a unique key.
+        keep_going: called about once per second.
+        advance: called with the number of new completions.
 
     Raises:
         UserFacingError: the engine could not start, or died and did not come back.
-        RunError: it aborts a request again and again, or gives it up.
+        RunError: the engine aborts a request repeatedly, or gives it up.
     """
     found: dict[RequestKey, Completion] = {}
     engine.wait_until_ready(keep_going)

@@ -1,6 +1,6 @@
-"""Held-out tasks to compare models on: one question and its reference each, read from what `train` reads.
+"""Held-out tasks to compare models on: one question and its reference each, in any format that `train` reads.
 
-Leans on the readers of `train/sources.py`; a case also keeps whether its task is classification.
+A case also records whether its task is classification.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ _PAIR = ["user", "assistant"]
 
 
 class Case(NamedTuple):
-    """A question and what a good answer to it is.
+    """A question and its reference.
 
     Attributes:
-        sample: of a user's turn and an assistant's.
-        is_classification: whether the answer is one of a few labels; None when nobody said.
+        sample: a user turn and an assistant turn.
+        is_classification: whether the answer is one of a few labels; None if unknown.
     """
 
     sample: Sample
@@ -34,23 +34,23 @@ class Case(NamedTuple):
 
     @property
     def instruction(self) -> str:
-        """What is asked; of a verbatim sample the very text that the answer follows."""
+        """Return the instruction; for a verbatim sample, the exact text that the answer follows."""
         return self.sample.turns[0].content
 
     @property
     def reference(self) -> str:
-        """The answer that the data has."""
+        """Return the reference answer of the data."""
         return self.sample.turns[1].content
 
 
 @dataclass(slots=True)
 class HeldOut:
-    """The cases, and how many samples did not become one and why.
+    """The cases, and the number of dropped samples by reason.
 
     Attributes:
-        paths: where they were read.
+        paths: files that they were read from.
         cases: in the order of the data.
-        dropped: count by reason.
+        dropped: number of dropped samples by reason.
     """
 
     paths: Sequence[Path]
@@ -58,12 +58,12 @@ class HeldOut:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def drop(self, reason: str) -> None:
-        """Counts a sample that is not asked."""
+        """Count a dropped sample."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the questions and references."""
+        """Return the SHA-256 over the questions and references."""
         digest = hashlib.sha256()
         for case in self.cases:
             digest.update(orjson.dumps([case.instruction, case.sample.input, case.reference]))
@@ -71,16 +71,16 @@ class HeldOut:
 
 
 def read_held_out(paths: Sequence[Path], num: int, seed: int) -> HeldOut:
-    """The cases of files and run folders, or a draw of `num` of them.
+    """Return the cases of files and run folders, or a random sample of `num` of them.
 
     Args:
-        paths: in any format that `train` reads.
-        num: the most cases.
-        seed: of the draw.
+        paths: sources in any format that `train` reads.
+        num: highest number of cases.
+        seed: random seed of the sample.
 
     Raises:
-        UsageError: a source is missing, or holds no case.
-        BadRecordError: a task cannot be read or has no reference; the text names the place.
+        UsageError: a source is missing, or has no case.
+        BadRecordError: a task cannot be read or has no reference; the message names the place.
     """
     held_out = HeldOut(paths)
     for path in paths:
@@ -97,7 +97,7 @@ def read_held_out(paths: Sequence[Path], num: int, seed: int) -> HeldOut:
             message = f"--data {path}: holds no task with a reference" + (f" ({reasons})" if reasons else "")
             raise UsageError(message)
     if len(held_out.cases) > num:
-        stream = Random(f"held out {seed}")  # noqa: S311 - a draw of data
+        stream = Random(f"held out {seed}")  # noqa: S311 - samples data, no secret
         drawn = sorted(stream.sample(range(len(held_out.cases)), num))
         held_out.cases = [held_out.cases[index] for index in drawn]
     return held_out
@@ -109,15 +109,16 @@ def _cases_of_task(task: Task) -> Iterator[Case]:
 
 def _cases_of_record(record: Any) -> list[Case | Dropped]:
     samples = list(samples_of_record(record))
-    # Conversations carry no such field; where a task has it, the reader has checked it.
+    # Conversations have no such field; in a task, the reader has checked it.
     told = record.get("is_classification")
     kind = told if isinstance(told, bool) else None
     cases = [each if isinstance(each, Dropped) else _case(each, kind) for each in samples]
-    # The published program's completions are often of no use; a task that a person wrote should have its reference.
+    # Tasks from the published program often lack a usable completion; a task written by a person should have its
+    # reference.
     if {"instruction", "raw_instances"} & record.keys() == {"instruction"} and any(
         Dropped(reason) in cases for reason in (NO_CASE, NO_REFERENCE)
     ):
-        message = "has no reference, which the answers are compared with; leave it out"
+        message = "has no reference to compare answers with; remove it"
         raise ValueError(message)
     return cases
 

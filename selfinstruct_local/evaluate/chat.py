@@ -1,6 +1,6 @@
-"""Asks a model, tuned or not, one thing at a time.
+"""A loaded model that answers single questions, fine-tuned or not.
 
-On transformers and PEFT, not vLLM: a single answer is there before vLLM would have started.
+Uses transformers and PEFT instead of vLLM: a single answer is ready before vLLM would have started.
 """
 
 from pathlib import Path
@@ -18,17 +18,18 @@ from selfinstruct_local.train.network import end_with, lay_over
 
 
 def choose_template(model: ModelFolder, adapter: Path | None, wanted: TemplateName | None = None) -> TemplateName:
-    """How a model is asked: what was tuned here as it was trained, an adapter made elsewhere by Alpaca's template.
+    """Return the prompt template for a model.
 
-    Any other model is asked by its chat template if it has one, else by Alpaca's.
+    A model that was fine-tuned here uses the template of its training, an adapter from elsewhere Alpaca's. Any other
+    model uses its chat template if it has one, otherwise Alpaca's.
 
     Args:
-        model: the base.
+        model: the base model.
         adapter: a LoRA folder over it.
-        wanted: is taken in place of these, where it can be.
+        wanted: template to use instead, where possible.
 
     Raises:
-        UsageError: the chat template is wanted, and the model has none; or what tells of the training is broken.
+        UsageError: the chat template is wanted, and the model has none; or the training manifest is invalid.
     """
     if wanted == "chat" and not model.has_chat_template:
         message = f"--template chat: {model.path} has no chat template; use --template alpaca"
@@ -42,16 +43,16 @@ class Chat:
     """A loaded model that answers single instructions."""
 
     def __init__(self, model: ModelFolder, adapter: Path | None = None, template: TemplateName | None = None) -> None:
-        """Loads the model, and the adapter over it.
+        """Load the model, and the adapter over it.
 
         Args:
-            model: the base.
+            model: the base model.
             adapter: a LoRA folder.
-            template: how to ask; left out, as `choose_template` says.
+            template: prompt template; None uses `choose_template`.
 
         Raises:
-            UsageError: the template is not there, the adapter was trained on another base or does not fit this one,
-                or the libraries are missing.
+            UsageError: the template is missing, the adapter was trained on another base or does not match this one, or
+                the libraries are missing.
         """
         if adapter is not None:
             check_base(adapter, model)
@@ -69,17 +70,18 @@ class Chat:
         network: Any = AutoModelForCausalLM.from_pretrained(model.load_path, dtype="auto", local_files_only=True)
         if adapter is not None:
             network = lay_over(network, model, adapter)
-        # What was tuned to a chat template ends its turns as the template does, whatever the base's files say.
+        # A model that was fine-tuned with a chat template ends its turns as the template does, regardless of the base's
+        # files.
         if self.template == "chat":
             end_with(network, answer_end(self._tokenizer, "chat"))
         self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def answer(self, instruction: str, task_input: str = "", max_tokens: int = 256) -> str:
-        """The greedy answer, without the prompt; the prompt's tokens are those of training.
+        """Return the greedy answer, without the prompt; the prompt's tokens are the same as in training.
 
         Raises:
-            UsageError: the chat template refuses the question, it holds a token without an embedding, or it leaves
-                no room in the model's context.
+            UsageError: the chat template rejects the question, the question has tokens without an embedding, or it
+                leaves no room in the model's context.
         """
         prompt, turns = ask(self.template, instruction, task_input)
         request = Request(RequestKey(0, "chat", 0), prompt, Sampling(0.0, 1.0, max_tokens), turns)

@@ -1,4 +1,4 @@
-"""Who is compared: model folders, and adapters over their bases, each asked by the template that belongs to it."""
+"""The models to compare: model folders, and adapters over their bases, each with its own prompt template."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from selfinstruct_local.templates.alpaca import TemplateName, ask
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModel:
-    """A model, or an adapter over one, and how it is asked.
+    """A model, or an adapter over one, and its prompt template.
 
     Attributes:
-        name: for tables; no two have the same.
+        name: unique name for tables.
         folder: the model, or the adapter's base.
-        adapter: a LoRA folder.
-        template: Alpaca's, or the model's own.
+        adapter: a LoRA folder, or None.
+        template: Alpaca's template, or the model's chat template.
     """
 
     name: str
@@ -33,11 +33,11 @@ class EvaluatedModel:
 
     @property
     def chosen(self) -> ChosenModel:
-        """What an engine is started with."""
+        """Return the model that an engine is started with."""
         return ChosenModel(self.folder, adapter=self.adapter)
 
     def request(self, key: RequestKey, case: Case, max_tokens: int) -> Request:
-        """The request for its greedy answer to a case."""
+        """Return the request for its greedy answer to a case."""
         sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
         if case.sample.verbatim:
             return Request(key, case.instruction, sampling)
@@ -48,17 +48,17 @@ class EvaluatedModel:
 def find_evaluated_models(
     names: Sequence[str], template: TemplateName | None = None, base: str | None = None, flag: str = "--model"
 ) -> list[EvaluatedModel]:
-    """The evaluated_models that flags name, in their order.
+    """Return the models that flags name, in their order.
 
     Args:
         names: folders of models or adapters, or names of prepared models.
-        template: for all of them; None lets each be asked as `choose_template` says.
-        base: of the adapters; None takes for each the one that it names.
-        flag: names them in errors.
+        template: template for all of them; None uses `choose_template` for each.
+        base: base of the adapters; None uses the one that each adapter names.
+        flag: flag that errors name.
 
     Raises:
-        UsageError: one is missing, not whole or not safe, has no base here, or is named twice; or the template is
-            not there.
+        UsageError: a model is missing, incomplete or unsafe, has no base here, or is named twice; or the template is
+            missing.
     """
     found = [_find(name, base, flag) for name in names]
     if twice := [name for name, count in Counter(found).items() if count > 1]:

@@ -1,7 +1,7 @@
-"""The evaluation from end to end: answers by an engine a evaluated, the judge's engine, then the losses.
+"""The evaluation from end to end: answers by one engine per model, the judge's engine, then the losses.
 
-Engines run one after the other, since each takes the memory for itself; the losses come last, in this process, because
-what torch holds of a GPU here would be missing to an engine that starts after it.
+Engines run one after the other, because each takes the memory for itself. The losses are computed last, in this
+process, because an engine that starts later would lack the GPU memory that torch holds here.
 """
 
 import time
@@ -38,14 +38,14 @@ _SETTINGS = {"num", "seed", "lang", "max_tokens", "max_model_len", "engine"}
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came out.
+    """The result of an evaluation.
 
     Attributes:
         held_out: the cases.
-        labels: of each, whether its reference is a label.
-        scored: the evaluated_models' answers, in their order.
-        figures: the evaluated_models' figures, in their order.
-        judge: who judged.
+        labels: for each case, whether its reference is a label.
+        scored: the models' answers, in order of the models.
+        figures: the models' metrics, in order of the models.
+        judge: the judge, if there is one.
     """
 
     held_out: HeldOut
@@ -55,7 +55,7 @@ class Evaluation:
     judge: EvaluatedModel | None
 
     def record(self, settings: GenerateSettings) -> dict[str, Any]:
-        """Figures, settings and fingerprints as JSON values."""
+        """Return metrics, settings and fingerprints as JSON values."""
         return {
             "version": __version__,
             "data": [str(path) for path in self.held_out.paths],
@@ -71,7 +71,7 @@ class Evaluation:
         }
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Each case with all that was answered to it, as JSON values."""
+        """Yield each case with all answers to it, as JSON values."""
         for index, case in enumerate(self.held_out.cases):
             yield {
                 "instruction": case.instruction,
@@ -82,7 +82,7 @@ class Evaluation:
             }
 
     def write(self, out: Path, settings: GenerateSettings) -> None:
-        """Writes `answers.jsonl` and then `eval.json` to a writable folder, each whole or not at all."""
+        """Write `answers.jsonl` and then `eval.json` to a writable folder; each file is complete or absent."""
         with open_writer(out / ANSWERS) as writer:
             for row in self.rows():
                 writer.write(row)
@@ -125,13 +125,13 @@ def _row(scored: Scored, index: int) -> dict[str, Any]:
 def fit_to_context(
     held_out: HeldOut, evaluated_models: Sequence[EvaluatedModel], settings: GenerateSettings
 ) -> list[list[Example]]:
-    """The references as examples of each evaluated; drops the cases that one of them has no room for.
+    """Return each model's references as examples, and drop the cases that exceed the context of a model.
 
-    A case stays when its prompt leaves room for `max_tokens` and for the reference, under every evaluated's template:
-    all are measured on the same cases.
+    A case is kept if its prompt leaves room for `max_tokens` and for the reference under every model's template, so
+    that all models are measured on the same cases.
 
     Raises:
-        UsageError: no case is left, or a tokenizer will not do.
+        UsageError: no case is left, or a tokenizer is unusable.
     """
     columns = [build_references(held_out.cases, each) for each in evaluated_models]
     kept: list[Case] = []
@@ -147,7 +147,7 @@ def fit_to_context(
             fitting.append(whole)
     if not kept:
         reasons = ", ".join(f"{number} {reason}" for reason, number in held_out.dropped.items())
-        message = f"--data: no task is left to ask ({reasons}); see --max-model-len and --max-tokens"
+        message = f"--data: no task is left ({reasons}); see --max-model-len and --max-tokens"
         raise UsageError(message)
     held_out.cases = kept
     return [list(column) for column in zip(*fitting, strict=True)]
@@ -159,13 +159,13 @@ def _needs(example: Example, max_tokens: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """What an evaluation works with.
+    """The environment of an evaluation.
 
     Attributes:
-        settings: of the engines and of what is asked.
+        settings: of the engines and the requests.
         start_engine: starts the engine of a model.
         console: for progress.
-        interrupt: a signal ends the evaluation after the batch in hand.
+        interrupt: a signal ends the evaluation after the current batch.
     """
 
     settings: GenerateSettings
@@ -180,13 +180,13 @@ class Evaluator:
         evaluated_models: Sequence[EvaluatedModel],
         judge: EvaluatedModel | None,
     ) -> Evaluation | None:
-        """Asks, judges and measures; None when a signal ended it.
+        """Return the evaluation, or None if a signal ended it.
 
         Args:
-            held_out: the cases, all of which fit.
-            references: of each evaluated, as `fit_to_context` gives them.
+            held_out: the cases, all of which fit the contexts.
+            references: each model's references, from `fit_to_context`.
             evaluated_models: at least one, or two with a judge; the others are compared with the first.
-            judge: None for no judgements.
+            judge: the judge's model; None for no judgements.
 
         Raises:
             UserFacingError: an engine could not start, or died and did not come back; or the libraries are missing.
@@ -228,7 +228,7 @@ class Evaluator:
     def _ask(
         self, evaluated: EvaluatedModel, settings: GenerateSettings, requests: Sequence[Request], what: str
     ) -> tuple[dict[RequestKey, Completion], dict[str, str]]:
-        """The completions by a evaluated's own engine, which ends with them, and what that engine was."""
+        """Return the completions by a model's own engine, which is then closed, and that engine's description."""
         engine = self.start_engine(evaluated.chosen, settings)
         try:
             with waiting(self.console, f"starting vLLM on {evaluated.name}"):
@@ -245,8 +245,8 @@ class Evaluator:
     def _judge(
         self, judge: EvaluatedModel, cases: Sequence[Case], answers: Sequence[Sequence[str]]
     ) -> list[list[Judgement]]:
-        """The judgements of each evaluated beside the first, of whom there are none."""
-        # Two answers stand in its prompt, which may be longer than any evaluated's.
+        """Return each model's judgements against the first model; the list of the first is empty."""
+        # The judge's prompt contains two answers and may be longer than any model's prompt.
         context = min(judge.folder.context, 2 * self.settings.max_model_len)
         settings = self.settings.model_copy(update={"max_model_len": context})
         asking = PairwiseJudge(self.settings.lang, chats=judge.template == "chat", prompts=self.settings.prompts)
@@ -270,7 +270,7 @@ class Evaluator:
         return [[], *([judgement(number, index) for index in range(len(cases))] for number in range(len(others)))]
 
     def _surprises(self, evaluated: EvaluatedModel, references: Sequence[Example]) -> list[Surprise]:
-        """What the references cost a evaluated; of fewer when a signal came."""
+        """Return the losses of the references under a model; fewer if a signal arrived."""
         surprises: list[Surprise] = []
         with counting(self.console, f"{evaluated.name}: losses,") as advance:
             for batch in measure_losses(evaluated, references, self._goes_on):

@@ -1,7 +1,7 @@
-"""The held-out loss: how unlikely the references are to a model that is asked by its own template.
+"""The held-out loss: the negative log-likelihood of the references under a model with its own prompt template.
 
-Cases become examples as `train` makes them, so the loss is on what a training would teach: the response and its end.
-Leans on torch and transformers, in batches without padding.
+Cases become examples as in `train`, so the loss covers what training would teach: the response and its end. Batches
+have no padding.
 """
 
 import sys
@@ -18,15 +18,15 @@ from selfinstruct_local.train.network import lay_over
 from selfinstruct_local.train.separation import separates_examples
 from selfinstruct_local.train.settings import TrainSettings
 
-ROW_TOKENS = 2_048  # of a batch, unless one example has more
+ROW_TOKENS = 2_048  # per batch, unless one example has more
 
 
 class Surprise(NamedTuple):
-    """What a reference costs a model.
+    """The loss of a reference under a model.
 
     Attributes:
-        nats: negative log-likelihood of its supervised tokens together.
-        tokens: how many these are; the end is one of them.
+        nats: summed negative log-likelihood of its supervised tokens.
+        tokens: number of supervised tokens, including the end.
     """
 
     nats: float
@@ -34,7 +34,7 @@ class Surprise(NamedTuple):
 
 
 def build_references(cases: Sequence[Case], evaluated: EvaluatedModel) -> list[Example | str]:
-    """The example of each case under the evaluated's template, or why there is none.
+    """Return the example of each case under the model's template, or why there is none.
 
     Raises:
         UsageError: the tokenizer cannot be loaded, or has no end-of-sequence token.
@@ -44,7 +44,7 @@ def build_references(cases: Sequence[Case], evaluated: EvaluatedModel) -> list[E
     tokenizer = load_tokenizer(evaluated.folder)
     found: list[Example | str] = [""] * len(cases)
     for verbatim in (False, True):
-        # The template of a text prompt is nothing around it, which is what Alpaca's leaves of it.
+        # A verbatim prompt has no template around it, which is what Alpaca's template does with it.
         settings = TrainSettings(template="alpaca" if verbatim else evaluated.template, max_length=sys.maxsize)
         places = [index for index, case in enumerate(cases) if case.sample.verbatim == verbatim]
         made = make_examples((cases[index].sample for index in places), tokenizer, settings)
@@ -55,16 +55,16 @@ def build_references(cases: Sequence[Case], evaluated: EvaluatedModel) -> list[E
 
 
 def prompt_length(example: Example) -> int:
-    """Tokens before the response."""
+    """Return the number of tokens before the response."""
     return next(index for index, label in enumerate(example.labels) if label != IGNORED)
 
 
 def measure_losses(
     evaluated: EvaluatedModel, examples: Sequence[Example], keep_going: Callable[[], bool]
 ) -> Iterator[list[Surprise]]:
-    """Loads the evaluated, and yields what the references cost it, in batches and in order, while it may go on.
+    """Load the model and yield the losses of its references, in batches and in order, while `keep_going` returns True.
 
-    In float32 on a CPU; in the precision of the weights on GPUs, over as many as there are.
+    The precision is float32 on a CPU and that of the weights on GPUs; all available GPUs are used.
 
     Raises:
         UsageError: the training libraries are missing.
@@ -80,7 +80,7 @@ def measure_losses(
 
 
 def _measure(network: Any, batch: Sequence[Example], *, separates: bool) -> list[Surprise]:
-    """What a batch costs; of a model that would let the examples of a row see each other, it has one example."""
+    """Return the losses of a batch, which has one example if the model cannot separate the examples of a row."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -88,11 +88,11 @@ def _measure(network: Any, batch: Sequence[Example], *, separates: bool) -> list
     targets = row["shift_labels"][0]  # (K,)
     tensors: dict[str, Any] = {"input_ids": row["input_ids"].to(network.device)}
     if separates:
-        # It picks from what the last GPU holds, and from the CPU it may pick of any.
+        # The indices apply to what the last GPU holds; indices on the CPU work with any GPU.
         tensors |= {"position_ids": row["position_ids"].to(network.device), "logits_to_keep": row["logits_to_keep"]}
     with torch.no_grad():
-        # With a cache the positions that start anew would not part the examples.
-        logits = network(**tensors, use_cache=False).logits[0]  # (K, V), or (T, V) of one example
+        # With a cache, restarting positions would not separate the examples.
+        logits = network(**tensors, use_cache=False).logits[0]  # (K, V), or (T, V) for one example
         kept = logits if separates else logits[row["logits_to_keep"].to(logits.device)]
         nats = cross_entropy(kept.float(), targets.to(kept.device), reduction="none")
     parts = torch.split(nats, [example.supervised for example in batch])
@@ -106,7 +106,7 @@ def _load(evaluated: EvaluatedModel) -> Any:
     except ImportError as error:
         message = f"the loss needs '{error.name}', which is missing; install this package with its extra 'train'"
         raise UsageError(message) from error
-    # What the engine held on several GPUs would not go onto one.
+    # A model that the engine needed several GPUs for exceeds the memory of one.
     options = {"dtype": "auto", "device_map": "auto"} if torch.cuda.is_available() else {"dtype": torch.float32}
     network: Any = AutoModelForCausalLM.from_pretrained(evaluated.folder.load_path, local_files_only=True, **options)
     if evaluated.adapter:
@@ -115,7 +115,7 @@ def _load(evaluated: EvaluatedModel) -> Any:
 
 
 def _batches(examples: Sequence[Example], row_tokens: int) -> Iterator[list[Example]]:
-    """Runs of examples of at most `row_tokens` tokens together, each example whole."""
+    """Yield batches of consecutive examples with at most `row_tokens` tokens in total; examples are not split."""
     batch: list[Example] = []
     length = 0
     for example in examples:

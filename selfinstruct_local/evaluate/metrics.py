@@ -1,4 +1,4 @@
-"""What an evaluation found: the figures of each evaluated, as a table for a person and as a record for a program."""
+"""The metrics of each evaluated model, as a table and as a JSON record."""
 
 import math
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ _MARGIN = 2
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A evaluated's answers, one a case, and what was measured of each.
+    """A model's answers, one per case, and the measures of each.
 
     Attributes:
-        evaluated: who answered.
-        answers: without white space around them.
-        completions: what the engine said of them.
-        rouge_l: F with the reference.
-        matches: whether it is the reference, of cases with a label; None for the others.
-        surprises: what the references cost the evaluated.
-        judgements: beside the first evaluated's answers; empty where no judge was asked.
-        engine: names and versions of what answered.
+        evaluated: the model.
+        answers: the texts, without surrounding white space.
+        completions: the engine's completions.
+        rouge_l: ROUGE-L F with the reference.
+        matches: whether the answer equals the reference, for cases with a label; None for the others.
+        surprises: the losses of the references under the model.
+        judgements: comparisons with the first model's answers; empty without a judge.
+        engine: names and versions of the engine.
     """
 
     evaluated: EvaluatedModel
@@ -45,38 +45,41 @@ class Scorer:
     """Compares answers with the references of the cases."""
 
     def __init__(self, cases: Sequence[Case], lang: Language) -> None:
-        """Takes the cases and their language."""
+        """Create a scorer for cases in a language."""
         self._cases = cases
         self._rouge_l = RougeL(lang)
         self.labels = [has_label(case, lang) for case in cases]
 
     def rouge_l(self, answers: Sequence[str]) -> list[float]:
-        """ROUGE-L F of each answer."""
+        """Return the ROUGE-L F of each answer."""
         return [self._rouge_l(answer, case.reference) for answer, case in zip(answers, self._cases, strict=True)]
 
     def matches(self, answers: Sequence[str]) -> list[bool | None]:
-        """Whether each answer is its reference; None where that is no label."""
+        """Return whether each answer equals its reference; None if the reference is no label."""
         rows = zip(answers, self._cases, self.labels, strict=True)
         return [is_exact_match(answer, case.reference) if label else None for answer, case, label in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A evaluated in figures.
+    """The metrics of a model.
 
     Attributes:
-        name: of the evaluated.
-        template: how it was asked.
-        rouge_l: mean F over all cases, with the bounds of its 95 % interval beside it.
-        difference: mean F less the first evaluated's, with bounds from the paired bootstrap; None for the first.
-        matched: of the `labelled` cases, those answered with the very label.
-        stop_rate: share of the answers that ended by themselves.
-        mean_tokens: of an answer.
-        loss: mean negative log-likelihood of a supervised token of the references, in nats.
-        supervised: how many of these tokens there are, which hangs on the tokenizer and the template.
+        name: name of the model.
+        template: its prompt template.
+        rouge_l: mean ROUGE-L F over all cases.
+        rouge_l_bounds: its 95 % interval.
+        difference: mean F minus the first model's; None for the first.
+        difference_bounds: its 95 % interval from the paired bootstrap; None for the first.
+        matched: number of the `labelled` cases that were answered with exactly the label.
+        labelled: number of cases with a label.
+        stop_rate: share of the answers that stopped on their own.
+        mean_tokens: mean number of tokens per answer.
+        loss: mean negative log-likelihood per supervised token of the references, in nats.
+        supervised: number of supervised tokens, which depends on the tokenizer and the template.
         bits_per_byte: the same likelihoods over the UTF-8 bytes of the references (Gao et al. 2020, arXiv 2101.00027),
-            which are the same for all evaluated_models.
-        tally: of the judgements; None for the first evaluated and without a judge.
+            which are the same for all models.
+        tally: counts of the judgements; None for the first model and without a judge.
     """
 
     name: str
@@ -96,16 +99,16 @@ class Figures:
 
     @property
     def perplexity(self) -> float:
-        """Of the references, a token."""
+        """Return the perplexity per token of the references."""
         return math.exp(self.loss)
 
     @property
     def consistency(self) -> float | None:
-        """Share of the cases asked of the judge of which it said the same in both orders; None if there is none."""
+        """Return the share of judged cases with the same judgement in both orders; None if there are none."""
         return self.tally.consistent / self.tally.asked if self.tally and self.tally.asked else None
 
     def record(self) -> dict[str, Any]:
-        """As JSON values; shares and scores in [0, 1]."""
+        """Return the metrics as JSON values; shares and scores are in [0, 1]."""
         found: dict[str, Any] = {
             "rouge_l": {"mean": self.rouge_l, **self.rouge_l_bounds._asdict()},
             "rouge_l_difference": None
@@ -125,7 +128,7 @@ class Figures:
 
 
 def make_figures(scored: Sequence[Scored], cases: Sequence[Case]) -> list[Figures]:
-    """The figures of all evaluated_models, the first being what the others are compared with."""
+    """Return the metrics of all models; the others are compared with the first."""
     first = scored[0]
     size = sum(len(case.reference.encode()) for case in cases)
     return [_figures(each, None if each is first else first, size) for each in scored]
@@ -160,7 +163,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def table(figures: Sequence[Figures]) -> list[str]:
-    """The figures as lines, a column each evaluated."""
+    """Return the metrics as the lines of a table with one column per model."""
     first = figures[0].name
     rows = [
         ["", *(each.name for each in figures)],
@@ -170,17 +173,17 @@ def table(figures: Sequence[Figures]) -> list[str]:
     ]
     if len(figures) > 1:
         rows += [
-            [f"  less {first}", *("" if each.difference is None else f"{each.difference:+.3f}" for each in figures)],
+            [f"  minus {first}", *("" if each.difference is None else f"{each.difference:+.3f}" for each in figures)],
             ["  95 % interval", *(_bounds(each.difference_bounds, "+") for each in figures)],
         ]
     if figures[0].labelled:
         rows.append(["exact match", *(f"{each.matched} of {each.labelled}" for each in figures)])
     rows += [
         ["stopped by itself", *(f"{each.stop_rate:.0%}" for each in figures)],
-        ["tokens an answer", *(f"{each.mean_tokens:.0f}" for each in figures)],
-        ["held-out loss a token", *(f"{each.loss:.3f}" for each in figures)],
+        ["tokens per answer", *(f"{each.mean_tokens:.0f}" for each in figures)],
+        ["held-out loss per token", *(f"{each.loss:.3f}" for each in figures)],
         ["  perplexity", *(f"{each.perplexity:.2f}" for each in figures)],
-        ["  in bits a byte", *(f"{each.bits_per_byte:.3f}" for each in figures)],
+        ["  in bits per byte", *(f"{each.bits_per_byte:.3f}" for each in figures)],
     ]
     if any(each.tally for each in figures):
         rows.append([f"wins-ties-losses over {first}", *(_score(each.tally) for each in figures)])

@@ -1,7 +1,7 @@
-"""A judge over two answers: which is better, asked in both orders and held to the words that may be said.
+"""A pairwise judge: which of two answers is better, asked in both orders and constrained to the allowed words.
 
-After the pairwise comparison of MT-Bench (Zheng et al. 2023, arXiv 2306.05685), whose conservative rule for a judge
-that favours a place is taken too: an answer wins when it is preferred in both orders, and all else is a tie.
+Based on the pairwise comparison of MT-Bench (Zheng et al. 2023, arXiv 2306.05685), including its conservative rule
+against position bias: a win requires preference in both orders; everything else is a tie.
 """
 
 from collections.abc import Iterable
@@ -24,12 +24,12 @@ STAGE = "judge"
 
 
 class Judgement(NamedTuple):
-    """What a judge says of a challenger's answer to one case beside that of the first evaluated.
+    """A judge's comparison of a model's answer to one case with the first model's answer.
 
     Attributes:
-        as_second: which answer it called better when the challenger's stood second; None for no readable answer.
-        as_first: the same with the challenger's first.
-        same: the two answers are the same text, so nobody was asked.
+        as_second: which answer is better with the model's answer second; None if the completion is unreadable.
+        as_first: the same with the model's answer first.
+        same: the two answers are identical, so the judge is not asked.
     """
 
     as_second: Said | None = None
@@ -38,7 +38,7 @@ class Judgement(NamedTuple):
 
     @property
     def outcome(self) -> Outcome:
-        """For the challenger."""
+        """Return the outcome for the model that is compared with the first."""
         if self.same:
             return "tie"
         if self.as_second is None or self.as_first is None:
@@ -49,20 +49,20 @@ class Judgement(NamedTuple):
 
     @property
     def consistent(self) -> bool:
-        """Whether the judge said the same in both orders."""
+        """Return whether the judge prefers the same answer in both orders."""
         return (self.as_second, self.as_first) in {("second", "first"), ("first", "second"), ("tie", "tie")}
 
 
 class Tally(NamedTuple):
-    """The judgements of a challenger, counted.
+    """The counts of a model's judgements.
 
     Attributes:
-        wins: over the first evaluated.
-        ties: with it.
-        losses: to it.
-        unjudged: cases of which the judge said nothing readable, or which its context does not hold.
-        consistent: cases of which it said the same in both orders.
-        asked: cases of which it said something readable in both.
+        wins: cases won against the first model.
+        ties: cases tied with it.
+        losses: cases lost to it.
+        unjudged: cases without a readable judgement, or that exceed the judge's context.
+        consistent: cases judged the same in both orders.
+        asked: cases with a readable judgement in both orders.
     """
 
     wins: int
@@ -74,7 +74,7 @@ class Tally(NamedTuple):
 
 
 def count(judgements: Iterable[Judgement]) -> Tally:
-    """Counts the outcomes."""
+    """Return the counts of the outcomes."""
     told = list(judgements)
     outcomes = [each.outcome for each in told]
     return Tally(
@@ -93,22 +93,22 @@ def judge_prompt(lang: Language) -> str:
 
 
 class PairwiseJudge:
-    """Makes the requests to a judge and reads what it says."""
+    """Builds the requests to a judge and reads its completions."""
 
     def __init__(self, lang: Language, *, chats: bool, prompts: Prompts) -> None:
-        """Takes the language of the question, whether the judge has a chat template, and the templates."""
+        """Create a judge from the tasks' language, whether it has a chat template, and the prompt templates."""
         self._wording = WORDINGS[lang]
         self._template = prompts.load(judge_prompt(lang))
         self._words = WORDS[lang]
         self._chats = chats
-        # A completion goes on after a colon, where a word has a space before it unless the script has none.
+        # A completion follows a colon, where a word has a space before it unless the script has no spaces.
         space = " " if lang == "en" and not chats else ""
         self._sampling = Sampling(
             temperature=0.0, top_p=1.0, max_tokens=16, choice=tuple(f"{space}{word}" for word in self._words)
         )
 
     def request(self, key: RequestKey, case: Case, first: str, second: str) -> Request:
-        """The question which of two answers to a case is better."""
+        """Return the request that asks which of two answers to a case is better."""
         prompt = self._template.substitute(
             instruction=case.instruction,
             input=case.sample.input or self._wording.none,
@@ -119,5 +119,5 @@ class PairwiseJudge:
         return Request(key, "" if self._chats else prompt, self._sampling, turns)
 
     def read(self, completion: Completion) -> Said | None:
-        """Which answer was called better; None where the completion is none of the words."""
+        """Return which answer is better, or None if the completion is none of the allowed words."""
         return self._words.get(completion.text.strip())

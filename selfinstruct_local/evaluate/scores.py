@@ -1,7 +1,7 @@
-"""How like its reference an answer is, and how sure the mean of such scores is.
+"""The scores of answers against references, and the confidence interval of their mean.
 
-ROUGE-L and exact match are those of the Super-NaturalInstructions evaluation, which Self-Instruct reports too (Wang et
-al. 2022, arXiv 2212.10560; yizhongw/Tk-Instruct, src/compute_metrics.py). Leans on google's `rouge_score`.
+ROUGE-L and exact match are those of the Super-NaturalInstructions evaluation, which Self-Instruct also reports (Wang et
+al. 2022, arXiv 2212.10560; yizhongw/Tk-Instruct, src/compute_metrics.py).
 """
 
 import string
@@ -14,8 +14,8 @@ import numpy as np
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.languages.base import TOKENIZERS, Language
 
-# Where the data does not say whether a task is classification: a reference of at most so many words, or of so many
-# characters in Chinese, is taken for a label.
+# If the data does not say whether a task is classification, a reference of at most this many words, or characters in
+# Chinese, counts as a label.
 LABEL_TOKENS: dict[Language, int] = {"en": 3, "zh": 6}
 RESAMPLES = 2_000
 BOOTSTRAP_SEED = 0
@@ -23,26 +23,27 @@ PERCENT = (2.5, 97.5)
 
 
 class RougeL:
-    """ROUGE-L F between an answer and its reference, by `rouge_score`.
+    """ROUGE-L F of answer and reference, by google's `rouge_score`.
 
-    English is cut by the library's own tokenizer and stemmed, as the evaluation named above does. Other scripts have no
-    token there, so Chinese is cut by the similarity core's `unicode` tokenizer, a character a token.
+    English is tokenised by the library's own tokenizer and stemmed, as in the evaluation named above. That tokenizer
+    yields no tokens for other scripts, so Chinese uses the similarity core's `unicode` tokenizer, with one token per
+    character.
     """
 
     def __init__(self, lang: Language) -> None:
-        """Makes the scorer of a language."""
+        """Create the scorer of a language."""
         from rouge_score.rouge_scorer import RougeScorer  # imports nltk
 
         own = _UnicodeTokens() if TOKENIZERS[lang] == "unicode" else None
         self._scorer = RougeScorer(["rougeL"], use_stemmer=own is None, tokenizer=own)
 
     def __call__(self, answer: str, reference: str) -> float:
-        """F in [0, 1]; 0 where one of the two has no token."""
+        """Return F in [0, 1]; 0 if either text has no tokens."""
         return float(self._scorer.score(reference, answer)["rougeL"].fmeasure)
 
 
 class _UnicodeTokens:
-    """The `unicode` tokenizer as `rouge_score` calls one."""
+    """The `unicode` tokenizer with the interface that `rouge_score` expects."""
 
     def tokenize(self, text: str) -> list[str]:
         from selfinstruct_local.kernels import encode  # imports numba
@@ -51,10 +52,10 @@ class _UnicodeTokens:
 
 
 def has_label(case: Case, lang: Language) -> bool:
-    """Whether an answer is compared with the reference as a whole.
+    """Return whether the reference is a label, which answers are compared with as a whole.
 
-    So it is where the data says that the task is classification. Where it says nothing, a reference of one line and at
-    most `LABEL_TOKENS` is taken for a label.
+    It is a label if the data says that the task is classification. If the data says nothing, a reference of one line
+    and at most `LABEL_TOKENS` counts as a label.
     """
     if case.is_classification is not None:
         return case.is_classification
@@ -66,14 +67,15 @@ def has_label(case: Case, lang: Language) -> bool:
 
 
 def is_exact_match(answer: str, reference: str) -> bool:
-    """Whether the two are the same but for case, punctuation and white space."""
+    """Return whether the two are equal except for case, punctuation and white space."""
     return _normalize(answer) == _normalize(reference)
 
 
 def _normalize(text: str) -> str:
-    """The text as SQuAD's evaluation compares it, articles kept as in Tk-Instruct; a text of marks alone stays.
+    """Return the text normalised as in SQuAD's evaluation, with articles kept as in Tk-Instruct.
 
-    Punctuation is ASCII's, as there, and that of all scripts besides.
+    Punctuation is ASCII's, as there, and also that of all other scripts. A text that consists only of punctuation is
+    not changed.
     """
     bare = "".join(each for each in text.casefold() if each not in string.punctuation and not _is_mark(each))
     return " ".join((bare if bare.strip() else text).split())
@@ -91,12 +93,12 @@ class Interval(NamedTuple):
 
 
 def bootstrap(values: Sequence[float]) -> Interval:
-    """The percentile bootstrap interval of a mean (Efron 1979), always the same for the same values.
+    """Return the percentile bootstrap interval of a mean (Efron 1979), deterministic for the same values.
 
-    Of the differences between two models on the same cases it is the paired bootstrap (Koehn 2004).
+    For the differences between two models on the same cases, this is the paired bootstrap (Koehn 2004).
 
     Args:
-        values: one a case, at least one.
+        values: one per case, at least one.
     """
     stream = np.random.default_rng(BOOTSTRAP_SEED)
     table = np.asarray(values, dtype=np.float64)

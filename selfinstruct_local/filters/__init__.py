@@ -1,1 +1,1 @@
-"""Taking tasks in or turning them away: rules, then novelty."""
+"""Filters that keep or reject tasks: rules, evaluation-set overlap, prompt echoes and novelty."""

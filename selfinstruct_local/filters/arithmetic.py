@@ -1,4 +1,4 @@
-"""Wrong equations: the result that an output gives for a chain of operations, compared with the computed one."""
+"""Wrong equations: the result that an output states for a chain of operations, compared with the computed one."""
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
 
@@ -10,25 +10,25 @@ from selfinstruct_local.filters.asking import Asking
 from selfinstruct_local.task import Task
 
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
-_SPACE = r"[^\S\n]"  # within a line: what follows on the next one may be the number of an item, or its dash
+_SPACE = r"[^\S\n]"  # within a line: the next may begin with an item mark
 _SIGN = rf"(?:{_SPACE}*[-+*/×÷]{_SPACE}*|{_SPACE}x{_SPACE})"
-# A chain of operations and what it is said to be. What follows must not belong to it: a power, a unit in brackets, the
-# remainder of a division. A chain without a result is matched too, so that it is not gone through again from each of
-# its numbers.
+# A chain of operations and its stated result. What follows must not belong to the result: a power, a unit in brackets,
+# the remainder of a division. A chain without a result is matched too, so that it is not scanned again from each of its
+# numbers.
 _EQUATION = re.compile(
     rf"(?<![\w.,])[$€£]?({_NUMBER}(?:{_SIGN}[$€£]?{_NUMBER})+)(?:{_SPACE}*={_SPACE}*[$€£]?(-?{_NUMBER})"
     r"(?!\d|[.,:]\d|\s*[-+*/×÷^%=(]|\sx\s|[A-Za-z]*\^|\s*(?:r\b|rem|with|余|…)))?",
     re.IGNORECASE,
 )
-# What stands before it must not belong to it either: another operation, a mixed number, a time of day.
+# What precedes the chain must not belong to it either: another operation, a mixed number, a time of day.
 _PART_OF_MORE = re.compile(
     r"(?:[-+*/×÷=^%)√]|\dx|\d\sx|%\s*of|\b(?:log|ln|sin|cos|tan|sqrt|half of))\s*$|\d[ :]$", re.IGNORECASE
 )
-_BEFORE = 8  # characters that are looked at for that
-# Without spaces, a slash and a hyphen also write what is no sum: 1/4 of a note, 24/7, 9/10 points, 5-10 years, a date.
+_BEFORE = 8  # number of preceding characters that are searched
+# Without spaces, a slash or a hyphen may also be no operation: 1/4 of a note, 24/7, 9/10 points, 5-10 years, a date.
 _FRACTION = re.compile(r"(\d+)/\d+")
 _DATE_OR_PATH = re.compile(r"\d+(?:/\d+){2,}|(?:19|20)\d\d-\d\d?-\d\d?")
-_CODE = re.compile(r"(?<![\d.,])0\d")  # 05/10, 0101 + 1: a date or a number of another base
+_CODE = re.compile(r"(?<![\d.,])0\d")  # 05/10, 0101 + 1: a date or a number in another base
 _RANGE = re.compile(r"\d[\d,.]*(?:-\d[\d,.]*)+")
 _TOKEN = re.compile(rf"({_NUMBER})|([-+*/×÷x])", re.IGNORECASE)
 _OPERATIONS = {
@@ -40,9 +40,9 @@ _OPERATIONS = {
     "/": operator.truediv,
     "÷": operator.truediv,
 }
-# What is left of the last digit that is written, and a hundredth: results are rounded, and some loosely.
+# A result may be off by the rounding error of its last digit or by one percent: results are rounded, some loosely.
 _TOLERANCE = 0.01
-_SHOWN = 80  # characters of an equation in a detail
+_SHOWN = 80  # characters of an equation in a message
 _CALLS_FOR_WRONG = re.compile(
     r"\b(?:wrong|incorrect\w*|false|mistake\w*|error\w*|joke|absurd|nonsens\w*|check|verify|bases?|binary|modul\w*|hex\w*"
     r"|true|correct)\b|错|对吗|是否|检查|进制",
@@ -51,7 +51,10 @@ _CALLS_FOR_WRONG = re.compile(
 
 
 def wrong_arithmetic(task: Task) -> str | None:
-    """Return the first wrong equation of an output, or None. A fraction, date or range before "=" is no equation."""
+    """Return the first wrong equation of an output, or None.
+
+    A fraction, date or range before "=" is not an equation.
+    """
     asks = Asking(task.instruction)
     for instance in task.instances:
         if "=" not in instance.output or asks.for_any(_CALLS_FOR_WRONG):
@@ -63,7 +66,7 @@ def wrong_arithmetic(task: Task) -> str | None:
 
 
 def may_want_wrong(instruction: str) -> bool:
-    """Return whether an instruction may ask for equations that are wrong, or that another arithmetic makes right."""
+    """Return whether an instruction may ask for wrong equations, or for an arithmetic in which they are right."""
     return _CALLS_FOR_WRONG.search(instruction) is not None
 
 
@@ -89,10 +92,10 @@ def _equations(output: str) -> Iterator[tuple[str, bool]]:
 
 
 def _is_notation(chain: str, value: float, told: float) -> bool:
-    """Return whether a chain is a fraction, date, path, range or code, and the number after it no result.
+    """Return whether a chain is a fraction, date, path, range or code, so that the number after it is not its result.
 
-    What a division of whole numbers gives is at most the dividend, or 1 if the divisor is not the smaller one. What a
-    subtraction gives is negative if the smaller number is in front.
+    The quotient of whole numbers is at most the dividend, or at most 1 if the divisor is not the smaller one. A
+    difference is negative if the smaller number comes first.
     """
     if fraction := _FRACTION.fullmatch(chain):
         return told > (float(fraction[1]) if value > 1 else 1)
@@ -102,7 +105,7 @@ def _is_notation(chain: str, value: float, told: float) -> bool:
 
 
 def _evaluate(chain: str) -> float | None:
-    """The value of numbers with + - * / between them, by the usual precedence; None for a division by zero."""
+    """Return the value of numbers joined by + - * /, with the usual precedence, or None for a division by zero."""
     numbers: list[float] = []
     signs: list[str] = []
     for number, sign in _TOKEN.findall(chain):

@@ -1,10 +1,10 @@
-"""What the instruction of a task asks for, searched once however many instances the task has."""
+"""A cache of the pattern searches in an instruction, so that each runs once for all instances of the task."""
 
 import re
 
 
 class Asking:
-    """Tells which patterns occur in an instruction; each is searched at most once."""
+    """An instruction whose patterns are each searched at most once."""
 
     __slots__ = ("_known", "instruction")
 
@@ -13,7 +13,7 @@ class Asking:
         self._known: dict[int, bool] = {}
 
     def for_any(self, pattern: re.Pattern[str]) -> bool:
-        """Return whether `pattern`, a constant of a module, occurs in the instruction."""
+        """Return whether `pattern`, which must be a module constant, occurs in the instruction."""
         known = self._known.get(id(pattern))
         if known is None:
             known = self._known[id(pattern)] = pattern.search(self.instruction) is not None

@@ -1,8 +1,8 @@
-"""Checks of answers that can be checked: each says of an output that it is right, wrong, or not of its kind.
+"""Checks of verifiable answers: each reports that an output is right or wrong, or does not apply.
 
 A check applies if the instruction states what can be checked (a limit, a format, a language, its labels), or if the
-output itself has it (an equation, a block of Python). It fails only what is surely wrong; where that cannot be told, it
-does not apply.
+output itself contains it (an equation, a block of Python). A check fails only what is surely wrong; if that cannot be
+decided, it does not apply.
 """
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
@@ -23,18 +23,19 @@ from selfinstruct_local.filters.units import wanted_conversion, wrong_conversion
 from selfinstruct_local.languages.base import Language
 from selfinstruct_local.task import Instance, Task
 
-# What is wrong, an empty text if the output passed, None if the check does not apply.
+# What is wrong, an empty string if the output passed, or None if the check does not apply.
 Outcome: TypeAlias = str | None
 PASSED = ""
-# Reads an instruction, once however many instances it has. What it returns looks at their outputs; None if the
-# instruction asks for nothing of its kind.
+# A check reads the instruction once for all its instances. It returns a function that judges their outputs, or None if
+# the instruction asks for nothing of its kind.
 Judge: TypeAlias = Callable[[Instance], Outcome]
 Check: TypeAlias = Callable[[Task, Language], Judge | None]
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _ARTICLES = r"(?:(?:an?|valid|new|single|equivalent|corresponding|simple|nested|it|them|standard)\s+){0,3}"
 _WANTS = r"\b(?:as|construct|create|form|generate|give|in|into|make|output|produce|return|to|write)\s+"
-# Between the words of a form, no more than 200 characters: more would be read again from each word that begins one.
+# At most 200 characters between the words of a form: without a bound, the text would be scanned again from each word
+# that begins one.
 _WANTS_JSON = re.compile(
     rf"{_WANTS}{_ARTICLES}JSON\b|[以用为成按]\s?JSON|(?:输出|返回|生成)[^，。]{{0,4}}JSON", re.IGNORECASE
 )
@@ -64,7 +65,7 @@ _OF_PYTHON = re.compile(
 
 
 def outcomes(task: Task, lang: Language) -> list[dict[str, str]]:
-    """Return, for each output, the checks that apply by name: an empty text if it passed, otherwise what is wrong."""
+    """Return, for each output, the result of each check that applies, by name: an empty string, or what is wrong."""
     found: list[dict[str, str]] = [{} for _ in task.instances]
     for name, check in CHECKS.items():
         judge = check(task, lang)
@@ -77,7 +78,7 @@ def outcomes(task: Task, lang: Language) -> list[dict[str, str]]:
 
 
 def passed_checks(task: Task, lang: Language) -> list[str]:
-    """Return the names of the checks that apply to some output of a task and that none of its outputs fails."""
+    """Return the names of the checks that apply to at least one output of a task and that none of its outputs fails."""
     results = outcomes(task, lang)
     return [
         name
@@ -88,7 +89,7 @@ def passed_checks(task: Task, lang: Language) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class FailedCheck:
-    """The rule that no output may fail a check, but for those of equations, which have a rule of their own.
+    """The rule that no output may fail a check, except for equations, which have a rule of their own.
 
     Attributes:
         lang: the language of the tasks.
@@ -98,7 +99,7 @@ class FailedCheck:
 
     def __call__(self, task: Task) -> str | None:
         """Return the first check that an output fails and what is wrong, or None."""
-        # An instruction whose answer is still to be asked for has an empty output; so has what `empty_output` rejects.
+        # An instruction that is not answered yet has an empty output; so do the tasks that `empty_output` rejects.
         instances = [instance for instance in task.instances if instance.output.strip()]
         for name in self._asked(task):
             judge = CHECKS[name](task, self.lang)
@@ -108,7 +109,7 @@ class FailedCheck:
         return None
 
     def _asked(self, task: Task) -> Iterator[str]:
-        """Yield the checks that may fail, by the words of the instruction."""
+        """Yield the names of the checks that may fail, by the words of the instruction."""
         stated = {_STATED_BY[word.lower()] for word in _STATED.findall(task.instruction)} | {"labels"}
         for name in CHECKS:
             if name == "arithmetic":
@@ -152,7 +153,7 @@ def _read_json(instance: Instance) -> Outcome:
     try:
         _DECODER.raw_decode(text, begin.start())
     except json.JSONDecodeError as error:
-        return f"an output has JSON that cannot be read ({error.msg})"
+        return f"an output has invalid JSON ({error.msg})"
     except RecursionError:
         return None
     return PASSED
@@ -168,7 +169,7 @@ def _read_csv(instance: Instance) -> Outcome:
     try:
         widths = {len(row) for row in csv.reader(lines, skipinitialspace=True, strict=True) if row}
     except csv.Error as error:
-        return f"an output has CSV that cannot be read ({error})"
+        return f"an output has invalid CSV ({error})"
     if len(widths) > 1:
         return f"an output has CSV with rows of {min(widths)} to {max(widths)} fields"
     return PASSED if len(lines) >= _MIN_ROWS and widths and min(widths) > 1 else None
@@ -234,7 +235,7 @@ def _language(task: Task, _: Language) -> Judge | None:
     if len(wanted) != 1 or _ROMANISED.search(task.instruction):
         return None
     (script,) = wanted
-    # Latin letters do not tell one language from another, and Japanese without kana may be Chinese.
+    # Latin letters do not distinguish languages, and Japanese without kana may be Chinese.
     told = script != "latin" or re.search(r"english|英[语文]", task.instruction, re.IGNORECASE) is not None
     return lambda instance: _is_written_in(script, instance, told=told)
 
@@ -243,7 +244,7 @@ def _is_written_in(script: str, instance: Instance, *, told: bool) -> Outcome:
     counts = count_scripts(instance.output)
     of_it = counts[script] + (counts["han"] if script == "kana" else 0)
     if counts and not of_it:
-        return f"an output has no {script} letters, the instruction asks for them"
+        return f"an output has no {script} letters, which the instruction asks for"
     return PASSED if told and counts[script] and of_it > _HALF * counts.total() else None
 
 
@@ -264,7 +265,7 @@ def _labels(task: Task, lang: Language) -> Judge | None:
         if label_of(instance.output, labels) is not None:
             return PASSED
         if names_label(instance.output, labels):
-            return None  # "The claim is true." is an answer, though it is no label.
+            return None  # "The claim is true." answers without being a label.
         return f"an output is none of {', '.join(labels)[:80]}"
 
     return is_label if labels else None
@@ -280,8 +281,8 @@ CHECKS: dict[str, Check] = {
     "language": _language,
     "labels": _labels,
 }
-# The rule asks a check of an English instruction only if it has one of these words: without them it states nothing that
-# can fail. Labels are named in too many ways, and Python may be in the output alone.
+# The rule calls a check for an English instruction only if it has at least one of the check's words: without them it
+# states nothing that can fail. Labels are named in too many ways, and Python may occur only in the output.
 _STATING: dict[str, tuple[str, ...]] = {
     "units": ("convert", "change", "express", "many"),
     "json": ("json",),

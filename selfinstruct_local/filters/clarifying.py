@@ -1,7 +1,7 @@
-"""Outputs that ask back: questions to the author of the task, and offers to help, in place of an answer.
+"""Outputs that only ask the author of the task a question or only offer help.
 
-Only an output that as a whole asks is a fault. Questions in quotations, lists and dialogues belong to the answer, as in
-an exercise or an interview. English and Chinese are checked at once.
+An output is at fault only if it asks as a whole. Questions in quotations, lists and dialogues belong to the answer, as
+in an exercise or an interview. English and Chinese are checked at once.
 """
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
@@ -13,18 +13,18 @@ from selfinstruct_local.filters.rules_zh import tokens
 from selfinstruct_local.task import Task
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*(?=\S)|\n+")
-# An item of a list, or a line of a dialogue: a question in it is part of what was asked for, as in an exercise.
+# An item of a list or a line of a dialogue: a question in it is part of the requested answer, as in an exercise.
 _LISTED = re.compile(
     r"\s*(?:[-*•–>①-⑳]|\(?(?:\d{1,3}|[A-Za-z]|[一二三四五六七八九十]{1,2})[.):\-、]|#+\s"
     r"|[A-Z][\w.]*(?: [A-Z\d][\w.]*)?:\s|[问答甲乙]：)"
 )
 _MARKER = re.compile(r"(?:\A|[:;：；])\s?\(?(?:\d{1,3}|[A-Za-z])[.)、]\Z")
-# "How about a picnic?" proposes, and does not ask for what is missing.
+# "How about a picnic?" proposes; it does not ask for missing information.
 _PROPOSES = re.compile(
     r"\W*(?:(?:so|and|or|then|maybe|perhaps),? )?(?:how about|what about|why not|why don['’]t)\b", re.IGNORECASE
 )
 _ADDRESSES = re.compile(r"\byou\b|[你您]", re.IGNORECASE)
-# Beside questions and offers, sentences that lead to them: "Tell me more.", "Then I can plan it.".
+# Sentences that lead to a question or an offer: "Tell me more.", "Then I can plan it.".
 _LEADS = re.compile(
     r"\b(?:tell me|let me know|please (?:provide|share|give|specify|describe|send)|help me understand"
     r"|I(?:['’](?:d|ll)| would| will)? (?:also )?(?:need|want|have|like) "
@@ -34,10 +34,10 @@ _LEADS = re.compile(
     r"|请(?:提供|告诉|说明|补充)|我(?:需要|想)(?:知道|了解)|我(?:才能|就能|就可以)",
     re.IGNORECASE,
 )
-# Who asks is spoken to after the last quotation that ends in a sentence.
+# A question addresses the reader if "you" follows the last quotation that ends in a sentence.
 _YOU = re.compile(r"(?<![\w\"“'])(?:you|your|you['’](?:d|re|ve|ll))\b", re.IGNORECASE)
 _YOU_ZH = re.compile(r"[你您]")
-# One of these stands in every offer; the screen looks for them.
+# Every offer contains at least one; the precheck searches for these words.
 OFFERING = ("happy", "glad", "love", "delighted", "thrilled", "here")
 _OFFER = re.compile(
     r"(?<![\w\"“'])I(?:['’]d| would| will|['’]ll|['’]m| am)? (?:always |be |so |very |more than )*"
@@ -47,13 +47,13 @@ _OFFER = re.compile(
     r"|很?(?:高兴|乐意)(?:能)?(?:为[你您]|帮[你您助])",
     re.IGNORECASE,
 )
-# One question may lead to what follows; who was asked for help and asks several does not help.
+# A single question may introduce what follows; several are no help to somebody who asks for help.
 _SEVERAL = 2
-# Words in quotation marks, within a line.
+# Words in quotation marks, within one line.
 _QUOTED = re.compile(r"[\"“][^\"“”\n]*[\"”]")
-# The same in single and Chinese marks; an apostrophe ends none.
+# The same in single and Chinese quotation marks; an apostrophe does not end a quotation.
 _QUOTED_OTHERWISE = re.compile(r"(?<!\w)['‘](?:[^'’\n]|['’](?=\w)){1,200}['’](?!\w)|[「『][^「」『』\n]*[」』]")
-# Who asks for words to somebody may get a question or an offer in them.
+# If the instruction asks for words to somebody, they may contain a question or an offer.
 _TO_SOMEBODY = (
     r"questions?|ask(?:s|ing)?|quiz\w*|survey\w*|questionnaires?|polls?|dialog\w*|conversation\w*|chat\w*|e-?mails?"
     r"|letters?|messages?|repl(?:y|ies)|respon[ds]\w*|invit\w*|stor(?:y|ies)|scenarios?|poems?|songs?|lyrics|raps?"
@@ -67,7 +67,7 @@ _TO_SOMEBODY_ZH = (
     r"|扮演|改写|润色|翻译|写"
 )
 _MAY_ASK = re.compile(rf"\b(?:{_TO_SOMEBODY})\b|{_TO_SOMEBODY_ZH}", re.IGNORECASE)
-# What else may, where the instruction is an order and not somebody's request for help.
+# Further words of that kind, if the instruction is an order and not somebody's request for help.
 _MAY_ASK_TOO = re.compile(
     r"\b(?:write|compose|posts?|blogs?|titles?|sentences?|quotes?|says?|tell|introduc\w*|greet\w*|hook|pitch\w*"
     r"|announce\w*|copy|paragraphs?|summar\w*|essays?|articles?|customers?|small talk|edit|correct\w*|revise"
@@ -82,15 +82,15 @@ _REQUEST = re.compile(
 
 
 def clarifying_question(task: Task) -> str | None:
-    """Return the question or offer of an output that as a whole asks for what is missing, or None.
+    """Return the question or offer of an output that as a whole asks for missing information, or None.
 
-    More than half of its words must be in such sentences. Quoted and listed questions are not among them.
+    More than half of its words must be in such sentences. Quoted and listed questions do not count.
     """
     wanted = Asking(task.instruction)
     requested = addressed = False
     own: str | None = None
     for instance in task.instances:
-        # A search at every character takes long, and few outputs have a word that could be an offer's.
+        # The search is slow, and few outputs contain a word of an offer.
         offers = _OFFER.search(instance.output) if _could_offer(instance.output) else None
         if not offers and "?" not in instance.output and "？" not in instance.output:
             continue
@@ -99,20 +99,20 @@ def clarifying_question(task: Task) -> str | None:
             requested = _REQUEST.search(own) is not None
             addressed = wanted.for_any(_ADDRESSES) and not _ADDRESSES.search(own)
         may_ask = wanted.for_any(_MAY_ASK) or (not requested and wanted.for_any(_MAY_ASK_TOO))
-        # Words to somebody that were given to work on may stay words to somebody.
+        # If the input is addressed to somebody, the output may be too.
         may_ask = may_ask or (not requested and (addressed or _ADDRESSES.search(instance.input) is not None))
-        # Who is asked for help with a story and begins with an offer writes none, whatever stories may ask.
+        # An output that begins with an offer is no story, although stories may contain questions.
         offers_at_once = requested and offers is not None and not offers.start()
         if may_ask and not offers_at_once:
             continue
         asked = _asked(instance.output, every=requested or offers is not None)
         if asked and not (may_ask and not any(map(_is_question_back, asked))):
-            return f"an output asks back or only offers: {_shown(asked[0])}"
+            return f"an output asks a question or only offers help: {_shown(asked[0])}"
     return None
 
 
 def _own_words(instruction: str) -> str:
-    """Return an instruction up to its first colon and without quotations: what follows may be a text to work on."""
+    """Return an instruction up to its first colon, without quotations: what follows may be a text to work on."""
     return _unquoted(instruction).replace("：", ":").partition(":")[0]
 
 
@@ -121,17 +121,18 @@ def _unquoted(text: str) -> str:
 
 
 def _asked(output: str, *, every: bool) -> list[str]:
-    """Return the sentences that ask back or offer, if these and what leads to them are more than half of the output.
+    """Return the questions and offers, if they and the sentences that lead to them are more than half of the output.
 
     Args:
         output: the text.
-        every: whether every question to "you" counts, and two questions without it. Otherwise the last one does.
+        every: whether every question that says "you" counts, and two or more questions that do not. Otherwise only the
+            last sentence counts as a question.
     """
     sentences = _SENTENCE_END.split(_unquoted(output).strip())
     questions: list[str] = []
     asked: list[str] = []
     leads: list[str] = []
-    listed = 0  # words of questions in lists, which count once something outside of the list asks
+    listed = 0  # words of listed questions, which count only if a sentence outside the list asks
     for before, each in zip(["", *sentences], sentences, strict=False):
         is_question = each.rstrip().endswith(("?", "？"))
         if _LISTED.match(each) or _MARKER.search(before):
@@ -158,7 +159,7 @@ def _could_offer(output: str) -> bool:
 
 
 def _is_question_back(sentence: str) -> bool:
-    """Whether a sentence asks, and says you outside of what it quotes."""
+    """Return whether a sentence is a question that says "you" outside its quotations."""
     asked = sentence.rstrip()
     if not asked.endswith(("?", "？")):
         return False

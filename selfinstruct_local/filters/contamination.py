@@ -1,7 +1,7 @@
-"""Decontamination: tasks that share an n-gram of words with an evaluation set are turned away.
+"""Decontamination: rejects tasks that share an n-gram of words with an evaluation set.
 
 13 words and one shared n-gram are the customary rule (Brown et al. 2020, "Language Models are Few-Shot Learners",
-appendix C). A text of fewer words than that can neither be found nor protected; how many there are is told.
+appendix C). Texts with fewer words cannot be compared; the number of such evaluation texts is reported.
 """
 
 import warnings
@@ -22,12 +22,12 @@ class EvaluationSet:
     """The n-grams of evaluation files."""
 
     def __init__(self, paths: Sequence[Path], ngram: int, tokenizer: TokenizerName = "rouge") -> None:
-        """Reads the files.
+        """Read the evaluation files.
 
         Args:
-            paths: files of tasks; each instruction, input and output is a text of its own.
-            ngram: words of an n-gram.
-            tokenizer: as the filter's.
+            paths: files of tasks; each instruction, input and output is a separate text.
+            ngram: number of words per n-gram.
+            tokenizer: the filter's tokenizer.
 
         Raises:
             UsageError: a file cannot be read, or no text is as long as an n-gram.
@@ -41,11 +41,11 @@ class EvaluationSet:
 
     @property
     def too_short(self) -> int:
-        """Texts of the evaluation files that are shorter than an n-gram."""
+        """Return the number of evaluation texts that are shorter than an n-gram."""
         return self._ngrams.too_short
 
     def refusals(self, tasks: Sequence[Task]) -> list[str | None]:
-        """For each task what was found of the evaluation set in it, or None."""
+        """Return, for each task, what it shares with the evaluation set, or None."""
         texts = [text for task in tasks for text in _texts(task)]
         with _silently():
             shared = iter(self._ngrams.overlap(texts).tolist() if texts else [])
@@ -57,7 +57,7 @@ class EvaluationSet:
 
 @contextmanager
 def _silently() -> Iterator[None]:
-    """An answer may be a sign; that no n-gram is in it goes without saying."""
+    """Suppress the warning about texts without tokens: an output may be a single symbol, which has no n-gram anyway."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoTokensWarning)
         yield

@@ -1,6 +1,6 @@
-"""Rules, evaluation sets, echoes of the prompt where it is known, novelty: where a task is taken in or turned away.
+"""The decision to keep or reject a task: rules, evaluation sets, prompt echoes if the prompt is known, novelty.
 
-Generation and `selfinstruct filter` both decide here, so what a run accepts is what the filter would keep.
+Generation and `selfinstruct filter` share this code, so a run accepts exactly what the filter would keep.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,19 +14,19 @@ from selfinstruct_local.kernels import NoveltyIndex
 from selfinstruct_local.task import KEPT, Task, Verdict
 
 NOT_NOVEL = "not_novel"
-# Gives for each task what it echoes of its prompt, or None.
+# Returns, for each task, what it echoes of its prompt, or None.
 FindEchoes: TypeAlias = Callable[[Sequence[Task]], Sequence[str | None]]
 
 
 class Screen:
-    """All that looks at one task alone: the rules, then the evaluation set."""
+    """The checks that need only the task itself: the rules, then the evaluation set."""
 
     def __init__(self, rules: Sequence[Rule], evaluation: EvaluationSet | None = None) -> None:
         self.rules = rules
         self.evaluation = evaluation
 
     def judge(self, tasks: Sequence[Task]) -> list[Verdict]:
-        """The verdict of each task; those that are kept have yet to prove novel."""
+        """Return the verdict on each task; kept tasks still have to pass the novelty check."""
         sure = surely_kept(self.rules, tasks)
         verdicts = [KEPT if passes else apply_rules(self.rules, task) for passes, task in zip(sure, tasks, strict=True)]
         if self.evaluation:
@@ -37,11 +37,11 @@ class Screen:
 
 
 class Decider:
-    """Greedy filter over a stream of tasks: who passes joins the index and is compared with all who follow.
+    """A greedy filter over a stream of tasks: each kept task joins the index and is compared with all later ones.
 
     Attributes:
         screen: the rules and the evaluation set.
-        index: the novelty index; its positions are those of `Verdict.neighbor`.
+        index: the novelty index; `Verdict.neighbor` is a position in it.
     """
 
     def __init__(self, rules: Sequence[Rule], index: NoveltyIndex, evaluation: EvaluationSet | None = None) -> None:
@@ -49,14 +49,15 @@ class Decider:
         self.index = index
 
     def decide(self, tasks: Sequence[Task], find_echoes: FindEchoes | None = None) -> list[Verdict]:
-        """Decides a batch in order, as if one by one.
+        """Return the verdicts on a batch, decided in order as if one by one.
 
-        A rejected near copy names its nearest neighbour and their ROUGE-L F. Kept tasks carry no score: the
-        index proves them novel without ever looking for their neighbour.
+        A rejected near copy names its nearest neighbour and their ROUGE-L F. Kept tasks carry no score: the index
+        proves that they are novel without searching for their neighbour.
 
         Args:
             tasks: the batch.
-            find_echoes: asked of what passed everything before novelty, by who knows the prompt.
+            find_echoes: finds echoes of the prompt, if the prompt is known; called with the tasks that pass everything
+                before novelty.
         """
         verdicts = self.screen.judge(tasks)
         if find_echoes:
@@ -75,5 +76,5 @@ class Decider:
 
 
 def near_copy(neighbor: int, score: float) -> Verdict:
-    """The verdict on a task whose best score with the pool is above the threshold."""
+    """Return the verdict on a task whose best score with the pool is above the threshold."""
     return Verdict(keep=False, rule=NOT_NOVEL, detail=f"ROUGE-L {score:.3f}", neighbor=neighbor, score=score)

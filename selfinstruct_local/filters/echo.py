@@ -1,7 +1,7 @@
-"""Outputs that say again what the prompt said: the instruction, or a text of a task that was shown as a demonstration.
+"""Prompt echoes: outputs that repeat the instruction or a text of a few-shot example.
 
-Only generation can tell, for only there the prompt is known. An input is left alone: a corrected text is nearly its
-input. Leans on the kernels' ROUGE-L.
+Echoes can be found only during generation, where the prompt is known. Inputs are not compared: a corrected text is
+nearly its input.
 """
 
 import warnings
@@ -12,29 +12,30 @@ from selfinstruct_local.kernels.vocabulary import Vocabulary
 from selfinstruct_local.task import Task
 
 ECHO = "prompt_echo"
-# Shorter texts are labels, names and numbers, which tasks have in common.
+# Shorter texts are labels, names and numbers, which tasks share.
 MIN_TOKENS = 5
 MIN_RECALLED = 3
-# Characters of a text. To compare two takes the product of their lengths, and what begins alike for so long is alike.
+# Compared characters per text. A comparison costs the product of the two lengths, and texts that share such a long
+# beginning are alike.
 COMPARED = 20_000
-# What stands behind these may be the text that is worked on, which an output may well repeat.
+# What follows these may be the text to work on, which an output may repeat.
 _MATERIAL = frozenset(':\n"\u201c\u201d\u300c\u300e\uff1a')
 
 
 def echoes(
     tasks: Sequence[Task], shown: Sequence[Task], limit: float, tokenizer: TokenizerName = "rouge"
 ) -> list[str | None]:
-    """For each task what an output of it is an echo of, or None.
+    """Return, for each task, what an output of it echoes, or None.
 
     Args:
-        tasks: what one prompt gave.
-        shown: the demonstrations of the prompt.
+        tasks: the tasks parsed from the completions of one prompt.
+        shown: the few-shot examples of the prompt.
         limit: ROUGE-L F, in [0, 1], above which one text echoes another.
-        tokenizer: what the tokens are.
+        tokenizer: name of the similarity tokenizer.
 
     Returns:
-        One entry a task. Each output is scored against its own instruction and the shown texts, all by their first
-        `COMPARED` characters: O(len(a) * len(b) / 64) a pair.
+        One entry per task. Each output is scored against its own instruction and the few-shot examples, all by their
+        first `COMPARED` characters, in O(len(a) * len(b) / 64) per pair.
     """
     owners = [number for number, task in enumerate(tasks) for _ in task.instances]
     if limit >= 1 or not owners:
@@ -49,16 +50,16 @@ def echoes(
     for row, (owner, output) in enumerate(zip(owners, outputs, strict=True)):
         own = _best_scores(said.block(row, row + 1), asked.block(owner, owner + 1))[0]
         if own > limit and not _has_material(tasks[owner].instruction, output):
-            found[owner] = f"ROUGE-L {own:.3f} of an output with its instruction"
+            found[owner] = f"ROUGE-L {own:.3f} between an output and its instruction"
         elif others[row] > limit:
-            found[owner] = f"ROUGE-L {others[row]:.3f} of an output with a demonstration"
+            found[owner] = f"ROUGE-L {others[row]:.3f} between an output and a few-shot example"
     return found
 
 
 def best_scores(texts: Sequence[str], others: Sequence[str], tokenizer: TokenizerName) -> list[float]:
     """Return the highest ROUGE-L F of each text with one of `others`, by their first `COMPARED` characters.
 
-    0 where one of the two has fewer than `MIN_TOKENS` tokens, and without others.
+    The score is 0 if either text has fewer than `MIN_TOKENS` tokens or `others` is empty.
     """
     vocabulary = Vocabulary(tokenizer)
     return _best_scores(_encoded(texts, vocabulary), _encoded(others, vocabulary))
@@ -67,7 +68,7 @@ def best_scores(texts: Sequence[str], others: Sequence[str], tokenizer: Tokenize
 def recall(text: str, other: str, tokenizer: TokenizerName) -> float:
     """Return the ROUGE-L recall of a text: the share of its tokens that the other has in the same order.
 
-    0 for texts of fewer than `MIN_RECALLED` tokens.
+    The recall is 0 for texts of fewer than `MIN_RECALLED` tokens.
     """
     vocabulary = Vocabulary(tokenizer)
     one, two = _encoded([text], vocabulary), _encoded([other], vocabulary)
@@ -78,7 +79,7 @@ def recall(text: str, other: str, tokenizer: TokenizerName) -> float:
 
 
 def _best_scores(said: Encoded, heard: Encoded) -> list[float]:
-    """For each output its highest score with a text; 0 where one of the two is too short, and without texts."""
+    """Return the highest score of each output with a text; 0 if either is too short or there are no texts."""
     if not len(heard):
         return [0.0] * len(said)
     scores = rouge_l_matrix(said, heard, threads=1)  # a few dozen pairs: another thread costs more
@@ -90,10 +91,10 @@ def _best_scores(said: Encoded, heard: Encoded) -> list[float]:
 
 def _encoded(texts: Sequence[str], vocabulary: Vocabulary) -> Encoded:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoTokensWarning)  # an answer may be a sign
+        warnings.simplefilter("ignore", NoTokensWarning)  # an output may be a single symbol
         return encode([text[:COMPARED] for text in texts], vocabulary.tokenizer, vocabulary)
 
 
 def _has_material(instruction: str, output: str) -> bool:
-    """Whether the instruction holds a text to work on, and the output does not begin as the instruction does."""
+    """Return whether the instruction contains a text to work on and the output does not begin like the instruction."""
     return not _MATERIAL.isdisjoint(instruction) and output[:MIN_TOKENS].lower() != instruction[:MIN_TOKENS].lower()

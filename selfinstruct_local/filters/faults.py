@@ -1,8 +1,8 @@
-"""What small models write in place of a task: refusals, and words about a thing that is missing.
+"""Refusals, and instructions that refer to a missing input.
 
-Each check gives what it saw, or None. They would rather let a fault pass than turn a good task away: on the 52,002
-records of Stanford Alpaca nearly everything they hit is at fault. Refusals are known in English and Chinese at once,
-for a model answers in either.
+Each check returns what it found, or None. The checks prefer to miss a fault over rejecting a good task: on the 52,002
+records of Stanford Alpaca nearly everything they reject is at fault. Refusals are searched in English and Chinese at
+once, because a model may answer in either.
 """
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
@@ -12,7 +12,7 @@ import re
 from selfinstruct_local.filters.asking import Asking
 from selfinstruct_local.task import Task
 
-# A refusal stands at the very beginning, and says within so many characters what it will not do.
+# Characters. A refusal starts an output and says within them what it will not do.
 OPENING = 200
 
 _CANNOT = (
@@ -28,7 +28,8 @@ _DOING = (
     r"|do (?:that|this"
     r"|it)\b|provid|execute|physically|engage in|write (?:that|this)|give (?:you )?(?:medical|legal|financial))"
 )
-# The screen looks for these: an English refusal begins with one of the words, or has the other where it turns.
+# The precheck searches for these: an English refusal begins with one of the words, or contains the other where it
+# turns.
 REFUSAL_OPENINGS = ("as", "i", "we", "sorry", "my", "apologies", "apologise", "apologize", "unfortunately")
 REFUSAL_TURN = "however"
 _REFUSAL = re.compile(
@@ -55,7 +56,7 @@ _REFUSAL = re.compile(
     r")",
     re.IGNORECASE,
 )
-# Who asks for a message, a line of talk or a rewording may get one that says no.
+# If the instruction asks for a message, a dialogue or a rewording, the output may say no.
 _MAY_SAY_NO = re.compile(
     r"\b(?:apolog\w*|sorry|refus\w*|declin\w*|reject\w*|repl(?:y|ies)|respon[ds]\w*|letter|e-?mail|message"
     r"|dialog\w*|conversations?|says?|saying|tell|excuses?|speech|tweet|post|diary|monologue|lines?"
@@ -69,7 +70,7 @@ _MAY_SAY_NO = re.compile(
 
 
 def refusal(task: Task) -> str | None:
-    """Tells of an output that declines to answer, in its first `OPENING` characters."""
+    """Return how an output declines to answer in its first `OPENING` characters, or None."""
     asks = Asking(task.instruction)
     for instance in task.instances:
         match = _REFUSAL.match(instance.output[:OPENING])
@@ -78,9 +79,9 @@ def refusal(task: Task) -> str | None:
     return None
 
 
-# --- a thing that the instruction points at and that is not there ---------------------------------------------------
+# --- instructions that refer to something that is missing -----------------------------------------------------------
 
-# The words of which one stands in every English instruction that points at something; the screen looks for them.
+# Every English instruction that refers to something contains at least one; the precheck searches for these words.
 POINTERS = ("following", "below", "given", "this", "these", "above", "provided", "attached")
 _THING = (
     r"(?:texts?|sentences?|paragraphs?|passages?|articles?|words?|phrases?|poems?|haikus?|songs?|lyrics|stor(?:y|ies)"
@@ -105,11 +106,11 @@ _POINTER = re.compile(
     r")\b",
     re.IGNORECASE,
 )
-# `Given a sentence, count its words`: at the beginning alone, for elsewhere it belongs to a description.
+# `Given a sentence, count its words`: only at the beginning, because elsewhere it is part of a description.
 _GIVEN_FIRST = re.compile(
     rf"given (?:a|an|the|this|these|two|some) (?!example)(?:list of )?(?:[a-z'’-]+ )?{_THING},", re.IGNORECASE
 )
-# What is made works on something given, and need not have it.
+# Programs and the like work on something given, and do not need to have it.
 _MAKES_A_TOOL = re.compile(
     r"\b(?:functions?|programs?|algorithms?|codes?|scripts?|quer(?:y|ies)|class(?:es)?|methods?|formulas?"
     r"|equations?|models?"
@@ -117,7 +118,7 @@ _MAKES_A_TOOL = re.compile(
     r"|loops?|procedure|how (?:do|can|would|could|to)|steps?)\b",
     re.IGNORECASE,
 )
-# The thing itself: quoted, in brackets, behind a colon or a dash, on another line, a second sentence, a row of items.
+# The thing itself: quoted, in brackets, after a colon or a dash, on another line, a second sentence, a row of items.
 # For texts without white space at their ends, where what follows white space is found at once.
 _CONTAINED = re.compile(
     r"[\"“”‘`\[\]{}()<>=+^|/]|(?<!\w)'|'(?!\w)|[:;\n]\s*\S|[.?!…]\s+\S|\s[-–—]+\s|[a-z]- |,[^,]*,"
@@ -129,7 +130,7 @@ _AMOUNT = re.compile(
     r"|examples?|words|letters|items?|stanzas?|synonyms?|questions?|ideas?|reasons?|key|steps?|percent)\b",
     re.IGNORECASE,
 )
-# Names that say what to do with the thing; any other capital may begin the thing.
+# Names that say what to do with the thing; any other capital may begin the thing itself.
 _NAMED = re.compile(
     r"\b(?:English|French|Spanish|German|Italian|Chinese|Japanese|Korean|Russian|Portuguese|Latin|Arabic|Hindi|Dutch"
     r"|Swedish|Mandarin|American|British|Python|Java|JavaScript|HTML|CSS|SQL|JSON|XML|APA|MLA|I|US|UK|Haiku|GPT)\b"
@@ -137,10 +138,10 @@ _NAMED = re.compile(
 
 
 def missing_input(task: Task) -> str | None:
-    """Tells of an English instruction that points at something which stands neither in it nor in an input."""
+    """Return what an English instruction refers to that is in neither the instruction nor an input, or None."""
     if not task.instances or any(each.input and not each.input.isspace() for each in task.instances):
         return None
-    # That it ends with a colon says little: of 13 such instructions in the Alpaca data, 8 lack nothing.
+    # A colon at the end says little: of 13 such instructions in the Alpaca data, 8 lack nothing.
     instruction = task.instruction.strip(": \n\t")
     match = _POINTER.search(instruction) or _GIVEN_FIRST.match(instruction)
     if not match or _contains(instruction, match.end()):
@@ -148,15 +149,15 @@ def missing_input(task: Task) -> str | None:
     following = "following" in match[0].lower()
     if not following and _MAKES_A_TOOL.search(instruction):
         return None
-    # `a story ... this story` points back. So does what is asked of a thing that was to be made first.
+    # `a story ... this story` refers back. So does an instruction about a thing that has to be made first.
     noun = match[0].rstrip(",").split()[-1].lower()
     if not following and re.search(rf"\b{re.escape(noun.rstrip('s'))}", instruction[: match.start()].lower()):
         return None
-    return f"points at {_shown(match[0])} and has no input"
+    return f"refers to {_shown(match[0])} but has no input"
 
 
 def _contains(instruction: str, end: int) -> bool:
-    """Whether the thing itself may stand in an instruction that points at it in the characters before `end`."""
+    """Return whether an instruction that refers to a thing before position `end` may contain the thing itself."""
     if not instruction.isascii() or _CONTAINED.search(instruction.rstrip()):
         return True
     if any(character.isdigit() for character in _AMOUNT.sub("", instruction)):
@@ -169,7 +170,7 @@ _THING_ZH = (
     r"|题|内容|信息|评论|新闻|报道|邮件|来信|信|标题|表格|选项|陈述|说法|观点|故事|成语|谚语|片段|段子|摘要|评价|留言)"
 )
 _POINTER_ZH = re.compile(
-    # 十八岁以下 and 桥下面 point at nothing, and neither have such a noun behind them.
+    # 十八岁以下 and 桥下面 refer to nothing, and neither is followed by such a noun.
     rf"(?<![\d岁字元人分度米个])(?:以下|下面|下列|下述|上述|所给|给定|给出)的?(?:这|几|两|三|四|五|一|那)?[个句段篇首则组条道封份些]?的?"
     rf"[^，。？！、：“「《]{{0,4}}?{_THING_ZH}"
     r"|[这](?:句话|段话|段文字|篇文章|篇短文|段对话|段代码|封邮件|则新闻|组数据|组词|些词语|些句子|个句子|条评论)"
@@ -180,17 +181,17 @@ _CONTAINED_ZH = re.compile(
 
 
 def missing_input_zh(task: Task) -> str | None:
-    """Tells of a Chinese instruction that points at something which stands neither in it nor in an input."""
+    """Return what a Chinese instruction refers to that is in neither the instruction nor an input, or None."""
     if not task.instances or any(each.input and not each.input.isspace() for each in task.instances):
         return None
     instruction = task.instruction.strip(":： \n\t")
     match = _POINTER_ZH.search(instruction)
     if not match or _CONTAINED_ZH.search(instruction.rstrip()):
         return None
-    # 写一段话……这段话: what was to be made first.
+    # 写一段话……这段话: refers to what has to be made first.
     if match[0].startswith("这") and match[0][-1] in instruction[: match.start()]:
         return None
-    return f"points at {match[0]} and has no input"
+    return f"refers to {match[0]} but has no input"
 
 
 def _shown(text: str) -> str:

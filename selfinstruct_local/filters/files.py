@@ -1,8 +1,8 @@
-"""`selfinstruct filter` on files: rows stream through the decider and come out where they belong.
+"""`selfinstruct filter` on files: rows stream through the decider to the kept file or the rejects file.
 
-Survivors keep the record they came in, with fields this program does not know; rejects get the rule, what it saw, and
-for near copies the nearest neighbour and its score. Records of equal instructions are instances of one task (see
-instances.py). Only the index, digests of what was kept and one batch of records are in memory.
+Kept records stay unchanged, including fields that this program does not know. Rejects get the rule, what it found, and
+for near copies the nearest neighbour and its score. Records with the same instruction are instances of one task (see
+instances.py). Only the index, digests of the kept tasks and one batch of records are in memory.
 """
 
 from collections import Counter
@@ -19,21 +19,21 @@ from selfinstruct_local.filters.verify import DecisionLog
 from selfinstruct_local.io.reader import Row, read_rows
 from selfinstruct_local.io.writer import open_writer
 
-# Small enough to stay in the processor's cache between reading, deciding and writing.
+# Small enough to stay in the CPU cache between reading, deciding and writing.
 BATCH = 1024
 RECALL_SAMPLE = 500
 
 
 @dataclass(slots=True)
 class FilterCounts:
-    """What a filter pass did.
+    """The counts of a filter pass.
 
     Attributes:
-        read: records read.
-        kept: records kept.
-        instances: of these, further instances of a task that was kept before.
-        rejected: count by rule.
-        skipped: what was wrong with each record that could not be read.
+        read: number of records read.
+        kept: number of records kept.
+        instances: how many of the kept records are further instances of an already kept task.
+        rejected: number of rejected records by rule.
+        skipped: for each unreadable record, what is wrong with it.
     """
 
     read: int = 0
@@ -44,23 +44,23 @@ class FilterCounts:
 
 
 class FileFilter:
-    """A greedy filter over files that remembers where each instruction of the index came from."""
+    """A greedy filter over files that records where each instruction of the index comes from."""
 
     def __init__(self, decider: Decider, log: DecisionLog | None = None) -> None:
-        """Takes a decider with an empty index.
+        """Create a filter from a decider with an empty index.
 
         Args:
-            decider: rules and index.
-            log: told of every instruction and decision, for checking them afterwards.
+            decider: the rules and the index.
+            log: receives every instruction and decision, for later verification.
         """
         self._decider = decider
         self._log = log
         self._instances = Instances()
-        self._places: list[Place] = []  # of each index position
-        self._sample: list[tuple[str, bool]] = []  # the first instructions that reached novelty, and whether kept
+        self._places: list[Place] = []  # by index position
+        self._sample: list[tuple[str, bool]] = []  # the first to reach the novelty check, and whether kept
 
     def add_known(self, path: Path) -> None:
-        """Puts the instructions of a file into the index undecided.
+        """Add the instructions of a file to the index without a decision.
 
         Raises:
             UsageError: the file cannot be read.
@@ -81,14 +81,14 @@ class FileFilter:
         skip_bad_lines: bool = False,
         advance: Callable[[int], None] = lambda _rows: None,
     ) -> FilterCounts:
-        """Filters files of tasks in order, as if they were one; the outputs are whole or absent.
+        """Filter files of tasks in order, as if they were one; each output file is complete or absent.
 
         Args:
-            sources: each JSONL, a JSON array, or Parquet.
-            out: survivors, in the format its ending names (`.json` an array, `.parquet`, else JSONL).
-            rejects: where to write what was rejected and why, as JSONL; None writes it nowhere.
-            skip_bad_lines: count and describe records that cannot be read instead of stopping at the first.
-            advance: told after every batch how many rows it had.
+            sources: task files; each is JSONL, a JSON array, or Parquet.
+            out: file for the kept records; its suffix sets the format (`.json` an array, `.parquet`, otherwise JSONL).
+            rejects: JSONL file for the rejected records and the reasons; None writes none.
+            skip_bad_lines: count and describe unreadable records instead of stopping at the first.
+            advance: called after every batch with its number of rows.
 
         Raises:
             UsageError: a source cannot be read.
@@ -123,9 +123,9 @@ class FileFilter:
         return counts
 
     def measure_recall(self) -> str:
-        """What share of the near pairs of a sample and the pool the prefilter finds, against a full scan; one line."""
+        """Return one line: how many near pairs of a sample and the pool the prefilter finds, next to a full scan."""
         bins = self._decider.index.measure_recall([text for text, _ in self._sample])
-        # A kept text of the sample stands in the pool and always finds itself.
+        # A kept text of the sample is in the pool and always finds itself.
         themselves = sum(kept for _, kept in self._sample)
         parts = []
         for each in bins:

@@ -1,8 +1,8 @@
-"""Records of one task: equal instructions with another input or output are its instances, and no near copies.
+"""Instances: records with the same instruction but another input or output, which are not near copies.
 
-Self-Instruct's `all_generated_instances.jsonl`, and what `export` writes of tasks with several instances, have a record
-per instance. A pass over records keeps the later ones too; identical records remain duplicates. Generation decides
-without this: a model that writes an instruction again has written a near copy.
+Self-Instruct's `all_generated_instances.jsonl` and the `export` of tasks with several instances have one record per
+instance. A pass over records keeps the later ones too; identical records are still duplicates. Generation does not use
+this: a model that writes an instruction twice has written a near copy.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ _DIGEST_BYTES = 8
 
 
 class Digests(NamedTuple):
-    """What identifies a task and its instances.
+    """The digests that identify a task and its instances.
 
     Attributes:
-        instruction: of the instruction, without white space around it.
-        cases: of the instruction with each input and output; an instance without both is none.
+        instruction: digest of the instruction, without surrounding white space.
+        cases: digests of the instruction with each input and output; instances with neither are left out.
     """
 
     instruction: int
@@ -30,13 +30,13 @@ class Digests(NamedTuple):
 
     @classmethod
     def of(cls, task: Task) -> "Digests":
-        """Returns those of a task, which mean nothing in another process."""
+        """Return the digests of a task, valid only in this process."""
         instruction = hash(task.instruction.strip())
         return cls(instruction, tuple([hash((instruction, *case)) for case in task.instances if case != _NO_CASE]))
 
     @classmethod
     def stable(cls, task: Task) -> "Digests":
-        """Returns those of a task that are the same in every process, as signed integers of 64 bits."""
+        """Return the digests of a task that are the same in every process, as signed 64-bit integers."""
         instruction = blake2b(task.instruction.strip().encode(), digest_size=_DIGEST_BYTES)
         cases = []
         for case in task.instances:
@@ -53,31 +53,32 @@ def _as_integer(digest: bytes) -> int:
 
 
 class Instances:
-    """The tasks that a pass over records kept, with their instances."""
+    """The kept tasks of a pass over records, with their instances."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def add(self, task: Digests) -> None:
-        """Notes a task that was kept."""
+        """Record a kept task."""
         self._seen.add(task.instruction)
         self._seen.update(task.cases)
 
     def take(self, task: Digests) -> bool:
-        """Returns whether a record adds an instance to a task that was kept, and notes it."""
+        """Return whether a record adds an instance to a kept task, and record the instance."""
         if task.instruction not in self._seen or self._seen.issuperset(task.cases):
             return False
         self._seen.update(task.cases)
         return True
 
     def settle(self, tasks: Sequence[Task], verdicts: Sequence[Verdict]) -> list[Verdict]:
-        """Returns the verdicts on records, in order, with further instances of kept tasks kept.
+        """Return the verdicts on records, in order, with further instances of kept tasks kept.
 
-        Such a verdict names the first record of its task as `neighbor`: the instruction is in the pool already.
+        The verdict on a further instance names the first record of its task as `neighbor`, because the instruction is
+        in the pool already.
         """
         note = self._seen.add
-        # As `add` does, in half of the time. All come first: a kept task shares its tokens with none before it, so no
-        # record of the batch can be an instance of a later one.
+        # Does the same as `add`, in half the time. All kept tasks are added first: a kept task shares its tokens with
+        # none before it, so no record of the batch can be an instance of a later one.
         for task, verdict in zip(tasks, verdicts, strict=True):
             if verdict.keep:
                 instruction = hash(task.instruction.strip())

@@ -2,7 +2,7 @@
 
 An instruction names labels if it asks for a choice (classify, decide whether, which, ...) and lists the answers in one
 of a few forms: after a colon, "as", "into", "is" or "answer with", in quotes, in brackets, or as "A if ..., B if ...".
-Precision goes before recall: other forms, and instructions that ask for a text as well, name no labels.
+Precision is preferred to recall: other forms, and instructions that also ask for a text, name no labels.
 
 Measured: all 33 English and 30 Chinese classification seeds name labels and have no other outputs (the forms were
 written with these in view), none of the other 287 seeds names any. Of 252 expert tasks, 7 name labels, and of 2,000
@@ -19,9 +19,9 @@ from selfinstruct_local.languages.base import Language
 MIN_LABELS = 2
 MAX_LABELS = 12
 MAX_LABEL_WORDS = 5
-MAX_LABEL_CHARACTERS = 12  # of a Chinese label
+MAX_LABEL_CHARACTERS = 12  # in a Chinese label
 _MAX_INSTRUCTION = 2_000  # characters; longer ones are not searched
-_MAX_LABEL_LENGTH = 60  # characters of an English one
+_MAX_LABEL_LENGTH = 60  # characters in an English label
 
 # --- English --------------------------------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ _CHOOSES = re.compile(
     r"|(?:^|[.?!,\n]\s*)(?:answer|reply|respond|output)\b",
     re.IGNORECASE,
 )
-# It asks for a text, or for one with the label.
+# The instruction asks for a text, or for a text with the label.
 _WRITES = re.compile(
     r"^\W*(?:please )?find an?\b"
     r"|(?:^\W*(?:(?:can|could|would|will) you )?(?:please )?|[.?!;\n]\s*|\b(?:and|then) (?:then )?|, )"
@@ -82,7 +82,7 @@ _ANSWERS = (
     r"(?:^|[.?!:;,\n]\s*|\b(?:and|to|please|then|should|must|now|by|only|just)\s+)"
     r"(?:answer(?:ing)?|output|print|reply(?:ing)?|respond(?:ing)?|return|say|write)\b"
 )
-# Each has a list of labels, the surest form first.
+# Each form contains a list of labels; the most reliable form comes first.
 _FORMS = (
     # Here: Reply with one label: supported, contradicted or not mentioned.
     rf"{_ANSWERS}[^.?!:\n]{{0,60}}:\s*{_OR_LIST}{_END}",
@@ -145,14 +145,14 @@ _OTHERWISE = re.compile(r"\b(?:none|neither|both|n/a)\b|都")
 _ARTICLE = re.compile(r"^(?:an?|the)\s")
 _PLURAL = re.compile(r"(?<=[a-z]{2}[a-rt-z])s$")
 _KIND_BEHIND = re.compile(rf"\s{_KIND}$", re.IGNORECASE)
-# Words of a clause, not of a label; and what is no answer by itself.
+# Words of a clause, not of a label; and words that are no answer by themselves.
 _NO_LABEL = re.compile(
     r"\b(?:about|among|answer|below|each|following|given|he|how|if|into|it|its|lines?|one of|paragraphs?|random"
     r"|sentences?|she|should|than|that|the|their|there|these|they|we|whether|which|who|why|words?|you|your)\b"
     r"|\b(?:an?|of)$|^(?:fewer|less|more|not|so)$",
     re.IGNORECASE,
 )
-# How it wants its answer, where the forms above do not read it: what else the instruction lists may be no label.
+# The instruction states its answer format in a way that the forms above do not read: its other lists may be no labels.
 _ANSWERS_OTHERWISE = re.compile(
     r"(?:^|[.?!\n]\s*|\band\s+)(?:answer|reply|respond|output|return|print)\s(?:with\s|only\s|either\s)*[\"“'\d]"
     r"|\bon a scale\b|\bfrom \d+ to \d+\b",
@@ -205,7 +205,7 @@ _QUOTED_ZH = re.compile(
 _YES_NO_ZH = re.compile(r"(?:吗|么)？\s*$|(?:^|[，。：])[^，。？]{0,20}是否[^，。？]{1,40}？?$")
 _ANSWERS_ZH = re.compile(r"[答写标填]“([^”]{1,12})”")
 _EACH_QUOTED_ZH = re.compile(r"“([^”]{1,12})”")
-# What stands before the first label of "这句话最像A还是B".
+# What precedes the first label of "这句话最像A还是B".
 _LEAD_ZH = re.compile(r"^.*(?:属于|[是像偏读选算为用])(?=.)")
 _NO_LABEL_ZH = re.compile(
     r"什么|哪|怎|是否|以下|下面|^这|^那|你|^我|如果|的话|更(?!新|正|改|换)|比较|的$|^[一二两三四五六几\d]+[个句字段]"
@@ -222,7 +222,7 @@ def named_labels(instruction: str, lang: Language) -> tuple[str, ...]:
 
 
 def yes_no(instruction: str, lang: Language) -> tuple[str, ...]:
-    """Return the two answers to a question that is answered by yes or no, or () for other instructions."""
+    """Return the two answers to a yes-no question, or () for other instructions."""
     if lang == "zh":
         return ("是", "否") if _YES_NO_ZH.search(instruction) else ()
     return ("Yes", "No") if _YES_NO.search(instruction) else ()
@@ -231,8 +231,8 @@ def yes_no(instruction: str, lang: Language) -> tuple[str, ...]:
 def label_of(output: str, labels: Sequence[str]) -> str | None:
     """Return which of the labels an output is, or None if it is none of them.
 
-    Case, quotes, emphasis of Markdown, an article in front, a final full stop and a plural "s" make no difference. Of
-    "chemical or physical change", "Chemical change" and "physical" are labels too.
+    Case, quotes, Markdown emphasis, an article in front, a final full stop and a plural "s" are ignored. For "chemical
+    or physical change", "Chemical change" and "physical" are labels too.
     """
     said = _bare(output)
     forms = {_bare(label): label for label in labels}
@@ -247,7 +247,7 @@ def label_of(output: str, labels: Sequence[str]) -> str | None:
 
 
 def names_label(output: str, labels: Sequence[str]) -> bool:
-    """Return whether an output has one of the labels in it, is a part of one, or says that none or several hold."""
+    """Return whether an output contains a label, is part of one, or says that none or several apply."""
     said = _bare(output)
     return _OTHERWISE.search(said) is not None or any(_bare(each) in said or said in _bare(each) for each in labels)
 
@@ -271,7 +271,7 @@ def _are_labels(labels: tuple[str, ...], lang: Language) -> bool:
 
 
 def _lists(instruction: str) -> Iterator[list[str]]:
-    """Yield what may be the labels of an English instruction, the surest form first."""
+    """Yield candidate lists of labels of an English instruction, the most reliable form first."""
     if len(instruction) > _MAX_INSTRUCTION:
         return
     if not _CHOOSES.search(instruction) or _WRITES.search(instruction) or _SEVERAL.search(instruction):
@@ -296,7 +296,7 @@ def _label(item: str) -> str:
 
 
 def _lists_zh(instruction: str) -> Iterator[list[str]]:
-    """Yield what may be the labels of a Chinese instruction, the surest form first."""
+    """Yield candidate lists of labels of a Chinese instruction, the most reliable form first."""
     if len(instruction) > _MAX_INSTRUCTION:
         return
     if not _CHOOSES_ZH.search(instruction) or _WRITES_ZH.search(instruction) or _SEVERAL_ZH.search(instruction):

@@ -1,7 +1,7 @@
 """The limits on words, sentences, lines and bullet points that an instruction states, and whether an output keeps them.
 
-A limit counts only if it is said of the whole answer: not of each part, of a text that is given, or of words to use.
-What counts as a word or a sentence is a matter of taste, so each text has a least and a most count, and only an output
+A limit counts only if it applies to the whole answer: not to each part, to a given text, or to words that must be used.
+Words and sentences can be counted in several ways, so each text has a lowest and a highest count, and only an output
 that breaks the limit under both is at fault.
 """
 
@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from selfinstruct_local.languages.base import Language
 
-_SMALL = 10  # a bare number from here on is meant roughly: "a 100-word story"
-_ROUGHLY = 0.5  # share that a rough number may be off by
+_SMALL = 10  # a bare number from here on is approximate: "a 100-word story"
+_ROUGHLY = 0.5  # allowed relative deviation from an approximate number
 _NUMBERS = {"a single": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 _NUMBERS |= {"eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20}
 _DIGITS_ZH = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2}
@@ -42,11 +42,11 @@ _OR_LESS = re.compile(
     rf"\b(?P<low>{_N})(?: or (?P<kind>less|fewer|more))(?: than)? (?P<unit>word|sentence|line|bullet(?: point)?)s?\b",
     re.IGNORECASE,
 )
-# Every limit has this, and few other instructions.
+# Every limit contains this, and few other instructions do.
 _SIZED = re.compile(rf"{_N}(?: or (?:less|fewer|more)(?: than)?)?[\s-](?:word|sentence|line|bullet)", re.IGNORECASE)
-# Fewer are welcome: "Shorten this to 8 words."
+# Fewer are allowed: "Shorten this to 8 words."
 _SHORTENS = re.compile(r"\b(?:shorten|trim|cut|condense|reduce)\b", re.IGNORECASE)
-# What follows "three words" or "one sentence" where they are no measure of the answer.
+# What follows "three words" or "one sentence" if they do not measure the answer.
 _OF_OTHERS = re.compile(
     r"(?:\s(?:list|lists|that|which|who|whose|from|of|above|below|given|provided|in (?:the|this|each)|starting|ending"
     r"|beginning|containing|rhym\w+|phrases?|title|nouns?|verbs?|adjectives?)\b|:)",
@@ -59,7 +59,7 @@ _PARTS = re.compile(
     r"|tell|use|why|write)|sentence (?:structure|pattern))\b",
     re.IGNORECASE,
 )
-# Only where a text is written, "a 100-word story" and "of 100 words" tell how long.
+# "a 100-word story" and "of 100 words" state a length only if the instruction asks for a text.
 _WRITES = re.compile(
     rf"(?:^|[.,;!?]\s*|\b(?:and|to|please|a|an)\s)(?:{_WRITE}|answer|capture|come up|craft|describe|draft"
     r"|explain|introduce|output|prepare|rewrite|respond|sum up|summari[sz]e|tell|summary|story|poem|essay)\b",
@@ -82,22 +82,22 @@ _ABBREVIATED = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|st|prof|vs|no|etc|e\.g|i\.e|approx|inc|ltd|jr|sr|[a-z])|^\W*\d{1,2})\.$", re.IGNORECASE
 )
 _NO_SPACE = re.compile(r"(?<=[a-z])[.!?](?=[A-Z])")
-_ENDED = re.compile(r"[.!?。！？…][)*_]*$")  # what ends in quotes may be a part of a sentence
+_ENDED = re.compile(r"[.!?。！？…][)*_]*$")  # a part that ends in quotes may be only part of a sentence
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3400-\u4dbf\u4e00-\u9fff]+")
 _END_ZH = re.compile(r"[。！？!?]+[”』」）)]*|\.(?=\s|$)")
 _PIECE_ZH = re.compile(r"[^，。！？；：、,;!?\n]+")
 
-# Every English instruction that sets a limit has one of these words.
+# Every English instruction that sets a limit contains at least one.
 UNITS = ("word", "words", "sentence", "sentences", "line", "lines", "bullet", "bullets")
 
 
 class Limit(NamedTuple):
-    """How many of a unit an answer must have.
+    """The allowed number of units in an output.
 
     Attributes:
         unit: `word`, `sentence`, `line`, `bullet point` or `character`.
-        least: the least number allowed.
-        most: the greatest number allowed, or infinity.
+        least: the lowest allowed number.
+        most: the highest allowed number, or infinity.
     """
 
     unit: str
@@ -106,7 +106,7 @@ class Limit(NamedTuple):
 
 
 def stated_limits(instruction: str, lang: Language) -> list[Limit]:
-    """Return the limits that an instruction sets to its whole answer."""
+    """Return the limits that an instruction sets for its whole answer."""
     if lang == "zh":
         return [] if _PARTS_ZH.search(instruction) else list(_limits_zh(instruction))
     if not _SIZED.search(instruction) or _PARTS.search(instruction):
@@ -115,7 +115,7 @@ def stated_limits(instruction: str, lang: Language) -> list[Limit]:
 
 
 def broken_limit(limits: Sequence[Limit], output: str, lang: Language) -> str | None:
-    """Return which limit an output breaks, an empty text if it keeps all, or None if that can be told of none."""
+    """Return which limit an output breaks, an empty string if it keeps all, or None if none can be checked."""
     counts = {unit: _counts(unit, output, lang) for unit in {limit.unit for limit in limits}}
     told = [limit for limit in limits if counts[limit.unit][1]]
     for limit in told:
@@ -180,7 +180,7 @@ def _limits_zh(instruction: str) -> Iterator[Limit]:
 
 
 def _number_zh(text: str) -> int:
-    """The number that digits or characters such as 二十五 write; 0 for another."""
+    """Return the number written in digits or in characters such as 二十五; 0 for anything else."""
     if text.isascii():
         return int(text)
     total = value = 0
@@ -194,7 +194,7 @@ def _number_zh(text: str) -> int:
 
 
 def _counts(unit: str, output: str, lang: Language) -> tuple[int, int]:
-    """The least and the most of a unit that a text has, by one or another way to count; 0 and 0 if there is no way."""
+    """Return the lowest and the highest count of a unit in a text over all ways to count; 0 and 0 if there is none."""
     text = output.strip()
     match unit:
         case "word":
@@ -204,7 +204,7 @@ def _counts(unit: str, output: str, lang: Language) -> tuple[int, int]:
             return len(_HAN.findall(text)), len("".join(text.split()))
         case "line":
             lines = [line for line in text.splitlines() if line.strip()]
-            # The first may be a title; of a text in one line, the lines on paper may be meant.
+            # The first line may be a title; a text in one line may mean the lines on paper.
             return (len(lines) - 1, len(lines)) if len(lines) > 1 else (0, 0)
         case "bullet point":
             marks = [line for line in text.splitlines() if _LIST_MARK.match(line)]
@@ -216,7 +216,10 @@ def _counts(unit: str, output: str, lang: Language) -> tuple[int, int]:
 
 
 def _sentences(text: str) -> tuple[int, int]:
-    """The least and the most number of sentences: a break counts for sure only before a capital and after no "Dr."."""
+    """Return the lowest and the highest number of sentences.
+
+    A break is certain only before a capital letter and not after an abbreviation such as "Dr.".
+    """
     parts = [part for part in _BREAK.split(_LIST_MARK.sub("", text)) if part.strip()]
     least = sum(
         1

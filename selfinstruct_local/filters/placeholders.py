@@ -1,8 +1,8 @@
-"""Placeholders: slots in an output that should have been filled, and inputs that are nothing but a slot.
+"""Placeholders: unfilled slots in an output, and inputs that are only a slot.
 
-A placeholder is a fault where the output should have held the thing itself: "[insert text]" in place of a text,
-"[Name]" in place of an answer. In a letter, a post or a contract, a slot for the reader's own name, date or company is
-no fault. English and Chinese are checked at once, because a model answers in either.
+A placeholder is a fault if the output should contain the thing itself: "[insert text]" instead of a text, "[Name]"
+instead of the answer. In a letter, a post or a contract, a slot for the reader's own name, date or company is no fault.
+English and Chinese are checked at once, because a model answers in either.
 """
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
@@ -28,9 +28,9 @@ _SLOT = re.compile(
     r"|[\[【](?:你的|您的|公司|对方|客户|收件人|产品)[^\]】\n]{0,8}[\]】]",
     re.IGNORECASE,
 )
-# Any words in brackets: beside a slot of the above, they are one too.
+# Any words in brackets; they count as a slot if the text also has one of the slots above.
 _BRACKETED = re.compile(r"\[[A-Za-z][^\[\]\n]{1,60}\]")
-# A whole input that stands for one: [Sound file], <image>. That there is none is no slot: <noinput>.
+# An input that is only a slot: [Sound file], <image>. A statement that there is no input is not a slot: <noinput>.
 _SLOT_INPUT = re.compile(
     r"\s*(?:[\[<](?!no|n/?a\b))(?:(?<=\[)[A-Za-z][A-Za-z '’-]{2,60}\]|(?<=<)[A-Za-z][A-Za-z '’-]{2,60}>)\s*",
     re.IGNORECASE,
@@ -42,7 +42,7 @@ _CALLS_FOR_SLOTS = re.compile(
     r"|代码|命令|程序|括号|函数",
     re.IGNORECASE,
 )
-# A slot is for a detail that only the reader knows if it names one of these or is "your ..." ...
+# A slot is for a detail that only the reader knows if it names one of the following or is "your ..." ...
 _DETAIL = re.compile(
     r"\A. ?your\b|\b(?:names?|titles?|dates?|days?|weekday|months?|years?|times?|deadline|address(?:es)?|e-?mails?"
     r"|phone|mobile|fax|numbers?|contact|signature|initials|position|role|location|place|venue|room|city|town|state"
@@ -51,7 +51,7 @@ _DETAIL = re.compile(
     r"|收件人|产品|金额|署名|签名|年龄",
     re.IGNORECASE,
 )
-# ... and none of these, which are what the output itself should have held.
+# ... and contains no word for something that the output itself should provide.
 _CONTENT = re.compile(
     r"\b(?:answers?|texts?|content|responses?|repl(?:y|ies)|messages?|body|stor(?:y|ies)|essays?|poems?|paragraphs?"
     r"|sentences?|descriptions?|descriptive|summar(?:y|ies)|explanations?|reasons?|details? (?:of|about|on)|arguments?"
@@ -60,7 +60,7 @@ _CONTENT = re.compile(
     r"|lorem|答案|回答|内容|文字|正文|文章|描述|说明|理由|原因|观点|想法|例子|故事|结果|图片|主题",
     re.IGNORECASE,
 )
-# Texts that their reader sends, posts or signs, and fills in before.
+# Texts that the reader completes and then sends, posts or signs.
 _MESSAGE = re.compile(
     r"\b(?:letters?|e-?mails?|notes?|memos?|messages?|texts?(?= (?:to|for|message))|sms|repl(?:y|ies)"
     r"|respon(?:d|ses?|ding)|invitations?|invites?|postcards?|cards?|tweets?|posts?|captions?|newsletters?"
@@ -77,13 +77,13 @@ _MESSAGE = re.compile(
     r"|广告|口号|海报|朋友圈|请假条|收据|借条|欠条|证书",
     re.IGNORECASE,
 )
-# Here a detail is what is asked for, or a text is spoken of and not wanted.
+# The instruction asks for a detail, or is about a text without asking for one.
 _ASKS_FOR_DETAILS = re.compile(
     r"\W*(?:who|whose|whom|what|when|where|which|how (?:many|much|long|old)|identify|extract|find|locate|list|name"
     r"|count|classify|categori[sz]e|is|are|was|were|does|do|did|translate|summari[sz]e)\b|[^，。]{0,12}(?:提取|找出|是谁|概括|翻译|哪)",
     re.IGNORECASE,
 )
-# What begins or ends a letter, on a line of its own or with a slot beside it.
+# The beginning or end of a letter, on a line of its own or next to a slot.
 _LETTER = re.compile(
     r"(?:\A|\n|[\"“])[^\S\n]*(?:dear|hi|hello|hey|greetings|good (?:morning|afternoon|evening)|to whom)\b"
     r"[^\n]{0,40}[,:!]"
@@ -94,17 +94,18 @@ _LETTER = re.compile(
 
 
 def _slots(text: str) -> dict[str, str]:
-    """Return the slots of a text, each once, by their lower case."""
-    # A search at every character takes long, and nearly no text has anything that a slot begins with.
+    """Return the slots of a text by their lower case, each once."""
+    # The search is slow, and nearly no text contains the beginning of a slot.
     if "[" in text or "<" in text or "orem" in text or not text.isascii():
         return {match[0].lower(): match[0] for match in _SLOT.finditer(text)}
     return {}
 
 
 def placeholder(task: Task) -> str | None:
-    """Return which slot stands in place of content in an output, or is a whole input, or None.
+    """Return which slot an output has instead of content, or which slot is a whole input, or None.
 
-    In a message that its reader is to send, a slot for what only the reader knows is no fault: a name, a date.
+    In a message that its reader is to send, a slot for what only the reader knows, such as a name or a date, is no
+    fault.
     """
     asks = Asking(task.instruction)
     of_instruction: dict[str, str] | None = None
@@ -128,12 +129,12 @@ def placeholder(task: Task) -> str | None:
 
 
 def _is_detail(slot: str) -> bool:
-    """Return whether a slot is for what only the reader of the output knows."""
+    """Return whether a slot is for something that only the reader of the output knows."""
     return _DETAIL.search(slot) is not None and _CONTENT.search(slot) is None
 
 
 def _missing_content(instance: Instance) -> str | None:
-    """Return the first bracket of an output with slots that names content, as "[reason for the delay]" does."""
+    """Return the first bracket of an output that names content, such as "[reason for the delay]", or None."""
     given = set(_BRACKETED.findall(instance.input))
     found = (slot for slot in _BRACKETED.findall(instance.output) if slot not in given)
     return next((slot for slot in found if _CONTENT.search(slot)), None)

@@ -1,41 +1,40 @@
-"""Which tasks of a batch surely pass the rules, seen on all their texts at once.
+"""The precheck: finds the tasks of a batch that surely pass the rules, from all their texts at once.
 
-Nearly every record of a file passes every rule, and asking the rules one by one in Python takes longer than all else
-the filter does. Here a compiled pass hashes the words of a whole batch, and a few array operations find what could be
-refused; that alone is put before the rules, which decide.
+Nearly every record of a file passes every rule, and calling the rules one by one in Python takes longer than everything
+else the filter does. Here a compiled pass hashes the words of a whole batch, and a few array operations find the tasks
+that could be rejected; only those are given to the rules, which decide.
 
-Why the answer never differs: a task is called sure only if it has one instance, its instruction is ASCII, and none of
-these facts holds; and each rule can refuse such a task only if the fact beside it does.
+The result never differs from that of the rules. A task is called sure only if it has one instance, its instruction is
+ASCII, and none of the facts below holds; and each rule can reject such a task only if the fact next to its name holds.
 
-- too_short, too_long, empty_output: the words between white space, counted.
-- asks_for_program: how it starts.
-- starts_with_punctuation, starts_with_non_ascii: the first character is no letter and no digit.
+- too_short, too_long, empty_output: the number of words between white space.
+- asks_for_program: how the instruction starts.
+- starts_with_punctuation, starts_with_non_ascii: the first character is neither a letter nor a digit.
 - unsuitable_word: a word of letters, digits and underscores is the first word of a phrase, in any case.
-- missing_input: the input is blank, and a word is one that points.
-- output_is_instruction: texts that are equal but for case and white space around them have the same words, so the sums
-  of their words' hashes are equal. input_is_output: the sums, or the numbers of the words are.
-- refusal: the first word of letters of the output is one with which a refusal begins, or `however` stands in it.
-- placeholder: a bracket or an angle bracket stands in the input or output, or `lorem` in the output.
-- cut_off: an output begins with a 1 or has a first item of a list, one behind a colon too, ends with a colon, has a
+- missing_input: the input is blank, and a word refers to something.
+- output_is_instruction: texts that are equal except for case and surrounding white space have the same words, so the
+  sums of their words' hashes are equal. input_is_output: the sums or the numbers of words are equal.
+- refusal: the first word of letters of the output begins a refusal, or the output contains `however`.
+- placeholder: the input or output contains a bracket or an angle bracket, or the output contains `lorem`.
+- cut_off: an output begins with a 1 or has the first item of a list, also after a colon, ends with a colon, has a
   backtick or a word that announces something; or there is white space at either end.
-- copied: the output has hardly more words than the instruction or the input, and enough to be a sentence of them.
-- clarifying_question: a question mark stands in the output, or the word `happy` or the like. wrong_arithmetic: an
-  equals sign.
-- not_reworded: the instruction has a word that asks for other words.
+- copied: the output has at most a few more words than the instruction or the input, and enough to be a sentence of
+  them.
+- clarifying_question: the output contains a question mark, or a word such as `happy`. wrong_arithmetic: an equals sign.
+- not_reworded: the instruction has a word that asks for a rewording.
 - failed_check: the instruction has a word that states what is checked, such as `words` or `json`, the output has a
   backtick or few words, or the task is marked as classification.
-- foreign_script: an output has a letter beyond ASCII. unsure, judged_low: what was measured; both are asked at once.
-- degenerate_repetition: where a phrase of up to 8 words follows itself over more than a share of a text, more than that
-  share of the words stand among the 8 before them too. Where pieces that stood before fill more than a share of an
-  output, less than the rest of its words of letters are different.
+- foreign_script: an output has a letter beyond ASCII. low_confidence, judged_low: the measures; both rules are called
+  at once.
+- degenerate_repetition: if a phrase of up to 8 words follows itself over more than a share of a text, more than that
+  share of the words also occur among the 8 words before them. If repeated pieces fill more than a share of an output,
+  fewer than the rest of its words of letters are different.
 
-Some facts hold of several tasks in a hundred. Where nothing else makes such a task suspicious, that check is asked
-alone.
+Some facts hold for several percent of the tasks. If nothing else makes such a task suspicious, only that check is
+called.
 
-Words are compared by 64-bit hashes, and a character beyond ASCII stands as a question mark: words that look alike and
-are not send a task to the rules, no more. Texts with white space, letters or digits beyond ASCII go there at once.
-
-Leans on: numpy, the word pass of the kernels.
+Words are compared by 64-bit hashes, and a character beyond ASCII becomes a question mark: different words that look
+equal only send a task to the rules. Texts with white space, letters or digits beyond ASCII go to the rules at once.
 """
 
 import functools
@@ -75,20 +74,20 @@ from selfinstruct_local.filters.unfinished import (
 from selfinstruct_local.kernels.vocabulary import split
 from selfinstruct_local.task import Task
 
-# The checks that the facts above speak of; those with settings of their own are told by `_facts`. Rules that have
-# another are asked one by one.
+# The checks that the facts above cover; `_facts` handles those with settings of their own. Rule sets with any other
+# check are called rule by rule.
 COVERED = frozenset(
     {*(rule.refuses for rule in (*published.INSTRUCTION_RULES, *published.INSTANCE_RULES)), missing_input, refusal}
     | {placeholder, cut_off, copied, clarifying_question, not_reworded, wrong_arithmetic}
 )
-FEW = 32  # for so few tasks the rules are as fast, and need no compiled kernel
+FEW = 32  # for fewer tasks the rules are as fast, and need no compiled kernel
 
 _BYTES = 256
 _ASCII = 128
 
 
 def _table(in_word: Callable[[str], bool]) -> NDArray[np.uint8]:
-    """The byte table of the word pass, uint8[256]: lower case for a byte of a word, 0 for what divides words."""
+    """Return the byte table of the word pass, uint8[256]: lower case for a byte of a word, 0 for a separator."""
     table = np.zeros(_BYTES, np.uint8)
     for byte in range(_ASCII):
         if in_word(chr(byte)):
@@ -104,21 +103,22 @@ _FIRST = frozenset("1 \t\r\n\f\v\x1c\x1d\x1e\x1f")
 _LAST = frozenset(": \t\r\n\f\v\x1c\x1d\x1e\x1f")
 _SLOT_BRACKETS = np.isin(np.arange(_BYTES), list(b"[<"))
 
-# What is beyond ASCII and not a mark or sign of these ranges: there are no white space, letters and digits in them.
+# Matches characters beyond ASCII outside these ranges of marks and symbols, which contain no white space, letters or
+# digits.
 _search_odd = re.compile("[^\x00-\x7f\u00a1-\u00a9\u00ab-\u00b1\u2010-\u2027\u2030-\u205e\u20a0-\u20bf]").search
 
 _Unclear: TypeAlias = tuple[tuple[Callable[[Task], str | None], NDArray[np.bool_]], ...]
 
 
 class _Facts(NamedTuple):
-    """What is looked for in place of asking some rules.
+    """What the precheck looks for instead of calling the rules.
 
     Attributes:
         first_words: hashes of the first words of unsuitable phrases, uint64[n].
-        pointers: hashes of the words of which one stands where an instruction points at something, uint64[n].
-        repetition: the check of that name.
-        measured: the rules about what was measured, which are asked.
-        failed: the rule of that check, if it is asked.
+        pointers: hashes of the words one of which occurs in every instruction that refers to something, uint64[n].
+        repetition: the repetition check.
+        measured: the rules on measures, which are called.
+        failed: the `FailedCheck` rule, if it is in the rule set.
     """
 
     first_words: NDArray[np.uint64]
@@ -129,9 +129,9 @@ class _Facts(NamedTuple):
 
 
 def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
-    """Tells of each task whether it is certain, without asking most of them, that none of `rules` refuses it.
+    """Return, for each task, whether it is certain that none of `rules` rejects it, without calling most of them.
 
-    False says nothing. It is all that comes for rules that are not covered, and for a handful of tasks.
+    False means unknown. It is always the result for rules that are not covered, and for fewer than `FEW` tasks.
     """
     sure = [False] * len(tasks)
     facts = _facts(tuple(rules)) if len(tasks) >= FEW else None
@@ -173,12 +173,15 @@ def surely_kept(rules: Sequence[Rule], tasks: Sequence[Task]) -> list[bool]:
 
 
 def _suspects(texts: list[str], classification: NDArray[np.bool_], facts: _Facts) -> tuple[NDArray[np.bool_], _Unclear]:
-    """Whether one of the facts about words holds, bool[tasks]; and the checks that are asked alone where theirs holds.
+    """Return whether a fact about words holds, bool[tasks], and the checks that are called only where their fact holds.
 
-    `texts` are all instructions, inputs, then outputs; `classification`, bool[tasks], tells which tasks are marked so.
+    Args:
+        texts: all instructions, then all inputs, then all outputs.
+        classification: which tasks are marked as classification, bool[tasks].
+        facts: what to look for.
     """
     tasks = classification.size
-    data = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8)  # a byte a character
+    data = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8)  # one byte per character
     bounds = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=bounds[1:])
     hashes, offsets = _words(data, bounds, _BETWEEN_SPACES)
@@ -188,7 +191,7 @@ def _suspects(texts: list[str], classification: NDArray[np.bool_], facts: _Facts
 
     repeated = np.zeros(hashes.size, np.bool_)
     for back in range(1, MAX_PHRASE + 1):
-        repeated[back:] |= hashes[back:] == hashes[:-back]  # may look into the text before, and then says too much
+        repeated[back:] |= hashes[back:] == hashes[:-back]  # may look into the text before, which only adds suspects
     loops = (counts >= MIN_WORDS) & (_sums(repeated, offsets) > facts.repetition.limit * counts)
     _, input_loops, output_loops = loops.reshape(3, tasks)
 
@@ -202,7 +205,7 @@ def _suspects(texts: list[str], classification: NDArray[np.bool_], facts: _Facts
     recurs = _may_recur(letters, offsets, facts.repetition.limit)
     declines = _has_any(letters, offsets, _hashes((REFUSAL_TURN,)))
     if letters.size:
-        first = letters[np.minimum(offsets[:-1], letters.size - 1)]  # of a later text where there is none
+        first = letters[np.minimum(offsets[:-1], letters.size - 1)]  # from a later text if there is none
         declines |= np.isin(first, _hashes(REFUSAL_OPENINGS))
     slots = _has_any(letters, offsets, _hashes(("lorem",)))
     brackets = bounds[tasks] + np.flatnonzero(_SLOT_BRACKETS[data[bounds[tasks] :]])
@@ -218,7 +221,7 @@ def _suspects(texts: list[str], classification: NDArray[np.bool_], facts: _Facts
         (refusal, declines),
         (placeholder, slots),
         (cut_off, breaks),
-        # A sentence may have a word that its text has only a part of, at either end.
+        # A sentence may have, at either end, a word that its text contains only in part.
         (copied, (words_of_output >= COPIED_WORDS) & (words_of_output <= np.maximum(words, words_of_input) + 2)),
         (
             clarifying_question,
@@ -239,7 +242,7 @@ def _may_break_off(text: str) -> bool:
 
 
 def _has_byte(data: NDArray[np.uint8], bounds: NDArray[np.int64], byte: bytes) -> NDArray[np.bool_]:
-    """Whether a text, from one of `bounds` to the next, has that byte, bool[texts]."""
+    """Return whether each text, from one of `bounds` to the next, contains a byte, bool[texts]."""
     has = np.zeros(bounds.size - 1, np.bool_)
     found = bounds[0] + np.flatnonzero(data[bounds[0] : bounds[-1]] == byte[0])
     has[np.searchsorted(bounds, found, "right") - 1] = True
@@ -247,9 +250,9 @@ def _has_byte(data: NDArray[np.uint8], bounds: NDArray[np.int64], byte: bytes) -
 
 
 def _may_recur(letters: NDArray[np.uint64], offsets: NDArray[np.int64], limit: float) -> NDArray[np.bool_]:
-    """Whether so few words of a text are different that pieces which stood before may fill more than `limit` of it."""
+    """Return whether repeated pieces may fill more than `limit` of each text, by its number of different words."""
     counts = np.diff(offsets)
-    # Different words are counted in one sorted row of (text, hash); hashes that agree in 40 bits make them fewer.
+    # Different words are counted in one sorted array of (text, hash); hashes that agree in 40 bits lower the count.
     keys = np.repeat(np.arange(counts.size, dtype=np.uint64) << np.uint64(40), counts) | (letters >> np.uint64(24))
     keys.sort()
     new = np.ones(keys.size, np.bool_)
@@ -261,17 +264,17 @@ def _may_recur(letters: NDArray[np.uint64], offsets: NDArray[np.int64], limit: f
 def _words(
     data: NDArray[np.uint8], bounds: NDArray[np.int64], table: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The hashes of the words of all texts, and where each text's begin: uint64[words], int64[texts + 1]."""
-    room = (data.size + bounds.size) // 2 + 1  # a word and what ends it take two bytes, or a text's end
+    """Return the hashes of the words of all texts, uint64[words], and each text's offset in them, int64[texts + 1]."""
+    room = (data.size + bounds.size) // 2 + 1  # a word and its separator take two bytes; a text's end separates too
     starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
     hashes, offsets = np.empty(room, np.uint64), np.empty_like(bounds)
-    data.flags.writeable = False  # as the buffers of texts are: one compiled version serves both
+    data.flags.writeable = False  # like the buffers of texts, so that one compiled version serves both
     found = split(data, bounds, table, starts, ends, hashes, offsets)
     return hashes[:found], offsets
 
 
 def _sums(values: NDArray[np.uint64] | NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of each text's values, modulo 2**64."""
+    """Return the sum of each text's values, modulo 2**64."""
     totals = np.zeros(values.size + 1, np.int64)
     np.cumsum(values.view(np.int64) if values.dtype == np.uint64 else values, out=totals[1:])
     sums: NDArray[np.int64] = totals[offsets[1:]] - totals[offsets[:-1]]
@@ -279,21 +282,21 @@ def _sums(values: NDArray[np.uint64] | NDArray[np.bool_], offsets: NDArray[np.in
 
 
 def _has_any(values: NDArray[np.uint64], offsets: NDArray[np.int64], wanted: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether a text has one of the words, bool[texts]."""
+    """Return whether each text has one of the words, bool[texts]."""
     has: NDArray[np.bool_] = _sums(np.isin(values, wanted), offsets) > 0
     return has
 
 
 @functools.cache
 def _hashes(words: tuple[str, ...]) -> NDArray[np.uint64]:
-    """The hashes of words of ASCII letters, uint64[len(words)]."""
+    """Return the hashes of words of ASCII letters, uint64[len(words)]."""
     data = " ".join(words).encode("ascii")
     return _words(np.frombuffer(data, np.uint8), np.array([0, len(data)]), _WORD_CHARACTERS)[0]
 
 
 @functools.cache
 def _facts(rules: tuple[Rule, ...]) -> _Facts | None:
-    """What to look for in place of asking `rules`; None where a rule is not covered."""
+    """Return what to look for instead of calling `rules`, or None if a rule is not covered."""
     phrases: Iterable[str] = ()
     repetition = _NO_REPETITION
     measured = []

@@ -1,6 +1,6 @@
-"""Rejects as records: the record of a task with a field `rejected`, which says why it was turned away.
+"""Reject records: the record of a task with a field `rejected` that says why it was rejected.
 
-Every filter writes them so, and the report reads them.
+Every filter writes this form, and the report reads it.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ FIELD = "rejected"
 
 
 class Place(NamedTuple):
-    """Where a task stands; what is empty is not said.
+    """The origin of a task; empty fields are left out of its text.
 
     Attributes:
-        file: its file or run.
-        row: its line or position there, from 1.
-        id: its id in a run.
+        file: the file or run.
+        row: line or position in the file, from 1.
+        id: id in a run.
     """
 
     file: str = ""
@@ -29,12 +29,12 @@ class Place(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """Why a task was turned away.
+    """Why a task was rejected.
 
     Attributes:
-        rule: what turned it away.
-        detail: what the rule saw.
-        neighbor: the task it is like.
+        rule: name of the rule.
+        detail: what the rule found.
+        neighbor: the task that it is a near copy of.
         score: their ROUGE-L F, in [0, 1].
     """
 
@@ -45,14 +45,14 @@ class Reason(NamedTuple):
 
 
 def task_record(task: Task) -> dict[str, Any]:
-    """The record of a task that was read from none."""
+    """Return a record for a task that was not read from one."""
     return {"instruction": task.instruction, "input": task.input, "output": task.output}
 
 
 def reject_record(
     record: Mapping[str, Any], verdict: Verdict, own: Place, neighbor: Place | None = None
 ) -> dict[str, Any]:
-    """A record with what was decided of it; `neighbor` is the task that it is like."""
+    """Return a record with its verdict; `neighbor` is the task that it is a near copy of."""
     reason: dict[str, Any] = {"id": own.id} if own.id else {}
     reason |= {"rule": verdict.rule, "detail": verdict.detail}
     reason |= {name: each for name, each in (("file", own.file), ("row", own.row)) if each}
@@ -65,12 +65,12 @@ def reject_record(
 
 
 def read_reason(record: Mapping[str, Any]) -> Reason | None:
-    """What `reject_record` wrote; None where the field is missing or somebody else's."""
+    """Return the reason that `reject_record` wrote, or None if the field is missing or has another form."""
     reason = record.get(FIELD)
     if not isinstance(reason, dict) or not isinstance(reason.get("rule"), str):
         return None
     row, score = reason.get("neighbor_row"), reason.get("score")
-    # A file that went through Parquet has null where a field was not there.
+    # A file that was converted from Parquet has null for missing fields.
     file, name, detail = (str(reason.get(key) or "") for key in ("neighbor_file", "neighbor", "detail"))
     near = Place(file, row if isinstance(row, int) else 0, name)
     known = float(score) if isinstance(score, int | float) else None

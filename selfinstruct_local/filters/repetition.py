@@ -1,6 +1,6 @@
-"""Texts that go round in circles: one phrase that follows itself, or the same items and sentences again and again.
+"""Degenerate repetition: one phrase that follows itself, or the same items and sentences again and again.
 
-Both are shares of a text's words, held against one limit. Leans on nothing.
+Both are shares of a text's words and are compared with the same limit.
 """
 
 import operator
@@ -14,14 +14,14 @@ from selfinstruct_local.task import Task
 MIN_WORDS = 12
 MAX_PHRASE = 8
 
-# A run of words over half of a text goes through the middle one.
+# A run of words over more than half of a text includes the middle word.
 _HALF = 0.5
-# Items and sentences end at a line's end, at a mark that ends a sentence, and at the mark of an item.
+# Items and sentences end at the end of a line, at a mark that ends a sentence, and at an item mark.
 _NUMBER = re.compile(r"(?<!\d)\d+[.)](?=\s)")
 _ENDS = re.compile("[\\n.!?;*\u2022\u3002\uff01\uff1f\uff1b]+")
-# So many must be there before what comes again is a loop, and no refrain and no table of yes and no.
+# The number of pieces from which repetition is a loop, not a refrain or a table of yes and no.
 MIN_PIECES = 6
-# Answers yes and no, or good, bad and neither, to a row of questions.
+# For example the answers yes and no, or good, bad and neither, to a row of questions.
 MAX_LABELS = 3
 MAX_LABEL_WORDS = 2
 _EDGES = " -,:\"'()*_\u201c\u201d\uff0c\u3001\uff1a"
@@ -31,15 +31,15 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """The check that no input or output is mostly one phrase over and over, and no output mostly the same items.
+    """The check that no input or output is mostly one repeated phrase, and no output mostly repeated items.
 
     Attributes:
-        cut: gives the words of a text.
+        cut: splits a text into words.
         least: texts of fewer words pass.
-        longest: words of the longest phrase that is looked for.
-        characters: shorter texts cannot have `least` words and are not cut.
-        limit: the share, in [0, 1], above which a text is refused.
-        letters: gives the words of a text that are of letters alone, in lower case.
+        longest: number of words of the longest phrase that is searched.
+        characters: shorter texts cannot have `least` words and are not split.
+        limit: the share, in [0, 1], above which a text is rejected.
+        letters: returns the words of a text that consist only of letters, in lower case.
     """
 
     cut: Callable[[str], list[str]]
@@ -50,7 +50,7 @@ class Repetition:
     letters: Callable[[str], list[str]]
 
     def __call__(self, task: Task) -> str | None:
-        """What stands too often in `task`, or None."""
+        """Return what is repeated too often in `task`, or None."""
         for instance in task.instances:
             for name, text in (("input", instance.input), ("output", instance.output)):
                 if len(text) < self.characters:
@@ -59,24 +59,24 @@ class Repetition:
                 if could_loop(words, self.least, self.longest, self.limit):
                     share = repeated_share(words, self.least, self.longest)
                     if share > self.limit:
-                        return f"{share:.0%} of an {name} is one phrase over and over"
+                        return f"{share:.0%} of an {name} is one repeated phrase"
         return self.recurs(task)
 
     def recurs(self, task: Task) -> str | None:
-        """What of the items and sentences of an output stood there before, or None."""
+        """Return which share of an output's items and sentences is repeated, if it is above the limit, or None."""
         for instance in task.instances:
             if len(instance.output) >= self.characters:
                 share = recurring_share(instance.output, self.letters, self.least)
                 if share > self.limit:
-                    return f"{share:.0%} of an output are items or sentences that stood before"
+                    return f"{share:.0%} of an output are repeated items or sentences"
         return None
 
 
 def could_loop(words: list[str], least: int = MIN_WORDS, longest: int = MAX_PHRASE, limit: float = _HALF) -> bool:
-    """Whether a phrase could fill more than `limit` of `words`; asked first, it spares nearly all texts the search.
+    """Return whether a phrase could fill more than `limit` of `words`; a cheap test before the full search.
 
-    Each word of the run stands earlier, so the words are not mostly different. And a run over more than half of the
-    words goes through the middle one, which then stands a few words earlier too.
+    Each word of the run occurs earlier, so the words are not mostly different. A run over more than half of the words
+    includes the middle one, which then also occurs a few words earlier.
     """
     if len(words) < least:
         return False
@@ -89,16 +89,16 @@ def could_loop(words: list[str], least: int = MIN_WORDS, longest: int = MAX_PHRA
 def repeated_share(words: list[str], least: int = MIN_WORDS, longest: int = MAX_PHRASE) -> float:
     """Return the largest share of `words` that one phrase covers by following itself, in [0, 1].
 
-    Phrases of 1 to `longest` words are tried; the first time a phrase stands does not count. The longest run of each
-    length counts, unless its phrase is of a table, a pattern or a sum. Texts under `least` words give 0.
-    O(longest * n) for n words.
+    Phrases of 1 to `longest` words are tried; the first occurrence of a phrase does not count. The longest run of each
+    length counts, unless its phrase belongs to a table, a pattern or a sum. The share is 0 for texts under `least`
+    words. O(longest * n) for n words.
     """
     total = len(words)
     if total < least:
         return 0.0
     longest_run = 0
     for period in range(1, longest + 1):
-        # One byte a word: 1 where the word is the one a period before.
+        # One byte per word: 1 if the word equals the one a period before.
         repeats = bytes(map(operator.eq, words[period:], words))
         run = max(map(len, repeats.split(b"\0")))
         if run > longest_run:
@@ -108,22 +108,22 @@ def repeated_share(words: list[str], least: int = MIN_WORDS, longest: int = MAX_
 
 
 def _is_layout(phrase: list[str]) -> bool:
-    """Return whether a phrase is of an empty table, a pattern or a sum: marks, with or without numbers."""
+    """Return whether a phrase belongs to an empty table, a pattern or a sum: marks, with or without numbers."""
     text = "".join(phrase)
     return not any(map(str.isalpha, text)) and not all(any(map(str.isalnum, word)) for word in phrase)
 
 
 def latin_letters(text: str) -> list[str]:
-    """The words of `text` that are of letters alone, in lower case."""
+    """Return the words of `text` that consist only of letters, in lower case."""
     return _LETTERS.findall(text.lower())
 
 
 def recurring_share(text: str, letters: Callable[[str], list[str]] = latin_letters, least: int = MIN_WORDS) -> float:
-    """The share of the words of `text` in items, lines or sentences that stood in it before, in [0, 1].
+    """Return the share of the words of `text` in repeated items, lines or sentences, in [0, 1].
 
-    Words are of letters alone here: the numbers of a list are none. What looks like code or a table never counts as
-    having stood before, and nothing but a few labels is an answer. A text of fewer than `least` words or `MIN_PIECES`
-    pieces gives 0. O(n) for n characters.
+    Only words of letters count; the numbers of a list do not. What looks like code or a table never counts as repeated,
+    and a text that consists only of a few labels is a valid answer. The share is 0 for texts of fewer than `least`
+    words or `MIN_PIECES` pieces. O(n) for n characters.
     """
     pieces = [" ".join(part.split()).strip(_EDGES) for part in _ENDS.split(_NUMBER.sub("\n", text.lower()))]
     counts = Counter(piece for piece in pieces if piece and not piece.isdigit())

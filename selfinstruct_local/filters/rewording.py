@@ -1,7 +1,7 @@
-"""Outputs that should say a text in other words and give it back as it was.
+"""Outputs that repeat a text unchanged although the instruction asks for a rewording.
 
-A text that is corrected may have been right; one that is made better, shorter or plainer is another one. English alone.
-Of the 52,002 records of Stanford Alpaca it hits two.
+A correction may leave a text unchanged, because it may have been right. A text that is improved, shortened or
+simplified must change. Applies to English only. Rejects two of the 52,002 records of Stanford Alpaca.
 """
 
 # ruff: noqa: RUF001 (the typographic apostrophe is meant)
@@ -13,40 +13,40 @@ from collections.abc import Sequence
 from selfinstruct_local.filters.asking import Asking
 from selfinstruct_local.task import Task
 
-# One of these stands in every instruction that asks for other words; the screen looks for them.
+# Every instruction that asks for a rewording contains at least one; the precheck searches for these words.
 REWORDING = (
     *("rephrase", "rephrased", "rephrasing", "reword", "reworded", "rewording", "paraphrase", "paraphrased"),
     *("paraphrasing", "concise", "concisely", "shorten", "shorter", "simplify", "simplified", "simpler"),
     *("improve", "improved", "improving"),
 )
-# Shorter ones may well stay as they are.
+# Shorter texts may be repeated unchanged.
 MIN_WORDS = 5
-# Of words in common, in their order; a contraction leaves more, as in `they'd` for `they had`. In a shorter text one
-# word that is left out may be all there was to do.
+# Share of common words, in the same order. A contraction lowers it, as in `they'd` for `they had`. In a shorter text,
+# leaving out one word may be the whole task.
 MAX_SIMILARITY = 0.9
-LIKE_WORDS = range(15, 400)  # what finds the words in common takes the square of their number
-# Of the texts given and of those made, so many are compared so: each is with each.
+LIKE_WORDS = range(15, 400)  # the search for common words is quadratic
+# Only the first texts of each side are compared, because each is compared with each.
 LIKE_TEXTS = 8
 
 _ASKS = re.compile(rf"\b(?:{'|'.join(REWORDING)})\b", re.IGNORECASE)
-# Here so little may be all that was wanted.
+# With these words, a small change may be all that is asked for.
 _SMALL_CHANGES = re.compile(
     r"\b(?:grammar\w*|spelling|punctuat\w*|capital\w*|errors?|mistakes?|correct\w*|typos?|remov\w*|delet\w*|replac\w*"
     r"|insert\w*|add\w*|tense|words? in|code|function|conjunctions?|begins?|if (?:needed|necessary))\b",
     re.IGNORECASE,
 )
-# Who speaks of a text may quote it.
+# An output that discusses a text may quote it.
 _SPEAKS_OF_IT = re.compile(
     r"\b(?:explain\w*|analy[sz]\w*|discuss\w*|suggest\w*|how (?:can|could|would|should|might|to))\b", re.IGNORECASE
 )
 _QUOTED = re.compile(r"[\"“]([^\"“”\n]+)[\"”]")
-# The sentence is: The car was too expensive.
+# Matches "The sentence is: The car was too expensive."
 _BEHIND_A_COLON = re.compile(r"[^.!?:]{0,100}: ?([^.!?:]+[.!?])")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def not_reworded(task: Task) -> str | None:
-    """Return that an output is the text which it should have reworded, or quotes it so, or None."""
+    """Return a message if an output is, or quotes unchanged, the text that it should reword; otherwise None."""
     if not _ASKS.search(task.instruction) or _SPEAKS_OF_IT.search(task.instruction):
         return None
     asks = Asking(task.instruction)
@@ -55,7 +55,7 @@ def not_reworded(task: Task) -> str | None:
         given = [*quoted, *_QUOTED.findall(instance.input)] or [_text(instance.input)]
         made = _QUOTED.findall(instance.output) or [_text(instance.output)]
         if _have_same(given, made, small_changes=asks.for_any(_SMALL_CHANGES)):
-            return "an output has the text that it should have put in other words as it was"
+            return "an output repeats unchanged the text that it should reword"
     return None
 
 
@@ -65,10 +65,10 @@ def _text(text: str) -> str:
 
 
 def _have_same(given: Sequence[str], made: Sequence[str], *, small_changes: bool) -> bool:
-    """Whether a text of at least `MIN_WORDS` words is among both, to the letter where small changes are asked for.
+    """Return whether both sides share a text of at least `MIN_WORDS` words.
 
-    Otherwise its words decide: all of them, or nearly all for the first `LIKE_TEXTS` texts of each side that have
-    `LIKE_WORDS` words.
+    If the instruction asks for small changes, the texts must be identical. Otherwise the words must be the same, or
+    nearly the same for the first `LIKE_TEXTS` texts per side whose number of words is in `LIKE_WORDS`.
     """
     if small_changes:
         made_texts = {text.strip() for text in made}
@@ -86,5 +86,5 @@ def _words(text: str) -> list[str]:
 
 def _are_alike(words: list[str], others: list[str]) -> bool:
     matcher = difflib.SequenceMatcher(None, words, others, autojunk=False)
-    # The second is never less than the third, and cheap.
+    # `quick_ratio` is an upper bound on `ratio` and is cheap.
     return matcher.quick_ratio() >= MAX_SIMILARITY and matcher.ratio() >= MAX_SIMILARITY

@@ -1,10 +1,10 @@
 """The rules that a task must pass before it is compared with others.
 
-Each rule looks at one task and says what it saw when it refuses. The instruction rules and their constants
-are those of the published programs: Self-Instruct (Wang et al. 2023, bootstrap_instructions.py) and Stanford
-Alpaca (Taori et al. 2023, generate_instruction.py); the others catch what small models write, and more of those are in
-faults.py, scripts.py, repetition.py and measured.py. For Chinese, whose texts have no spaces, see rules_zh.py.
-rulesets.py makes sets of them; screen.py finds in bulk what surely passes.
+Each rule looks at one task and returns what it found if it rejects the task. The instruction rules and their constants
+are those of the published programs: Self-Instruct (Wang et al. 2023, bootstrap_instructions.py) and Stanford Alpaca
+(Taori et al. 2023, generate_instruction.py). The other rules catch the typical faults of small models; more of them are
+in faults.py, scripts.py, repetition.py and measured.py. For Chinese, which is written without spaces, see rules_zh.py.
+rulesets.py combines the rules into sets; precheck.py finds in bulk the tasks that surely pass.
 """
 
 import re
@@ -43,8 +43,8 @@ class Rule:
     """A named check.
 
     Attributes:
-        name: what stands in reports and ledgers.
-        refuses: gives what it saw when the task fails, and None when it passes.
+        name: the rule's name in reports and rejects.
+        refuses: returns what it found if the task fails, and None if it passes.
     """
 
     name: str
@@ -57,32 +57,32 @@ def _too_short(task: Task) -> str | None:
 
 
 def _too_long(task: Task) -> str | None:
-    if len(task.instruction) <= 2 * MAX_WORDS:  # so many words need more characters
+    if len(task.instruction) <= 2 * MAX_WORDS:  # more words than the limit need more characters
         return None
     words = len(task.instruction.split())
     return f"{words} words, at most {MAX_WORDS} wanted" if words > MAX_WORDS else None
 
 
 class UnsuitableWord:
-    """The check that an instruction has none of the words of what text cannot give.
+    """The check that an instruction has no word that asks for what text cannot give.
 
     Attributes:
-        phrases: the words, and phrases of several.
+        phrases: the words, and phrases of several words.
     """
 
     def __init__(self, phrases: Iterable[str]) -> None:
         self.phrases = tuple(phrases)
-        # "image" stands in every text in which "images" does.
+        # Every text that contains "images" contains "image".
         self._parts = tuple(
             each for each in self.phrases if not any(other in each for other in self.phrases if other != each)
         )
         self._pattern = re.compile(rf"\b({'|'.join(map(re.escape, self.phrases))})\b", re.IGNORECASE)
 
     def __call__(self, task: Task) -> str | None:
-        """The word that stands in the instruction of `task`, or None."""
+        """Return which of the words the instruction of `task` contains, or None."""
         text = task.instruction
-        # The pattern decides; that none of the phrases stands anywhere tells much faster that it cannot match. Beyond
-        # ASCII, letters may match others in another case, so there the pattern is asked at once.
+        # The pattern decides. A substring search is a much faster way to find that it cannot match. Beyond ASCII,
+        # letters may match others in another case, so the pattern is used at once.
         if text.isascii():
             lowered = text.lower()
             for part in self._parts:
@@ -122,24 +122,27 @@ _NO_LETTERS = re.compile(r"[\W_]+")
 
 
 def _bare(word: str) -> str:
-    """A word in lower case, without its marks."""
+    """Return a word in lower case and without punctuation."""
     return _NO_LETTERS.sub("", word.lower())
 
 
 def input_is_output(task: Task) -> str | None:
-    """Tells of an output that is its input, or where a question was asked is it but for marks and case."""
+    """Return a message if an output repeats its input, or None.
+
+    After a question, an output that differs only in punctuation and case repeats its input too.
+    """
     asks = Asking(task.instruction)
     for instance in task.instances:
         if not instance.input:
             continue
         if instance.input.strip() == instance.output.strip():
             return "an output repeats its input"
-        # Who gives an order may have wanted marks and no more; a question is not answered by them.
+        # An order may ask for punctuation only; a question is not answered by it.
         given, written = instance.input.split(), instance.output.split()
         if len(given) == len(written) > 1 and asks.for_any(_IS_QUESTION) and not asks.for_any(_CALLS_FOR_MARKS):
             bare = [_bare(word) for word in given]
             if any(bare) and bare == [_bare(word) for word in written]:
-                return "an output repeats its input but for its marks"
+                return "an output repeats its input except for punctuation and case"
     return None
 
 
@@ -159,7 +162,7 @@ INSTRUCTION_RULES = (
     Rule("starts_with_punctuation", _starts_with_punctuation),
     Rule("starts_with_non_ascii", _starts_with_non_ascii),
 )
-# These hold in every language.
+# These apply to every language.
 INSTANCE_RULES = (
     Rule(EMPTY_OUTPUT, _empty_output),
     Rule("input_is_output", input_is_output),
@@ -168,7 +171,7 @@ INSTANCE_RULES = (
 
 
 def published_rules(name: str) -> tuple[Rule, ...]:
-    """The instruction rules of a published program.
+    """Return the instruction rules of a published program.
 
     Args:
         name: a key of `UNSUITABLE`.
@@ -177,7 +180,7 @@ def published_rules(name: str) -> tuple[Rule, ...]:
 
 
 def apply_rules(rules: Iterable[Rule], task: Task) -> Verdict:
-    """The verdict of the first rule that refuses `task`, or `KEPT`."""
+    """Return the verdict of the first rule that rejects `task`, or `KEPT`."""
     for rule in rules:
         detail = rule.refuses(task)
         if detail is not None:

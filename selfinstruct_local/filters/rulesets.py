@@ -1,4 +1,4 @@
-"""The rule sets by name, language and limits."""
+"""Rule sets by name, language and thresholds."""
 
 import functools
 
@@ -17,7 +17,7 @@ from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from selfinstruct_local.filters.unfinished import copied, cut_off
 from selfinstruct_local.languages.base import LANGUAGES, Language
 
-# The published decisions and no more: an empty output passes. They know English alone.
+# Exactly the published decisions, for English only: an empty output passes.
 PUBLISHED = {"alpaca-2023": "alpaca", "self-instruct-2022": "self-instruct"}
 RULE_SETS = (*UNSUITABLE, *PUBLISHED, "none")
 
@@ -32,18 +32,18 @@ OUTPUT_RULES = (
 
 @functools.cache
 def rule_set(name: str, lang: str = "en", limits: Thresholds = DEFAULT_THRESHOLDS) -> tuple[Rule, ...]:
-    """The rules of that name for texts in that language.
+    """Return the rules of a rule set for texts in a language.
 
     Args:
         name: one of `RULE_SETS`.
         lang: `en`, or `zh` for Chinese, also with Latin words in it.
-        limits: the thresholds; those that ask for nothing leave their rule out.
+        limits: the thresholds; a rule that they disable is left out.
 
     Raises:
-        ValueError: there are no rules of that name, or none for that language.
+        ValueError: there is no rule set of that name, or none for that language.
     """
     if name not in RULE_SETS or lang not in LANGUAGES or (name in PUBLISHED and lang != "en"):
-        known = f"{', '.join(RULE_SETS)} for {' and '.join(LANGUAGES)}, {' and '.join(PUBLISHED)} for en alone"
+        known = f"{', '.join(RULE_SETS)} for {' and '.join(LANGUAGES)}, {' and '.join(PUBLISHED)} only for en"
         message = f"no rules {name!r} for language {lang!r}; {known}"
         raise ValueError(message)
     if name == "none":
@@ -56,17 +56,17 @@ def rule_set(name: str, lang: str = "en", limits: Thresholds = DEFAULT_THRESHOLD
 
 
 def refuses_echoes(name: str) -> bool:
-    """Whether who knows the prompt shall turn away its echoes beside those rules; see echo.py."""
+    """Return whether a rule set also rejects prompt echoes where the prompt is known; see echo.py."""
     return name in UNSUITABLE
 
 
 def _rules_of_instances(lang: Language, limits: Thresholds) -> tuple[Rule, ...]:
-    """The rules that look at inputs and outputs, at what was measured, and at what has a limit."""
+    """Return the rules on inputs and outputs, on measures, and on anything with a threshold."""
     english = Repetition(
         str.split,
         MIN_WORDS,
         MAX_PHRASE,
-        characters=2 * MIN_WORDS - 1,  # so many words need that many characters and a space between each two
+        characters=2 * MIN_WORDS - 1,  # one character per word and a space between words
         limit=limits.max_repetition,
         letters=latin_letters,
     )

@@ -1,7 +1,7 @@
-"""Language mixing: a text in letters that nothing asked for.
+"""Language mixing: text in a script that the task does not call for.
 
-Small models of many languages fall into another in the middle of an answer. A letter is known by its script alone, so a
-text in French in an English run passes. Leans on nothing.
+Small multilingual models switch to another language in the middle of an output. Only scripts are distinguished, so a
+French text passes in an English run.
 """
 
 import re
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from selfinstruct_local.languages.base import Language
 from selfinstruct_local.task import Task
 
-# Words by their script. Han, kana and Thai are written without spaces and stand one character a word. Greek counts from
-# three letters: fewer are signs of a formula.
+# Words by script. Han, kana and Thai are written without spaces and count one word per character. Greek counts from
+# three letters, because fewer are symbols of a formula.
 _WORDS = re.compile(
     "(?P<latin>[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]+)"
     "|(?P<han>[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af])"
@@ -26,10 +26,10 @@ _WORDS = re.compile(
     "|(?P<thai>[\u0e01-\u0eff])"
 )
 NATIVE: dict[Language, frozenset[str]] = {"en": frozenset({"latin"}), "zh": frozenset({"han"})}
-# So many words are a text; fewer are a name, an abbreviation, a formula.
+# The number of words from which foreign words count; fewer are a name, an abbreviation or a formula.
 _MIN_FOREIGN = 2
 _MIN_LATIN = 8
-# An instruction may be about words of another script, as long as it is not written in it.
+# An instruction may be about words of another script, as long as it is not written in that script.
 _INSTRUCTION_SHARE = 0.5
 
 _CALLED_FOR = {
@@ -51,28 +51,28 @@ _CALLS_FOR_ANY = re.compile(
     r"translat|languages?\b|foreign|lingual|alphabet|unicode|emoji|emoticon|encod|cipher|语言|翻译|外[语文]|多语|编码|密码",
     re.IGNORECASE,
 )
-# No letter but Latin ones is before the first range, nor between the two.
+# The characters before the first range and between the two contain no letters except Latin ones.
 _may_be_foreign = re.compile("[\u0370-\u1dff\u2c00-\U0010ffff]").search
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\$[^$\n]+\$", re.DOTALL)
-# Sought where white space ends alone: from every character, it would be sought to the end of the text each time.
+# Searched only after white space: from every character, each search would run to the end of the text.
 _ADDRESS = re.compile(r"(?<!\S)\S+@\S+")
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignScript:
-    """The check that a task is written in the letters of its language.
+    """The check that a task is written in the script of its language.
 
     Attributes:
-        lang: whose letters they are.
-        limit: the share of an output's words, in [0, 1], that may be of a script that is not of that language, does not
-            stand in the instruction or the input, and is of no language that the instruction names.
+        lang: the language of the tasks.
+        limit: the share of an output's words, in [0, 1], that may be in a script that is not that of the language, does
+            not occur in the instruction or the input, and belongs to no language that the instruction names.
     """
 
     lang: Language
     limit: float
 
     def __call__(self, task: Task) -> str | None:
-        """What is in other letters, or None. An instruction may be so to a half."""
+        """Return what is in another script, or None. Up to half of an instruction may be in another script."""
         native = NATIVE[self.lang]
         instruction = task.instruction
         if self.lang == "en" and not any(map(_is_foreign, (instruction, *(each.output for each in task.instances)))):
@@ -92,17 +92,17 @@ class ForeignScript:
 
 
 def _is_foreign(text: str) -> bool:
-    """Whether a letter that is not Latin may stand in `text`; tells at once of nearly every text in English."""
+    """Return whether `text` may contain a non-Latin letter; a fast test that clears nearly every English text."""
     return not text.isascii() and _may_be_foreign(text) is not None
 
 
 def count_scripts(text: str) -> Counter[str]:
-    """The words of `text` by script."""
+    """Return the number of words of `text` by script."""
     return Counter(match.lastgroup or "" for match in _WORDS.finditer(text))
 
 
 def _foreign(text: str, called_for: frozenset[str]) -> tuple[float, str]:
-    """The share of the words of `text` that are of other scripts than `called_for`, and the one most are of."""
+    """Return the share of words of `text` in scripts other than `called_for`, and the most frequent such script."""
     counts = count_scripts(_ADDRESS.sub(" ", _CODE.sub(" ", text)))
     foreign = Counter({script: count for script, count in counts.items() if script not in called_for})
     total = foreign.total()

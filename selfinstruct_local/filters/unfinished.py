@@ -1,6 +1,6 @@
-"""What small models leave undone: lists and code that break off, copies of the question.
+"""Unfinished outputs (lists and code that end early) and outputs that copy the instruction or input.
 
-Each check gives what it saw, or None, and looks at outputs alone; they hold in English and Chinese.
+Each check returns what it found, or None, and looks only at outputs. The checks apply to English and Chinese.
 """
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from selfinstruct_local.filters.asking import Asking
 from selfinstruct_local.task import Task
 
-# --- breaking off ---------------------------------------------------------------------------------------------------
+# --- unfinished outputs ---------------------------------------------------------------------------------------------
 
-# On a line of its own, at the beginning or below what announces the list; the screen looks for this too.
+# On a line of its own, at the beginning or below the announcement of the list; the precheck searches for this too.
 FIRST_ITEM = re.compile(r"(?:\A|\n)[ \t]{0,8}1[.)、](?=\D)")
 # The same within a paragraph: "Here is a guide to get you started: 1. Define your plan."
 INLINE_ITEM = ": 1"
@@ -26,8 +26,8 @@ _INLINE_FIRST_ITEM = re.compile(
     re.IGNORECASE,
 )
 _SECOND_ITEM = re.compile(r"(?:^|\s)2[.)、](?=\D)")
-# "Here's a simple guide to help you pack." and nothing after it: one of these words begins the last sentence. Where
-# that is less than half of the output, the thing may stand before it.
+# "Here's a simple guide to help you pack." and nothing after it: the last sentence begins with either word. If that is
+# less than half of the output, the announced thing may precede it.
 ANNOUNCING = ("here", "below")
 _LAST_SENTENCE = 200
 _ANNOUNCES = re.compile(
@@ -38,9 +38,10 @@ _ANNOUNCES = re.compile(
     re.IGNORECASE,
 )
 _FENCE = "```"
-# Characters. Python's parser makes a tree of what it reads, and that takes many times the memory of the text.
+# Characters. Python's parser builds a tree that takes many times the memory of the text.
 READ_AS_PYTHON = 100_000
-# White space that may be line breaks as well would be gone through anew for each of them: here and below it is bounded.
+# Unbounded white space that may include line breaks would be scanned again from each of them, so here and below it is
+# bounded.
 _PYTHON = re.compile(r"```(?:python|py)[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _OLD_PRINT = re.compile(r"^[ \t]*print [^(\s=]", re.MULTILINE)
 _CALLS_FOR_OPEN_END = re.compile(
@@ -48,9 +49,9 @@ _CALLS_FOR_OPEN_END = re.compile(
     r"|punctuat\w*|blanks?)\b|开头|标题|称呼|格式|模板|标点|语法|表格",
     re.IGNORECASE,
 )
-# These may announce what stands elsewhere.
+# These may announce something that is elsewhere.
 _CALLS_FOR_INVITATION = re.compile(r"\b(?:tweets?|posts?|captions?|headlines?|slogans?|adverts?|ads?)\b", re.IGNORECASE)
-# Where things are sorted, a group may stay empty: "Hardware: mouse, screen", and below it "Software:".
+# If things are sorted, a group may stay empty: "Hardware: mouse, screen", and below it "Software:".
 _CALLS_FOR_GROUPS = re.compile(
     r"\b(?:categor\w*|classif\w*|group\w*|sort\w*|divid\w*|organi[sz]\w*)\b|分类|归类|分组|分成", re.IGNORECASE
 )
@@ -58,7 +59,7 @@ _GROUP = re.compile(r"[^:：\n]{1,60}[:：][^\S\n]*\S")
 # A line of code may end with a colon.
 _CALLS_FOR_A_LINE = re.compile(r"\b(?:code|syntax|errors?|bugs?|lines?)\b|代码|语法|错误", re.IGNORECASE)
 _LINE_WORDS = 7
-# One item is no list where several are asked for; where one of some is to be chosen, it may be the answer.
+# A single item is no list if several are asked for; if one of several is to be chosen, it may be the answer.
 _CALLS_FOR_SEVERAL = re.compile(
     r"\b(?:lists?|tips|ways|steps|examples|ideas|things|reasons|options|suggestions|checklist|guide|some|top \d+"
     r"|several|two|three|four|five|six|seven|eight|nine|ten)\b|列出|几个|步骤|建议",
@@ -68,9 +69,10 @@ _CALLS_FOR_ONE = re.compile(r"\b(?:select|choose|pick|which|determine|output \d)
 
 
 def cut_off(task: Task) -> str | None:
-    """Return which output announces something and ends there, or has code that does not end or is no Python, or None.
+    """Return how an output is cut off, or None.
 
-    Python is parsed in the first `READ_AS_PYTHON` characters of an output.
+    An output is cut off if it announces something and ends, or has code that does not end or is invalid Python. Python
+    is parsed in the first `READ_AS_PYTHON` characters of an output.
     """
     asks = Asking(task.instruction)
     for instance in task.instances:
@@ -80,9 +82,9 @@ def cut_off(task: Task) -> str | None:
         if _has_first_item(output, asks) and not _SECOND_ITEM.search(output) and not asks.for_any(_CALLS_FOR_ONE):
             return "an output is a list that ends after its first item"
         if _announces(output) and not (asks.for_any(_CALLS_FOR_OPEN_END) or asks.for_any(_CALLS_FOR_INVITATION)):
-            return f"an output ends with what it announces: {_shown(output[-80:])}"
+            return f"an output ends with an announcement: {_shown(output[-80:])}"
         if output.count(_FENCE) % 2:
-            return "an output has a block of code that does not end"
+            return "an output has an unclosed code block"
         for code in python_blocks(output):
             if fault := python_fault(code):
                 return fault
@@ -90,14 +92,18 @@ def cut_off(task: Task) -> str | None:
 
 
 def _has_first_item(output: str, asks: Asking) -> bool:
-    """Whether a list begins that somebody asked for, or that the output itself announces."""
+    """Return whether the output begins a list that the instruction asks for or that the output itself announces."""
     if FIRST_ITEM.search(output) and asks.for_any(_CALLS_FOR_SEVERAL):
         return True
     return INLINE_ITEM in output and _INLINE_FIRST_ITEM.search(output) is not None
 
 
 def _may_end_with_colon(output: str, asks: Asking) -> bool:
-    """Return whether an open end is asked for, or the output is a line of code or groups of which the last is empty."""
+    """Return whether the output may end with a colon.
+
+    It may if the instruction asks for an open end, if the output is a line of code, or if it is groups of which the
+    last is empty.
+    """
     if asks.for_any(_CALLS_FOR_OPEN_END):
         return True
     if asks.for_any(_CALLS_FOR_A_LINE) and len(output.split()) <= _LINE_WORDS:
@@ -107,7 +113,7 @@ def _may_end_with_colon(output: str, asks: Asking) -> bool:
 
 
 def _announces(output: str) -> bool:
-    """Return whether the last sentence of a text, which is half of it or more, says that something follows."""
+    """Return whether the last sentence of a text, which is half of it or more, announces something."""
     last = output[-_LAST_SENTENCE:]
     lowered = last.lower()
     match = _ANNOUNCES.search(last) if any(word in lowered for word in ANNOUNCING) else None
@@ -117,7 +123,7 @@ def _announces(output: str) -> bool:
 def python_blocks(output: str) -> Iterator[str]:
     """Yield the code of the Python blocks in the first `READ_AS_PYTHON` characters of an output.
 
-    Sessions of the interpreter, parts of a program and Python 2 are left out: that they cannot be parsed is no fault.
+    Interpreter sessions, parts of a program and Python 2 are left out: it is no fault that they cannot be parsed.
     """
     for match in _PYTHON.finditer(output[:READ_AS_PYTHON]):
         code = textwrap.dedent(match[1])
@@ -131,9 +137,9 @@ def python_fault(code: str) -> str | None:
         with warnings.catch_warnings(action="ignore"):
             ast.parse(code)
     except (RecursionError, MemoryError):
-        return None  # how deep is too deep depends on who calls
+        return None  # the allowed depth depends on the caller's stack
     except (SyntaxError, ValueError) as error:
-        return f"an output has Python that cannot be read ({str(error).split('(')[0].strip()[:60]})"
+        return f"an output has invalid Python ({str(error).split('(')[0].strip()[:60]})"
     return None
 
 
@@ -161,14 +167,14 @@ _AFTER_SENTENCE = re.compile(r"[.!?,]*(?:[\"”'’`]|\s|$)")
 
 
 def copied(task: Task) -> str | None:
-    """Return which output is a whole sentence of the instruction or the input where nobody wants one of it, or None.
+    """Return where an output copies a whole sentence that the instruction does not ask to copy, or None.
 
-    A text that the instruction itself gives, behind a colon, in quotation marks or on another line, counts as an input.
+    A text that the instruction itself gives, after a colon, in quotation marks or on another line, counts as an input.
     """
     asks = Asking(task.instruction)
     instruction: str | None = None
     for instance in task.instances:
-        # Not more than a mark that stands alone goes at either end: the screen counts on it.
+        # At most one separate mark is removed at either end: the precheck depends on it.
         output = " ".join(instance.output.split()).strip("\"'“”`.").strip()
         if len(output.split()) < COPIED_WORDS:
             continue
@@ -179,19 +185,22 @@ def copied(task: Task) -> str | None:
             and not asks.for_any(_CALLS_FOR_ONE)
             and not _may_copy_given(task.instruction, output)
         ):
-            return "an output stands word for word in the instruction"
+            return "an output is copied word for word from the instruction"
         if _is_sentence_of(" ".join(instance.input.split()), output) and not asks.for_any(_CALLS_FOR_A_COPY):
-            return "an output stands word for word in its input"
+            return "an output is copied word for word from its input"
     return None
 
 
 def _may_copy_given(instruction: str, sentence: str) -> bool:
-    """Return whether a sentence is of the text that an instruction gives, and its own words may want one of it."""
+    """Return whether a sentence belongs to the text that an instruction gives, and its own words may ask for a copy."""
     own = " ".join(_GIVEN.sub(" ", instruction.strip()).split())
     return _CALLS_FOR_A_COPY.search(own) is not None and not _is_sentence_of(own, sentence)
 
 
 def _is_sentence_of(text: str, sentence: str) -> bool:
-    """Whether a text whose words are one space apart has the sentence, where it comes first, as one of its own."""
+    """Return whether a text contains the sentence, at its first occurrence, as a complete one.
+
+    The words of the text must be one space apart.
+    """
     before, found, after = text.partition(sentence)
     return bool(found) and _BEFORE_SENTENCE.search(before) is not None and _AFTER_SENTENCE.match(after) is not None

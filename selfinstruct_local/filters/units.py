@@ -1,4 +1,4 @@
-"""Conversions of units: the value that an instruction asks for, and whether an output gives it."""
+"""Unit conversions: the value that an instruction asks for, and whether an output gives it."""
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
 
@@ -44,7 +44,8 @@ for _kind, _names in _BY_KIND.items():
         _UNITS[_pattern] = (_kind, _factor)
 _KNOWN = [(re.compile(pattern, re.IGNORECASE), *unit) for pattern, unit in _UNITS.items()]
 _UNIT = rf"(?:{'|'.join(_UNITS)})"
-# Of bounded length, and no part of a longer one: otherwise it would be read again from each digit of a long number.
+# The length is bounded and the match must not be a part of a longer number; otherwise a long number would be scanned
+# again from each of its digits.
 _NUMBER = r"(?<![\d.,])-?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,15})?(?!\d)"
 _QUANTITY = rf"(?P<value>{_NUMBER})\s?(?P<source>{_UNIT})"
 _END = r"(?=\s*(?:[.?!,。？，]|$))"
@@ -73,7 +74,7 @@ class Conversion(NamedTuple):
 
     Attributes:
         quantity: the number and its unit, or None if the input gives them.
-        target: the unit that is wanted.
+        target: the unit to convert to.
     """
 
     quantity: tuple[str, str] | None
@@ -90,7 +91,7 @@ def wanted_conversion(instruction: str) -> Conversion | None:
 
 
 def wrong_conversion(conversion: Conversion, task_input: str, output: str) -> str | None:
-    """Return why a conversion is wrong, an empty text if it is right, or None if that cannot be told."""
+    """Return why a conversion is wrong, an empty string if it is right, or None if it cannot be checked."""
     quantity = conversion.quantity
     if quantity is None and (given := _ONE_QUANTITY.fullmatch(task_input)):
         quantity = given["value"], given["source"]

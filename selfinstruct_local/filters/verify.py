@@ -1,7 +1,7 @@
-"""Checks the fast filter against google's `rouge_score`, on request and on the user's own data.
+"""Verification of the fast filter against google's `rouge_score`, on the user's own data.
 
-Random pairs are scored by both, and a sample of decisions is made again by comparing the instruction with everything
-that stood in the index before it, the way the published programs do.
+Random pairs are scored by both. A sample of decisions is repeated by comparing the instruction with everything that was
+in the index before it, as the published programs do.
 """
 
 import random
@@ -12,19 +12,20 @@ from selfinstruct_local.filters.decide import NOT_NOVEL
 from selfinstruct_local.kernels import rouge_l
 from selfinstruct_local.task import Verdict
 
-# A decision costs a published comparison (about 25 us) with every older instruction, so few of a large file are redone.
+# Repeating a decision takes one published comparison (about 25 us) per older instruction, so only few decisions of a
+# large file are repeated.
 DECISION_COMPARISONS = 1_000_000
 SHOWN = 3
 
 
 @dataclass(slots=True)
 class Verification:
-    """What was checked and what did not agree.
+    """The result of a verification.
 
     Attributes:
-        pairs: random pairs scored by both.
-        decisions: decisions made again.
-        disagreements: one line for each that came out otherwise; empty when all agree.
+        pairs: number of random pairs scored by both.
+        decisions: number of repeated decisions.
+        disagreements: one line per difference; empty if all agree.
     """
 
     pairs: int = 0
@@ -32,27 +33,30 @@ class Verification:
     disagreements: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """One line for a person."""
+        """Return the result as one line of text."""
         if not self.disagreements:
-            return f"{self.pairs} pairs and {self.decisions} decisions are those of rouge_score"
+            return f"{self.pairs} pairs and {self.decisions} decisions agree with rouge_score"
         shown = "; ".join(self.disagreements[:SHOWN])
         return f"{len(self.disagreements)} of {self.pairs} pairs and {self.decisions} decisions differ: {shown}"
 
 
 class DecisionLog:
-    """Remembers the instructions and what was decided of them."""
+    """A record of the indexed instructions and the decisions on the others."""
 
     def __init__(self) -> None:
         self._indexed: list[str] = []
-        # instruction, verdict, and how many instructions the index held before it
+        # instruction, verdict, and the size of the index before it
         self._decided: list[tuple[str, Verdict, int]] = []
 
     def add_known(self, instructions: Sequence[str]) -> None:
-        """Notes instructions that joined the index undecided."""
+        """Record instructions that were added to the index without a decision."""
         self._indexed.extend(instructions)
 
     def add_decided(self, instructions: Sequence[str], verdicts: Sequence[Verdict]) -> None:
-        """Notes a batch of decisions, in order; those that a rule took are not about novelty and are left out."""
+        """Record a batch of decisions, in order.
+
+        Decisions by a rule are left out, because they say nothing about novelty.
+        """
         for instruction, verdict in zip(instructions, verdicts, strict=True):
             if verdict.keep or verdict.rule == NOT_NOVEL:
                 self._decided.append((instruction, verdict, len(self._indexed)))
@@ -60,7 +64,7 @@ class DecisionLog:
                 self._indexed.append(instruction)
 
     def verify(self, count: int, threshold: float, seed: int = 0) -> Verification:
-        """Checks `count` random pairs, and as many decisions as a million comparisons allow, at least one."""
+        """Check `count` random pairs, and as many decisions as a million comparisons allow, at least one."""
         from rouge_score.rouge_scorer import RougeScorer  # imports nltk
 
         scorer = RougeScorer(["rougeL"])

@@ -1,1 +1,1 @@
-"""Making new tasks: profiles, the scheduler that keeps the engine full, and the loop."""
+"""Task generation: profiles, the scheduler that keeps the engine full, and the loop."""

@@ -1,4 +1,4 @@
-"""Makes a run, or opens one again: all that can fail on bad input, before a model loads."""
+"""Create or reopen a run, and check all input before a model is loaded."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,22 +13,22 @@ from selfinstruct_local.models.folder import differing_files
 from selfinstruct_local.runs.store import InheritedTask, RunStore
 from selfinstruct_local.task import Instance, Task
 
-# The path of the model does not decide; its fingerprint does, and its files show what differs. So with the prompts.
+# Facts that are not compared. The fingerprints of model and prompts are; files and texts show what differs.
 PLACES = frozenset({"model_path", "model_files", "prompt_texts"})
 
 
 def read_seeds(paths: Sequence[Path]) -> list[Task]:
-    """The seeds of all files, in order, with ids that are unique.
+    """Return the seed tasks of all files, in order, with unique IDs.
 
     Raises:
-        UsageError: a file cannot be read or holds no task, or an instruction or output is empty.
+        UsageError: a file cannot be read or contains no task, or an instruction or output is empty.
     """
     seeds: list[Task] = []
     for path in paths:
         for number, task in enumerate(read_tasks(path), start=1):
             if not task.instruction.strip() or not task.output.strip():
                 empty = "instruction" if not task.instruction.strip() else "output"
-                message = f"--seeds {path}: task {number} has an empty {empty}; a seed shows the model a whole task"
+                message = f"--seeds {path}: task {number} has an empty {empty}; seeds need an instruction and an output"
                 raise UsageError(message)
             seeds.append(task)
     ids = [seed.id for seed in seeds]
@@ -40,17 +40,17 @@ def read_seeds(paths: Sequence[Path]) -> list[Task]:
 def open_run(
     store: RunStore, settings: GenerateSettings, model: Mapping[str, Any], seed_paths: Sequence[Path]
 ) -> list[Task]:
-    """Fixes what decides a new run, or checks that an old one is decided by the same; gives its seeds.
+    """Fix the deciding settings of a new run, or check those of an existing one; return the run's seeds.
 
     Args:
-        store: the open run.
-        settings: of this start; where no window was given, it becomes that of the run.
-        model: see `ChosenModel.facts`.
-        seed_paths: the files of seeds.
+        store: store of the run.
+        settings: settings of this start; an unset window is set to the run's.
+        model: facts of the model, see `ChosenModel.facts`.
+        seed_paths: seed files.
 
     Raises:
-        UsageError: the seeds or the inherited tasks will not do, the profile makes no use of a setting, or the run
-            was made under other deciding settings; the message lists them.
+        UsageError: the seeds or the inherited tasks are invalid, the profile does not use a setting, or the run was
+            created with other deciding settings; the message lists them.
     """
     profile = make_profile(settings)
     seeds = read_seeds(seed_paths)
@@ -62,7 +62,7 @@ def open_run(
     }
     known = store.facts()
     if not known:
-        check_used(settings)  # one that was begun with a useless setting goes on with it
+        check_used(settings)  # an existing run with an unused setting can still be resumed
         _check_inherited(store, profile)
         store.create(facts, seeds)
         return seeds
@@ -70,15 +70,15 @@ def open_run(
         settings.window = facts["window"] = known.get("window")
     if differences := list(differing_facts(known, facts, PLACES)):
         message = (
-            f"--run {store.folder}: was made under other settings ({'; '.join(differences)}); use the same, name "
-            "another folder, or --fork NEWRUN to start from this pool under the new ones"
+            f"--run {store.folder}: was created with other settings ({'; '.join(differences)}); use the same, name "
+            "another folder, or use --fork NEWRUN to start from this pool with the new ones"
         )
         raise UsageError(message)
     return store.seeds()
 
 
 def differing_facts(known: Mapping[str, Any], facts: Mapping[str, Any], ignored: Iterable[str]) -> Iterator[str]:
-    """Yield a phrase for each fact that differs between a run and this start; it names files of a model and prompts."""
+    """Yield a phrase per fact that differs between a run and this start; it names differing model files and prompts."""
     for name in sorted((set(facts) | set(known)) - set(ignored)):
         if known.get(name) == facts.get(name):
             continue
@@ -93,7 +93,7 @@ def differing_facts(known: Mapping[str, Any], facts: Mapping[str, Any], ignored:
 
 
 def _differing_prompts(known: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
-    """Return a phrase that names the prompts that differ; empty for runs of older releases, which store no texts."""
+    """Return a phrase that names the differing prompts; empty for runs of older releases, which store no texts."""
     if known is None:
         return ""
     origin = {None: "none", False: "built-in", True: "from --prompts"}
@@ -107,17 +107,17 @@ def _differing_prompts(known: Mapping[str, Any] | None, now: Mapping[str, Any]) 
 
 
 def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:
-    """Makes the accepted tasks of another program the pool of a run that has none yet.
+    """Import the tasks of a file as the pool of an empty run.
 
     Reads the published programs' `regen.json`, `machine_generated_instructions.jsonl` and
-    `machine_generated_instances.jsonl`, and all else that `read_rows` knows. Records with equal instructions become one
-    task with their different instances. A task without an output stays a bare instruction.
+    `machine_generated_instances.jsonl`, and all other formats of `read_rows`. Records with equal instructions are
+    merged into one task with their distinct instances. A task without an output is imported as a bare instruction.
 
     Returns:
-        How many tasks were taken over, and how many of them are bare instructions.
+        Number of imported tasks, and number of bare instructions among them.
 
     Raises:
-        UsageError: the file cannot be read, or the run has tasks already.
+        UsageError: the file cannot be read, or the run already has tasks.
     """
     store.check_unused()
     first: dict[str, InheritedTask] = {}  # by instruction
@@ -133,28 +133,28 @@ def import_tasks(store: RunStore, path: Path) -> tuple[int, int]:
 
 
 def fork(old: RunStore, new: RunStore) -> int:
-    """Makes the pool of a run the beginning of another, which has no tasks yet; gives its size.
+    """Copy the accepted tasks of a run into the pool of an empty run; return the number of tasks.
 
-    A run that was forked from the same one before is left as it is.
+    A run that was already forked from the same run is not changed.
 
     Raises:
-        UsageError: it is the same run, or the other holds something else.
+        UsageError: both are the same run, or the new one has other contents.
     """
     if old.folder.resolve() == new.folder.resolve():
-        message = f"--fork {new.folder}: is the run that is read; name a new folder"
+        message = f"--fork {new.folder}: is the source run; name a new folder"
         raise UsageError(message)
     first = next(new.inherited(), None)
     origin = {"run": str(old.folder.resolve())}
     if first is not None and first.origin.get("run") == origin["run"]:
         return new.totals().inherited
     if first is None and not old.totals().accepted:
-        return 0  # no task says where a run comes from that began with none; `open_run` says whether it is this one
+        return 0  # without tasks the origin is unknown; `open_run` checks that the run is this one
     new.check_unused("--fork")
     return new.inherit(InheritedTask(task, {**origin, "id": task.id}) for task in old.accepted())
 
 
 def _check_inherited(store: RunStore, profile: Profile) -> None:
-    """A prompt of whole tasks cannot show one without an output."""
+    """Raise if the profile shows whole tasks and an inherited task has no output."""
     if not profile.shows_whole_tasks:
         return
     bare = next((each for each in store.inherited() if not each.task.output), None)
@@ -162,7 +162,7 @@ def _check_inherited(store: RunStore, profile: Profile) -> None:
         origin = bare.origin.get("file") or bare.origin.get("run")
         others = " or ".join(name for name, each in PROFILES.items() if not each.shows_whole_tasks)
         message = (
-            f"--run {store.folder}: was imported from bare instructions ({origin}), and profile '{profile.name}' shows "
+            f"--run {store.folder}: was imported from bare instructions ({origin}), but profile '{profile.name}' shows "
             f"whole tasks; use --profile {others}"
         )
         raise UsageError(message)
@@ -170,4 +170,4 @@ def _check_inherited(store: RunStore, profile: Profile) -> None:
 
 def _short(value: Any) -> str:
     text = str(value)
-    return f"{text[:8]}..." if len(text) > 24 else text  # noqa: PLR2004 - fingerprints are shown by their head
+    return f"{text[:8]}..." if len(text) > 24 else text  # noqa: PLR2004 - the first 8 characters identify a fingerprint

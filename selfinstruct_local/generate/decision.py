@@ -1,4 +1,4 @@
-"""Decides jobs: what a job made goes through rules and novelty, and what passes joins the pool."""
+"""Decide jobs: filter the tasks of a job by rules and novelty, and add the accepted ones to the pool."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -14,15 +14,15 @@ from selfinstruct_local.languages.base import Language
 from selfinstruct_local.runs.store import Candidate, DecidedJob, RunStore, StoredPool, candidate_id
 from selfinstruct_local.task import Task, Verdict
 
-CHECK = "check."  # before the name of a check that a task passed, in its measures
-# Instructions that join the index at a time when a run is opened.
+CHECK = "check."  # prefix in a task's measures for the name of a check that it passed
+# Instructions per batch when the index is built.
 INDEX_BATCH = 8192
-# Tasks that are scored in one transaction: a fraction of a second at a pool of 50,000.
+# Tasks scored per transaction, which takes a fraction of a second with a pool of 50,000.
 SCORE_BATCH = 256
 
 
 class JobDecider:
-    """Takes in or turns away what jobs made, in job order, and keeps pool and novelty index in step."""
+    """Accept or reject the tasks of jobs, in job order, and keep pool and novelty index in sync."""
 
     def __init__(
         self,
@@ -36,17 +36,17 @@ class JobDecider:
         max_echo: float | None = None,
         lang: Language | None = None,
     ) -> None:
-        """Builds the novelty index over seeds and pool.
+        """Build the novelty index of seeds and pool.
 
         Args:
-            rules: asked before novelty.
+            rules: rules applied before novelty.
             threshold: ROUGE-L F above which an instruction is a near copy.
-            tokenizer: what its tokens are.
-            seeds: compared with, never shown in an export.
-            pool: grows by what is accepted.
-            pool_instructions: of the tasks in it, in its order.
-            max_echo: ROUGE-L F above which an output echoes its prompt; None leaves that alone.
-            lang: of the tasks; what their outputs pass of the checks in it is noted. None notes nothing.
+            tokenizer: tokenizer for ROUGE-L.
+            seeds: seed tasks, which are compared with and never exported.
+            pool: pool that accepted tasks are added to.
+            pool_instructions: instructions of the tasks in the pool, in pool order.
+            max_echo: ROUGE-L F above which an output echoes its prompt; None skips this check.
+            lang: language whose checks are run on outputs and recorded if passed; None runs no checks.
         """
         self.pool = pool
         self._seeds = seeds
@@ -62,9 +62,9 @@ class JobDecider:
         self._decider = Decider(rules, index)
 
     def decide(self, job: Job, drafts: Sequence[ParsedTask]) -> DecidedJob:
-        """Verdicts for the drafts of the job whose turn it is. Accepted tasks are in the pool when it returns.
+        """Return the verdicts on the parsed tasks of the next job, and add the accepted ones to the pool.
 
-        Those carry no neighbour yet: the index proves them novel without looking for it. See `score`.
+        Accepted tasks have no nearest neighbor yet, because the index proves novelty without finding it. See `score`.
         """
         tasks = [draft.task._replace(id=candidate_id(job.number, position)) for position, draft in enumerate(drafts)]
         read = [task for task, draft in zip(tasks, drafts, strict=True) if not draft.rule]
@@ -85,14 +85,14 @@ class JobDecider:
         return DecidedJob(job.number, tuple(task.id for task in job.shown), candidates)
 
     def _with_checks(self, task: Task) -> Task:
-        """Return the task with the names of the checks that its outputs passed, as measures."""
+        """Return the task with the checks that its outputs passed as measures."""
         if self._lang is None:
             return task
         passed = dict.fromkeys((f"{CHECK}{name}" for name in passed_checks(task, self._lang)), 1.0)
         return task._replace(measures={**(task.measures or {}), **passed}) if passed else task
 
     def find_near_copies(self, instructions: Sequence[str], visible: int) -> list[str | None]:
-        """Of each, how near it comes to one of the seeds or of the first `visible` tasks of the pool, if too near."""
+        """Return per instruction a too high ROUGE-L F with a seed or one of the first `visible` pool tasks, or None."""
         known = len(self._seeds) + visible
         found: list[str | None] = []
         for instruction in instructions:
@@ -103,15 +103,15 @@ class JobDecider:
     def score(
         self, store: RunStore, keep_on: Callable[[], bool], announce: Callable[[int], None] = lambda _tasks: None
     ) -> None:
-        """Gives accepted tasks that have none their nearest neighbour of those before them, and its score.
+        """Store the nearest earlier neighbor and its score for all accepted tasks that lack them.
 
-        A full scan of what stands before each, on all processors, so it is left for when the engine is closed. What
-        `keep_on` breaks off is taken up by the next session.
+        This is a full scan of all earlier instructions on all processors, so it runs after the engine is closed. If
+        `keep_on` stops it, the next session resumes it.
 
         Args:
-            store: of the run.
-            keep_on: asked before each batch.
-            announce: told how many tasks there are to score, if there are any.
+            store: store of the run.
+            keep_on: called before each batch; False stops.
+            announce: called with the number of tasks to score, if there are any.
         """
         unscored = store.unscored()
         if unscored:
@@ -128,7 +128,7 @@ class JobDecider:
             )
 
     def _id(self, position: int) -> str:
-        """The id of the task whose instruction stands at `position` of the index; none for -1, before the first."""
+        """Return the ID of the task at `position` of the index, or "" for -1 (no earlier task)."""
         if position < 0:
             return ""
         seeds = len(self._seeds)

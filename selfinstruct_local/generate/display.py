@@ -1,4 +1,4 @@
-"""The display of a run: a live table on a terminal, a line every 15 seconds elsewhere; and the summary of a session."""
+"""The display of a run: a live table on a terminal, or a line every 15 seconds; and the summary of a session."""
 
 import logging
 import time
@@ -21,14 +21,14 @@ ENGINE_LOG = logging.getLogger("selfinstruct_local.engines")
 
 LINE_EVERY_SECONDS = 15.0
 REFRESHES_A_SECOND = 4
-# Tasks whose nearest neighbours take a second or more to find.
+# From this many tasks, the nearest-neighbor search takes a second or more.
 MANY_TO_SCORE = 10_000
 
 
 class RunDisplay:
-    """Watches a run and shows accepted and wanted tasks, requests, tokens/s, verdicts by reason, and the time left.
+    """An observer that shows accepted and target tasks, requests, tokens/s, rejections by reason, and the time left.
 
-    What the engine's parts log (a restart, a server that is gone) is shown above it.
+    Log messages of the engine (a restart, an unreachable server) are printed above it.
     """
 
     def __init__(self, console: Console, totals: Totals, wanted: int, starting: str = "starting the engine") -> None:
@@ -62,27 +62,27 @@ class RunDisplay:
         ENGINE_LOG.propagate = True
 
     def starting(self) -> None:
-        """See `generate.run.Observer`."""
+        """Show that the engine starts."""
         if self._console.is_terminal:
             self._status.start()
         else:
             self._console.print(self._starting)
 
     def started(self) -> None:
-        """See `generate.run.Observer`; begins to show and to count time."""
+        """Start the live table and the clock."""
         self._status.stop()
         self._started = self._last_line = time.monotonic()
         if self._console.is_terminal:
             self._live.start()
 
     def received(self, completions: Sequence[Completion]) -> None:
-        """See `generate.run.Observer`."""
+        """Count completions and their tokens."""
         self._requests += len(completions)
         self._tokens += sum(completion.completion_tokens for completion in completions)
         self._maybe_line()
 
     def decided(self, jobs: Sequence[DecidedJob]) -> None:
-        """See `generate.run.Observer`."""
+        """Count accepted tasks, and rejected ones by rule."""
         for job in jobs:
             for candidate in job.candidates:
                 if candidate.verdict.keep:
@@ -92,7 +92,7 @@ class RunDisplay:
         self._maybe_line()
 
     def scoring(self, tasks: int) -> None:
-        """See `generate.run.Observer`; off a terminal it is said where it takes some time."""
+        """Show that tasks are being scored; without a terminal only if it takes long."""
         if self._console.is_terminal:
             self._live.stop()
             self._status.update(f"scoring {tasks} tasks")
@@ -139,7 +139,7 @@ class RunDisplay:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints log records as lines of the program."""
+    """Prints log records to the console, prefixed with the program name."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 def describe_session(accepted: int, meter: RunMetrics) -> str:
-    """What a session did, how full it kept the engine, and where its time went."""
+    """Return a summary of a session: accepted tasks, tokens, engine utilization, and time per part of the loop."""
     seconds = max(meter.elapsed, 1e-9)
     stages = meter.stages.values()
     prompt_tokens = sum(counts.prompt_tokens for counts in stages)

@@ -1,9 +1,9 @@
-"""A job: one prompt drawn from the pool, and all that follows from its completion.
+"""A job: one prompt with few-shot examples from the pool, and everything that follows from its completion.
 
-A profile writes a job as a generator that yields the requests it needs, receives their completions and
-returns what it made of them. Everything random in it comes from (seed, job, stage, branch), and the pool it
-sees is fixed by its number, so the same completions always give the same drafts. That is what lets a run be
-killed: stored completions are simply fed to the generator again.
+A profile implements a job as a generator that yields requests, receives their completions and returns parsed tasks.
+All its randomness is derived from (seed, job, stage, branch), and its number determines the pool that it sees, so the
+same completions always give the same parsed tasks. A killed run is therefore resumed by sending the stored completions
+to the generator again.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from selfinstruct_local.templates.turns import Role, Turn
 
 
 class ParsedTask(NamedTuple):
-    """A task read out of a completion, not yet decided; or a piece of text that did not give one.
+    """A task parsed from a completion and not decided yet, or a piece of text without a valid task.
 
-    `rule` and `detail` say why the parser refused it; both are empty for a task that was read.
+    `rule` and `detail` say why it was rejected; both are empty for a valid task.
     """
 
     task: Task
@@ -36,9 +36,9 @@ Steps: TypeAlias = Generator[list[Request], list[Completion], list[ParsedTask]]
 
 
 def screen(rules: Sequence[Rule], draft: ParsedTask) -> ParsedTask:
-    """The draft, refused if a rule refuses what there is of it, before more tokens are spent on its kind or answer.
+    """Return the parsed task, rejected if a rule rejects it, before more tokens are spent on its type or output.
 
-    What is refused so is no whole task, keeps no instance, and is not decided again as one.
+    A task rejected here is incomplete, loses its instances, and is not decided again.
     """
     if draft.rule:
         return draft
@@ -47,37 +47,38 @@ def screen(rules: Sequence[Rule], draft: ParsedTask) -> ParsedTask:
 
 
 def passed(drafts: Sequence[ParsedTask]) -> list[int]:
-    """Return the positions of the drafts that nothing has rejected."""
+    """Return the positions of the parsed tasks that are not rejected."""
     return [branch for branch, draft in enumerate(drafts) if not draft.rule]
 
 
 class Profile(Protocol):
-    """A way of asking for tasks."""
+    """A generation profile: a method of requesting tasks from the model."""
 
     @property
     def name(self) -> str:
-        """As `--profile` names it."""
+        """Name for `--profile`."""
 
     @property
     def demonstrations(self) -> int:
-        """Tasks shown in a prompt; where there are fewer seeds and no pool yet, all of them."""
+        """Number of few-shot examples per prompt; all seeds if there are fewer and the pool is empty."""
 
     @property
     def shows_whole_tasks(self) -> bool:
-        """Whether its prompts show inputs and outputs, and not instructions alone."""
+        """Whether the few-shot examples include inputs and outputs, not only instructions."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Names of the prompt templates it uses; their texts decide a run."""
+        """Names of the prompt templates; their texts are fixed for a run."""
 
     def steps(self, job: "Job") -> Steps:
-        """The job as a generator: yields requests, is sent their completions in the same order."""
+        """Yield the requests of the job, receive their completions in the same order, and return the parsed tasks."""
 
 
 def stream_seed(run_seed: int, job: int, stage: str, branch: int) -> int:
-    """A 31-bit seed of a stream of its own for every (seed, job, stage, branch).
+    """Return a 31-bit seed for the random stream of (seed, job, stage, branch).
 
-    BLAKE2b of the four, so that neighbouring jobs share nothing; 31 bits fit every server's seed field.
+    It is the BLAKE2b hash of the four values, so the streams of neighboring jobs are independent; 31 bits are valid in
+    every server's seed field.
     """
     digest = hashlib.blake2b(f"{run_seed}/{job}/{stage}/{branch}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 33
@@ -85,16 +86,16 @@ def stream_seed(run_seed: int, job: int, stage: str, branch: int) -> int:
 
 @dataclass(slots=True)
 class Job:
-    """What a profile may use to do its work.
+    """The context of a job that its profile may use.
 
     Attributes:
         number: k, counted from 0.
-        run_seed: of the run.
-        seeds: the hand-written tasks.
-        generated: the pool of accepted tasks as this job may see it.
-        shown: the tasks shown as demonstrations, filled by `demonstrate`.
-        find_near_copies: tells of instructions which are near copies of a seed or of `generated`, and why; see
-            `screen_copies`.
+        run_seed: random seed of the run.
+        seeds: seed tasks.
+        generated: accepted tasks that this job may see.
+        shown: tasks used as few-shot examples, filled by `demonstrate`.
+        find_near_copies: returns the reasons why instructions are near copies of a seed or of a task in `generated`;
+            see `screen_copies`.
     """
 
     number: int
@@ -105,23 +106,23 @@ class Job:
     find_near_copies: NearCopies | None = None
 
     def random(self, stage: str, branch: int = 0) -> Random:
-        """The random stream of a stage of this job."""
+        """Return the random stream of a stage of this job."""
         return Random(stream_seed(self.run_seed, self.number, stage, branch))  # noqa: S311
 
     def run_random(self, stage: str) -> Random:
-        """The random stream of a stage that is the same for all jobs of the run."""
+        """Return the random stream of a stage that is shared by all jobs of the run."""
         return Random(stream_seed(self.run_seed, -1, stage, 0))  # noqa: S311
 
     def demonstrate(self, count: int, *, machine_made: int, stage: str, draw: Draw = Random.sample) -> list[Task]:
-        """Draws `count` different tasks to show, shuffled: `machine_made` of them from the pool if it has any.
+        """Return `count` distinct few-shot examples, shuffled: up to `machine_made` from the pool, the others seeds.
 
-        Where there are fewer seeds, all of them.
+        If there are fewer seeds than needed, all of them are returned.
 
         Args:
-            count: of tasks in all.
-            machine_made: of them from the pool, by `draw`; the others are seeds, all alike likely.
-            stage: names the random stream.
-            draw: takes a stream, the pool and a number, and gives so many of its tasks.
+            count: total number of examples.
+            machine_made: number of examples from the pool, selected by `draw`; seeds are drawn uniformly.
+            stage: name of the random stream.
+            draw: returns the given number of tasks from a pool, using a random stream.
         """
         stream = self.random(f"draw {stage}")
         made = list(draw(stream, self.generated, min(machine_made, len(self.generated))))
@@ -131,10 +132,10 @@ class Job:
         return chosen
 
     def screen_copies(self, drafts: Sequence[ParsedTask]) -> list[ParsedTask]:
-        """The drafts, of which near copies of what the job may see are refused before more tokens are spent on them.
+        """Return the parsed tasks with near copies of seeds and `generated` rejected before more tokens are spent.
 
-        What joins the pool later is not seen here, so that the answer depends on the job alone; the decision on whole
-        tasks sees all of it.
+        Tasks that join the pool later are not compared with here, so that the result depends only on the job. The
+        decision compares whole tasks with the entire pool.
         """
         if self.find_near_copies is None:
             return list(drafts)
@@ -156,6 +157,6 @@ class Job:
         turns: tuple[Turn, ...] = (),
         role: Role = "assistant",
     ) -> Request:
-        """A request of this job, with the sampling seed that belongs to its key; see `Request` for the rest."""
+        """Return a request of this job, with the sampling seed of its key; see `Request` for the arguments."""
         seed = stream_seed(self.run_seed, self.number, stage, branch)
         return Request(RequestKey(self.number, stage, branch), prompt, replace(sampling, seed=seed), turns, role)

@@ -1,4 +1,4 @@
-"""From settings to an engine: which model, and what answers for it."""
+"""Choose the model and start the engine that the settings select."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,19 +20,19 @@ from selfinstruct_local.models import ModelFolder, find_model
 from selfinstruct_local.models.adapter import adapter_fingerprint, base_of
 from selfinstruct_local.models.folder import prepared_models
 
-# Weights below this many bytes are those of a model of less than a billion parameters, or one of little more that was
-# quantised: what it writes at length breaks off, goes in circles, or is invented.
+# Weights of fewer bytes belong to a model of less than a billion parameters, or to a slightly larger quantized one. Its
+# long completions are truncated, repetitive or made up.
 SMALL_WEIGHTS = 2 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenModel:
-    """What writes the tasks.
+    """The model that generates the tasks.
 
     Attributes:
-        folder: where its weights lie, when that is known here.
-        served: the name under which servers offer it; None when it runs on this machine.
-        adapter: a LoRA folder over it.
+        folder: model folder, if available on this machine.
+        served: name under which servers serve the model; None if it runs on this machine.
+        adapter: folder of a LoRA adapter for the model.
     """
 
     folder: ModelFolder | None
@@ -41,16 +41,16 @@ class ChosenModel:
 
     @property
     def chats(self) -> bool:
-        """Whether it is known to have a chat template."""
+        """Whether the model is known to have a chat template."""
         return self.folder is not None and self.folder.has_chat_template
 
     @property
     def small(self) -> bool:
-        """Whether it is known to be of the smallest, which do better with short answers."""
+        """Whether the model is known to be small; small models do better with short answers."""
         return self.folder is not None and self.folder.weight_bytes < SMALL_WEIGHTS
 
     def facts(self) -> dict[str, Any]:
-        """What a run notes of it; fingerprints decide, the path does not, and the files show what differs."""
+        """Return the model facts that a run records: fingerprints, which must match on resume, path and files."""
         return {
             "model_path": str(self.folder.path) if self.folder else self.served,
             "model_fingerprint": self.folder.fingerprint if self.folder else f"served as {self.served}",
@@ -62,17 +62,17 @@ class ChosenModel:
 def fit_to_model(
     settings: GenerateSettings, model: ChosenModel, config: Path | None, flags: Mapping[str, Any]
 ) -> GenerateSettings:
-    """The settings with what was left open decided by the model: prompt format and length of answers.
+    """Return the settings with an unset prompt format and answer length chosen for the model.
 
     Args:
-        settings: as `config` and `flags` give them.
-        model: a chat model if its tokenizer has a chat template; small if its weights are.
-        config: the YAML file they come from.
-        flags: the flags they come from.
+        settings: settings from `config` and `flags`.
+        model: the model; it is a chat model if its tokenizer has a chat template.
+        config: YAML file of the settings.
+        flags: settings from command-line flags.
 
     Raises:
-        UsageError: chat is asked for, and the model is known to have no template for it; or magpie without chat; or
-            the profile needs the files of a model that is only served.
+        UsageError: chat is requested and the model is known to have no chat template, or magpie is requested without
+            chat, or the profile needs the files of a model that is only served.
     """
     given = settings.model_fields_set
     decided = {"prompt_format": "chat" if model.chats else "completion"}
@@ -81,19 +81,19 @@ def fit_to_model(
     left_open = {name: value for name, value in decided.items() if name not in given}
     fitted = load_settings(GenerateSettings, config, {**flags, **left_open}) if left_open else settings
     if fitted.profile == "magpie" and fitted.prompt_format == "completion":
-        message = "--prompt-format completion: profile magpie is a conversation; leave it out, or use --profile alpaca"
+        message = "--prompt-format completion: profile magpie needs chat; leave it out, or use --profile alpaca"
         raise UsageError(message)
     if fitted.prompt_format == "chat" and model.folder is not None and not model.chats:
         what = "--profile magpie" if fitted.profile == "magpie" else "--prompt-format chat"
         message = (
-            f"{what}: {model.folder.path.name} has no chat template; name a chat model, or use --profile alpaca "
+            f"{what}: {model.folder.path.name} has no chat template; choose a chat model, or use --profile alpaca "
             "with --prompt-format completion"
         )
         raise UsageError(message)
     if model.folder is None and fitted.prompt_format in PROFILES[fitted.profile].needs_model_files:
         message = (
-            f"--profile {fitted.profile} --prompt-format {fitted.prompt_format}: needs the files of the model; name "
-            "the folder that is served with --model, or use --profile alpaca"
+            f"--profile {fitted.profile} --prompt-format {fitted.prompt_format}: needs the model's files; give "
+            "the served model's folder with --model, or use --profile alpaca"
         )
         raise UsageError(message)
     return fitted
@@ -105,22 +105,22 @@ def choose_model(
     find_folder: Callable[[str | None], ModelFolder],
     adapter: Path | None = None,
 ) -> ChosenModel:
-    """The model that is named: on this machine, or as the servers of `engine.endpoint` offer it.
+    """Return the named model, on this machine or on the servers of `engine.endpoint`.
 
     Args:
-        name: a folder, or the name of a prepared or served model; None for the base that the adapter names, the
-            embedded one or the only one served.
-        settings: `engine.endpoint` names the servers.
-        find_folder: gives the folder of a model on this machine by its name, and that of the embedded one for None.
-        adapter: a LoRA folder over it.
+        name: folder, or name of a prepared or served model; None selects the adapter's base model, the embedded model,
+            or the only served one.
+        settings: settings; `engine.endpoint` lists the servers.
+        find_folder: returns the folder of a model on this machine by name, or the embedded model's for None.
+        adapter: folder of a LoRA adapter for the model.
 
     Raises:
-        UsageError: there is no such model, it is not whole or not safe, its context is too short, or the adapter
-            was trained on another; or no server answers in time, or they do not serve it.
+        UsageError: the model does not exist, is incomplete or unsafe, its context is too short, or the adapter was
+            trained on another model; or no server responds in time, or the servers do not serve the model.
     """
     if settings.engine.endpoint:
         if adapter:
-            message = "--adapter: servers load adapters themselves; name the one they serve with --model"
+            message = "--adapter: servers load adapters themselves; give the served adapter's name with --model"
             raise UsageError(message)
         return choose_served_model(name, settings)
     folder = base_of(adapter, name) if adapter else find_folder(name)
@@ -129,15 +129,15 @@ def choose_model(
 
 
 def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenModel:
-    """The model that servers answer with.
+    """Return the model on the servers.
 
     Args:
-        name: a folder or prepared model that they serve, whose files then tell the run what it is; or the name they
-            serve it under; None for the only one they serve.
-        settings: `engine.endpoint` names the servers.
+        name: folder or prepared model that is served, whose files then identify the model in the run; or the served
+            name; None selects the only served model.
+        settings: settings; `engine.endpoint` lists the servers.
 
     Raises:
-        UsageError: no server answers in time, or they do not serve it.
+        UsageError: no server responds in time, or the servers do not serve the model.
     """
     from selfinstruct_local.engines.endpoints import find_served_model
 
@@ -155,22 +155,22 @@ def choose_served_model(name: str | None, settings: GenerateSettings) -> ChosenM
 
 
 def launch(model: ChosenModel, settings: GenerateSettings, log: Path, deaths: DeathRecord | None = None) -> Engine:
-    """Starts the engine that the settings ask for; it may still be loading when this returns.
+    """Start the engine that the settings select and return it, possibly while it still loads.
 
     Args:
-        model: what writes.
-        settings: of the engine.
-        log: takes what the engine prints.
-        deaths: of earlier starts, and where those of this one are noted; None forgets them.
+        model: model to run.
+        settings: settings of the run and its engine.
+        log: file for the engine's output.
+        deaths: engine deaths of earlier starts, extended by those of this one; None keeps no record.
 
     Raises:
-        UsageError: the model is not one for that engine; see `choose_model`.
+        UsageError: the model does not match the engine; see `choose_model`.
     """
     if settings.engine.endpoint:
         from selfinstruct_local.engines.endpoints import EndpointEngine
 
         if model.served is None:
-            message = "a model on this machine is no server's; choose one that the servers of --endpoint serve"
+            message = "the model is only on this machine; choose one that the servers of --endpoint serve"
             raise UsageError(message)
         return EndpointEngine(
             settings.engine.endpoint,
@@ -181,7 +181,7 @@ def launch(model: ChosenModel, settings: GenerateSettings, log: Path, deaths: De
             folder=model.folder.load_path if model.folder else None,
         )
     if model.folder is None:
-        message = "a model that is only served cannot be loaded here; name its folder with --model"
+        message = "a model that is only served cannot be loaded here; give its folder with --model"
         raise UsageError(message)
     make_engine = partial(
         VllmEngine,

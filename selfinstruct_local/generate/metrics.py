@@ -1,4 +1,4 @@
-"""Where the time of a session went, and how full it kept the engine."""
+"""Metrics of a session: time per part of the loop, engine utilization, and counts per stage."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,10 +14,10 @@ class StageCounts:
     """Counts of one stage of a profile.
 
     Attributes:
-        requests: completions received.
+        requests: number of received completions.
         prompt_tokens: tokens of their prompts.
-        cached_tokens: those that the engine's prefix cache held.
-        completion_tokens: tokens written.
+        cached_tokens: prompt tokens found in the engine's prefix cache.
+        completion_tokens: generated tokens.
     """
 
     requests: int = 0
@@ -28,12 +28,12 @@ class StageCounts:
 
 @dataclass(slots=True)
 class RunMetrics:
-    """Watches a session from between the engine and the loop.
+    """Metrics of a session, collected between the engine and the loop.
 
     Attributes:
-        capacity: requests the engine works on at a time.
-        seconds: by what the loop was at: `engine` (waiting for it), `prompts`, `store`, `decide`.
-        stages: counts by stage.
+        capacity: maximum number of concurrent requests of the engine.
+        seconds: seconds per part of the loop: `engine` (waiting for it), `prompts`, `store`, `decide`.
+        stages: counts per stage.
     """
 
     capacity: int
@@ -42,14 +42,14 @@ class RunMetrics:
     )
     stages: dict[str, StageCounts] = field(default_factory=dict)
     _in_flight: int = 0
-    _busy_seconds: float = 0.0  # slots filled, times seconds
+    _busy_seconds: float = 0.0  # filled slots times seconds
     _began: float = field(default_factory=time.monotonic)
     _changed: float = field(default_factory=time.monotonic)
     _ended: float | None = None
 
     @contextmanager
     def timing(self, part: str) -> Iterator[None]:
-        """Counts the time of the block to a part of the loop."""
+        """Add the duration of the `with` block to a part of the loop."""
         began = time.perf_counter()
         try:
             yield
@@ -57,20 +57,20 @@ class RunMetrics:
             self.seconds[part] += time.perf_counter() - began
 
     def watch(self, requests: Iterable[Request | None]) -> Iterator[Request | None]:
-        """Passes requests on, and counts them as in flight; the time they take to make is not the engine's."""
+        """Yield the requests and count them as in flight; the time to create them counts as `prompts`, not `engine`."""
         source = iter(requests)
         while True:
             began = time.perf_counter()
             request = next(source, None)  # a scheduler never ends
             spent = time.perf_counter() - began
             self.seconds["prompts"] += spent
-            self.seconds["engine"] -= spent  # this runs while the engine is waited for
+            self.seconds["engine"] -= spent  # this runs while the loop waits for the engine
             if request is not None:
                 self._change(1)
             yield request
 
     def received(self, completions: Sequence[Completion]) -> None:
-        """Counts completions."""
+        """Count received completions."""
         self._change(-len(completions))
         for each in completions:
             counts = self.stages.setdefault(each.key.stage, StageCounts())
@@ -80,13 +80,13 @@ class RunMetrics:
             counts.completion_tokens += each.completion_tokens
 
     def stop(self) -> None:
-        """Ends the time that is measured: the loop is done."""
+        """Stop the clock at the end of the loop."""
         self._change(0)
         self._ended = time.monotonic()
 
     @property
     def elapsed(self) -> float:
-        """Seconds from its making to now, or to its end."""
+        """Seconds from the creation of the metrics to `stop`, or to now."""
         return (self._ended or time.monotonic()) - self._began
 
     @property
@@ -96,18 +96,18 @@ class RunMetrics:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens written in all stages."""
+        """Tokens generated in all stages."""
         return sum(each.completion_tokens for each in self.stages.values())
 
     @property
     def idle_share(self) -> float:
-        """Share of the engine's slots, over time, that had no request, in [0, 1]."""
+        """Time-averaged fraction of the engine's slots without a request, in [0, 1]."""
         if self._ended is None:
             self._change(0)
         return 1.0 - self._busy_seconds / max(self.capacity * self.elapsed, 1e-9)
 
     def measured(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return all metrics as JSON values."""
         return {
             "seconds": {part: round(spent, 3) for part, spent in self.seconds.items()},
             "stages": {stage: asdict(counts) for stage, counts in self.stages.items()},

@@ -1,4 +1,4 @@
-"""The loop: requests to the engine, completions to the journal, drafts through the filter into the pool."""
+"""The generation loop: send requests to the engine, store completions, and filter parsed tasks into the pool."""
 
 import platform
 from collections.abc import Callable, Sequence
@@ -28,12 +28,12 @@ EXPORT = "alpaca.json"
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Jobs that are known beforehand: the run ends when all of them are decided, whatever was accepted.
+    """A fixed number of jobs; the run ends when all of them are decided.
 
     Attributes:
-        profile: makes them.
-        jobs: how many there are.
-        make_acceptance: gives what decides them, from the pool.
+        profile: profile of the jobs.
+        jobs: number of jobs.
+        make_acceptance: returns the decider for a pool.
     """
 
     profile: Profile
@@ -42,22 +42,22 @@ class Work:
 
 
 class Observer(Protocol):
-    """Told what happens, for a display."""
+    """Receives the events of a run, for a display."""
 
     def starting(self) -> None:
-        """The engine was told to start."""
+        """Handle the start of the engine."""
 
     def started(self) -> None:
-        """The engine is ready."""
+        """Handle a ready engine."""
 
     def received(self, completions: Sequence[Completion]) -> None:
-        """Completions arrived and were stored."""
+        """Handle completions that were received and stored."""
 
     def decided(self, jobs: Sequence[DecidedJob]) -> None:
-        """Jobs were decided and committed."""
+        """Handle jobs that were decided and committed."""
 
     def scoring(self, tasks: int) -> None:
-        """So many accepted tasks are about to get their nearest neighbours."""
+        """Handle the start of the nearest-neighbor search for `tasks` accepted tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Outcome:
     """How a session ended.
 
     Attributes:
-        reason: `done`, `stalled`, `interrupted`, or the budget that is spent: `tokens`, `requests` or `minutes`.
-        accepted: tasks this session accepted.
-        meter: where its time went; None when no engine was needed.
+        reason: `done`, `stalled`, `interrupted`, or the used-up budget: `tokens`, `requests` or `minutes`.
+        accepted: tasks accepted in this session.
+        meter: metrics of the session; None if no engine was needed.
     """
 
     reason: str
@@ -85,14 +85,14 @@ def run(
     *,
     work: Work | None = None,
 ) -> Outcome:
-    """Generates until `settings.num` tasks are accepted, nothing new comes, or a signal asks for an end.
+    """Generate until `settings.num` tasks are accepted, the run stalls, a budget is used up, or a signal interrupts it.
 
-    With `work` it does that and no other: then `num`, `patience` and the profile of the settings say nothing.
+    With `work` only its jobs are run, and `num`, `patience` and the profile of the settings have no effect.
 
-    Whatever was stored before is used: completions are not asked for twice and decisions stand.
+    Stored completions are never regenerated, and stored decisions are final.
 
     Raises:
-        UserFacingError: the engine could not start, or died and did not come back.
+        UserFacingError: the engine could not start, or died and could not be restarted.
         sqlite3.Error: the disk is full or fails; `RunStore` explains it.
     """
     pool = store.pool()
@@ -100,7 +100,7 @@ def run(
     done = spent.jobs >= work.jobs if work else before >= settings.num
     ended = "done" if done else spent_budget(settings, spent.completion_tokens, spent.completions, 0)
     if ended:
-        if store.unscored():  # the last session ended before it came to that
+        if store.unscored():  # the last session ended before the scoring
             acceptance = make_acceptance(store, settings, seeds, pool, work)
             acceptance.score(store, lambda: interrupt.signum is None, watcher.scoring)
         export(store)
@@ -112,7 +112,7 @@ def run(
     meter = RunMetrics(engine.capacity)
     reason = "failed"
     try:
-        # Done while the engine loads its model.
+        # Runs while the engine loads its model.
         acceptance = make_acceptance(store, settings, seeds, pool, work)
         scheduler = make_scheduler(store, settings, seeds, acceptance, work)
         engine.wait_until_ready(lambda: interrupt.signum is None)
@@ -148,9 +148,9 @@ def make_scheduler(
     acceptance: JobDecider,
     work: Work | None = None,
 ) -> Scheduler:
-    """The scheduler of a run where its decisions ended, with the completions that wait for theirs.
+    """Return a scheduler that resumes a run after its last decision, with the stored undecided completions.
 
-    Near copies of what a job may see cost it no more tokens, except where what it makes is told beforehand.
+    Near copies of tasks that a job may see are rejected before more tokens are spent on them, except with `work`.
     """
     return Scheduler(
         work.profile if work else make_profile(settings),
@@ -168,7 +168,7 @@ def make_scheduler(
 def make_acceptance(
     store: RunStore, settings: GenerateSettings, seeds: Sequence[Task], pool: StoredPool, work: Work | None = None
 ) -> JobDecider:
-    """What decides the jobs of a run, with an index over seeds and pool."""
+    """Return the decider for the jobs of a run, with an index of seeds and pool."""
     if work is not None:
         return work.make_acceptance(pool)
     rules = rule_set(settings.rules, settings.lang, settings.thresholds())
@@ -187,7 +187,7 @@ def make_acceptance(
 
 @dataclass(slots=True)
 class Session:
-    """What the loop works with, what earlier starts spent, and how long nothing was accepted."""
+    """The state of the loop: its parts, what earlier starts used, and the jobs since the last accepted task."""
 
     number: int
     store: RunStore
@@ -199,14 +199,14 @@ class Session:
     interrupt: Interrupt
     tokens_before: int = 0
     requests_before: int = 0
-    jobs: int | None = None  # all there are, where that is known
-    stalled: int = 0  # jobs in a row without an accepted task
+    jobs: int | None = None  # total number of jobs, if fixed
+    stalled: int = 0  # consecutive jobs without an accepted task
 
     def loop(self, engine: Engine) -> str:
-        """Turns until there is a reason to end, and gives it.
+        """Run until there is a reason to end, and return the reason.
 
         Raises:
-            EngineDeadError: the engine died and did not come back.
+            EngineDeadError: the engine died and could not be restarted.
         """
         batches = engine.generate(self.meter.watch(self.scheduler))
         try:
@@ -224,7 +224,7 @@ class Session:
         return reason
 
     def receive(self, finished: Sequence[Completion]) -> None:
-        """Stores completions and lets their jobs go on; aborted ones go back in line."""
+        """Store completions and continue their jobs; requeue the requests of aborted ones."""
         self.meter.received(finished)
         answers = [completion for completion in finished if not self.scheduler.ask_again(completion)]
         if not answers:
@@ -237,7 +237,7 @@ class Session:
                 self.scheduler.receive(completion)
 
     def decide(self) -> None:
-        """Decides all jobs whose turn it is and commits them together; stops at the one that reaches the end."""
+        """Decide the finished jobs in order, up to the one that ends the run, and commit them together."""
         decided, sizes = [], []
         with self.meter.timing("decide"):
             for job, drafts in self.scheduler.due():
@@ -265,7 +265,7 @@ class Session:
         return reason or ("interrupted" if self.interrupt.signum is not None else "")
 
     def _end_reached(self) -> str:
-        """Whether the decisions so far are an end, wherever else they stand."""
+        """Return `done` or `stalled` if the decisions so far end the run, or ""."""
         if self.jobs is not None:
             return "done" if self.scheduler.decided >= self.jobs else ""
         if len(self.acceptance.pool) >= self.settings.num:
@@ -276,7 +276,7 @@ class Session:
 
 
 def spent_budget(settings: GenerateSettings, tokens: int, requests: int, seconds: float) -> str:
-    """The budget that is spent: `tokens` or `requests`, over all starts, or `minutes`, of this one; empty for none."""
+    """Return the used-up budget: `tokens` or `requests` of all starts, or `minutes` of this start; "" for none."""
     if settings.token_budget is not None and tokens >= settings.token_budget:
         return "tokens"
     if settings.request_budget is not None and requests >= settings.request_budget:
@@ -285,7 +285,7 @@ def spent_budget(settings: GenerateSettings, tokens: int, requests: int, seconds
 
 
 def export(store: RunStore) -> Path:
-    """Writes `alpaca.json` from what the run accepted: the same bytes for the same pool."""
+    """Write the accepted tasks to `alpaca.json` and return its path; the same pool gives the same bytes."""
     path = store.folder / EXPORT
     with open_writer(path) as writer:
         for record in alpaca_records(store.accepted()):

@@ -1,9 +1,9 @@
-"""Keeps the engine full and the run reproducible: which request comes next, and whose turn it is.
+"""Schedule requests and decisions, so that the engine stays full and the run is reproducible.
 
-Job k is opened as soon as job k - W is decided, and sees the pool as it stood right after that decision. So up
-to W jobs are open at a time, the engine always finds a request (W is larger than what it holds in flight), and
-what a prompt shows depends on k alone, never on the order in which completions arrive. Jobs are decided in
-order: one that is ready early waits for its turn.
+Job k is opened as soon as job k - W is decided, and sees the pool as of that decision. So up to W jobs are open at a
+time, and the engine always has a next request, because W is larger than its requests in flight. The few-shot examples
+of a prompt depend only on k, never on the order in which completions arrive. Jobs are decided in order: a job that
+finishes early waits for the earlier ones.
 """
 
 import sys
@@ -19,7 +19,7 @@ from selfinstruct_local.task import Task
 
 
 class _Prefix(Sequence[Task]):
-    """The first `size` tasks of a pool that goes on growing; W of these share one list."""
+    """The first `size` tasks of a growing pool; up to W prefixes share one list."""
 
     def __init__(self, pool: Sequence[Task], size: int) -> None:
         self._pool = pool
@@ -48,17 +48,17 @@ class _OpenJob:
     drafts: list[ParsedTask] | None = None
 
 
-# How often a request is asked again after an abort before its torn text is taken for the answer.
+# Tries of a request that is aborted before its truncated text is accepted as the completion.
 MAX_TRIES = 3
 
 
 class Scheduler:
-    """The source of requests for `Engine.generate`, and the keeper of the order of decisions.
+    """The source of requests for `Engine.generate`, which also keeps decisions in job order.
 
-    Iterating gives the next request, or None when the window is full or all jobs are open; it never ends by itself.
+    Iteration yields the next request, or None if the window is full or all jobs are open; it never ends by itself.
     """
 
-    def __init__(  # noqa: PLR0913 - a run, and where it stands
+    def __init__(  # noqa: PLR0913 - a run and its state
         self,
         profile: Profile,
         *,
@@ -71,18 +71,18 @@ class Scheduler:
         jobs: int | None = None,
         find_near_copies: NearCopies | None,
     ) -> None:
-        """Starts a run, or takes one up again.
+        """Start or resume a run.
 
         Args:
-            profile: makes jobs.
-            seeds: the hand-written tasks.
-            run_seed: of all random streams.
-            window: W, in jobs.
-            pool: the accepted tasks, in order; grown by the caller before it settles a job.
-            pool_sizes: its size after 0, 1, 2, ... decided jobs.
-            stored: completions of jobs not decided yet, which are not asked for again.
-            jobs: how many there are; None for as many as it takes.
-            find_near_copies: handed to every job, see `Job`; None leaves that to the decision.
+            profile: profile that runs the jobs.
+            seeds: seed tasks.
+            run_seed: random seed of the run.
+            window: W, the lag of the prompt pool in jobs.
+            pool: accepted tasks, in order; the caller extends it before it settles a job.
+            pool_sizes: size of the pool after 0, 1, 2, ... decided jobs.
+            stored: completions of undecided jobs, which are not requested again.
+            jobs: number of jobs; None for no limit.
+            find_near_copies: passed to every job, see `Job`; None leaves near copies to the decision.
         """
         self._profile = profile
         self._seeds = seeds
@@ -96,11 +96,11 @@ class Scheduler:
         self._next_job = self.decided
         self._open: dict[int, _OpenJob] = {}
         self._ready: deque[Request] = deque()
-        self._asked: dict[RequestKey, tuple[Request, int]] = {}  # with the number of the try
+        self._asked: dict[RequestKey, tuple[Request, int]] = {}  # request and number of tries
 
     @property
     def decided(self) -> int:
-        """Number of decided jobs; also the number of the job whose turn it is."""
+        """Number of decided jobs, which is also the number of the next job to decide."""
         return len(self._pool_sizes) - 1
 
     def __iter__(self) -> Iterator[Request | None]:
@@ -118,9 +118,9 @@ class Scheduler:
         return request
 
     def ask_again(self, completion: Completion) -> bool:
-        """Puts the request of an aborted completion back in line, a bounded number of times.
+        """Requeue the request of an aborted completion, a bounded number of times, and return whether it was requeued.
 
-        False for all others: they are to be stored and received. So are those that the engine has given up.
+        All other completions, including those of abandoned requests, must be stored and received.
         """
         request, tries = self._asked[completion.key]
         if completion.finish_reason is not FinishReason.ABORT or completion.given_up or tries >= MAX_TRIES:
@@ -129,21 +129,21 @@ class Scheduler:
         return True
 
     def receive(self, completion: Completion) -> None:
-        """Takes a completion; its job goes on once all it asked for is there."""
+        """Accept a completion; its job continues when all its requests are completed."""
         self._asked.pop(completion.key, None)
         opened = self._open[completion.key.job]
         opened.answers[completion.key] = completion
         self._advance(opened)
 
     def due(self) -> Iterator[tuple[Job, list[ParsedTask]]]:
-        """The finished jobs whose turn it is, in order; what is taken must be settled before the next call."""
+        """Yield the finished jobs to decide next, in order; the caller must settle them before the next call."""
         number = self.decided
         while (opened := self._open.get(number)) is not None and opened.drafts is not None:
             yield opened.job, opened.drafts
             number += 1
 
     def settle(self, pool_sizes: Iterable[int]) -> None:
-        """Notes that the next jobs were decided: the size of the pool after each."""
+        """Record that the next jobs were decided, with the size of the pool after each."""
         for size in pool_sizes:
             del self._open[self.decided]
             self._pool_sizes.append(size)
@@ -162,7 +162,7 @@ class Scheduler:
             self._resume(opened, [opened.answers.pop(key) for key in opened.asked])
 
     def _resume(self, opened: _OpenJob, answers: list[Completion] | None) -> None:
-        """Lets the job go on to its next requests (None starts it), or to its end."""
+        """Send completions to the job (None starts it) and queue its next requests, or keep its result."""
         try:
             requests = opened.steps.send(answers)  # type: ignore[arg-type]
         except StopIteration as finished:

@@ -1,8 +1,8 @@
 """The settings of `selfinstruct generate`.
 
-The settings of a run are of two kinds. *Deciding* settings shape what is asked and what is accepted: they
-are fixed when a run is created. *Executing* settings say how far and how fast to go: they may change
-whenever it is resumed.
+A run has two kinds of settings. *Deciding* settings affect the prompts and which tasks are accepted; they are fixed
+when the run is created. *Executing* settings are stop conditions and performance settings; they can change on every
+resume.
 """
 
 from pathlib import Path
@@ -20,31 +20,31 @@ ProfileName = Literal["alpaca", "self-instruct", "magpie", "alpaca-2023", "self-
 RuleSetName = Literal["alpaca", "self-instruct", "alpaca-2023", "self-instruct-2022", "none"]
 ENGLISH_ONLY = frozenset({"alpaca-2023", "self-instruct-2022"})
 PromptFormat = Literal["completion", "chat"]
-# Jobs a prompt may lag behind the pool, in multiples of the requests in flight: with less, one slow request
-# drains the engine while all others wait for its decision.
+# Lag of the prompt pool in jobs, as a multiple of the requests in flight. With a smaller window one slow request
+# empties the engine while all others wait for its decision.
 WINDOW_FACTOR = 8
-# Of profiles whose jobs hold several requests at a time, in multiples of the jobs that hold those in flight.
+# The same for profiles with several concurrent requests per job, as a multiple of the jobs that fill the engine.
 TURNS_WINDOW_FACTORS = {"magpie": 4, "self-instruct": 2}
 
 
-# What a profile takes for settings that are left out. The dated ones stand in the published programs: stanford_alpaca,
-# generate_instruction.py, and self-instruct, bootstrap_instructions.py.
+# Defaults per profile. Those of the profiles with a year are from the published programs: generate_instruction.py of
+# stanford_alpaca, and bootstrap_instructions.py of self-instruct.
 PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
     "alpaca": {},
-    # The minimum confidences were chosen on one model of 1.5 billion parameters: of 34 outputs that were read, 12 of 15
-    # below -0.4 were wrong, and 7 of 19 above.
+    # The minimum confidences were chosen on one model of 1.5 billion parameters: among 34 outputs that were read, 12 of
+    # the 15 below -0.4 were wrong, and 7 of the 19 above.
     "self-instruct": {
         "temperature": 0.8,
         "min_confidence": -1.9,
         "min_output_confidence": -0.5,
         "tasks_per_prompt": 4,
-        # More than the 15 % that come out, since more of these are rejected; most have an input, so that with those of
-        # the others 30 % have one.
+        # Higher than the resulting 15 %, because more classification tasks are rejected. Most of them have an input, so
+        # together with the input share of the others 30 % of the tasks have one.
         "classification_share": 0.3,
         "input_share": 0.25,
     },
-    # A stricter threshold and a floor under the model's own confidence, since nothing but its habits keeps the user
-    # that it plays from asking the same things or talking at random.
+    # A stricter threshold and a minimum confidence, because no prompt keeps the generated user turns from repeating
+    # themselves or being incoherent.
     "magpie": {
         "prompt_format": "chat",
         "threshold": 0.6,
@@ -72,7 +72,7 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# The same with short answers.
+# Overrides of the defaults for short answers.
 SHORT_ANSWER_DEFAULTS: dict[str, dict[str, Any]] = {
     "magpie": {"min_confidence": -1.5, "min_output_confidence": -0.7, "max_tokens": 256},
     "self-instruct": {"min_output_confidence": -0.7, "max_tokens": 256},
@@ -80,17 +80,17 @@ SHORT_ANSWER_DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def profile_defaults(profile: str, answers: str) -> dict[str, Any]:
-    """What a profile takes for settings that are left out; nothing if there is no such profile."""
+    """Return the default settings of a profile; empty for an unknown profile."""
     defaults = PROFILE_DEFAULTS.get(profile, {})
     return {**defaults, **SHORT_ANSWER_DEFAULTS.get(profile, {})} if answers == "short" else defaults
 
 
 def _as_prompts(value: Any) -> Prompts:
-    """Return the templates that a setting names: none are the user's own without a folder."""
+    """Return the prompt templates of a folder; None selects the built-in ones."""
     if isinstance(value, Prompts):
         return value
     if value is not None and not isinstance(value, str | Path):
-        message = "expected the name of a folder"
+        message = "expected a folder path"
         raise ValueError(message)
     return Prompts() if value is None else read_prompts(Path(value))
 
@@ -100,108 +100,115 @@ def _folder_of(prompts: Prompts) -> str | None:
 
 
 class DecidingSettings(BaseModel):
-    """What shapes the tasks of a run; fixed when it is created."""
+    """Settings that affect the tasks of a run; fixed when the run is created."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    profile: ProfileName = Field("self-instruct", description="how tasks are asked for")
+    profile: ProfileName = Field("self-instruct", description="generation profile")
     lang: Language = Field("en", description="language of prompts, seeds and rules: en or zh")
     threshold: float = Field(0.7, gt=0, le=1, description="ROUGE-L F above which an instruction is a near copy")
     prompt_format: PromptFormat = Field(
-        "completion", description="completion, for base models, or chat, in the model's own chat template"
+        "completion", description="completion, for base models, or chat, with the model's own chat template"
     )
     answers: Literal["short", "full"] = Field(
-        "short", description="of self-instruct and magpie: one paragraph, or as long as it takes"
+        "short", description="output length in self-instruct and magpie: short is one paragraph, full is any length"
     )
-    structured: bool = Field(default=False, description="hold the model to a JSON schema or to the allowed answers")
-    rules: RuleSetName = Field("alpaca", description="rule set; that of the profile when left out")
+    structured: bool = Field(
+        default=False, description="constrained decoding to a JSON schema or to the allowed labels"
+    )
+    rules: RuleSetName = Field("alpaca", description="rule set; the profile's by default")
     max_repetition: float = Field(
-        DEFAULT_THRESHOLDS.max_repetition, ge=0, le=1, description="share of a text that may repeat what stood in it"
+        DEFAULT_THRESHOLDS.max_repetition,
+        ge=0,
+        le=1,
+        description="maximum fraction of a text that repeats earlier parts of it",
     )
     max_echo: float = Field(
         DEFAULT_THRESHOLDS.max_echo,
         ge=0,
         le=1,
-        description="ROUGE-L F of an output with its instruction or a demonstration",
+        description="maximum ROUGE-L F of an output with its instruction or a few-shot example",
     )
     max_foreign: float = Field(
-        DEFAULT_THRESHOLDS.max_foreign, ge=0, le=1, description="share of an output in a script that nothing calls for"
+        DEFAULT_THRESHOLDS.max_foreign, ge=0, le=1, description="maximum fraction of an output in an unexpected script"
     )
     refuse_refusals: bool = Field(
-        DEFAULT_THRESHOLDS.refuse_refusals, description="turn away outputs that decline to answer"
+        DEFAULT_THRESHOLDS.refuse_refusals, description="rejection of outputs that decline to answer"
     )
     min_confidence: float | None = Field(
         DEFAULT_THRESHOLDS.min_confidence,
         le=0,
-        description="least mean log-probability a token of instructions, in nats",
+        description="minimum mean log-probability per token of instructions, in nats",
     )
     min_output_confidence: float | None = Field(
         DEFAULT_THRESHOLDS.min_output_confidence,
         le=0,
-        description="least mean log-probability a token of outputs, in nats",
+        description="minimum mean log-probability per token of outputs, in nats",
     )
-    judge: bool = Field(default=False, description="let the model give points from 1 to 5 to each task")
-    min_judge: float = Field(DEFAULT_THRESHOLDS.min_judge, ge=1, le=5, description="least of the judge's points")
-    temperature: float = Field(0.7, ge=0, le=2, description="of sampling; 0 is greedy")
-    top_p: float = Field(0.95, gt=0, le=1, description="nucleus share of sampling")
+    judge: bool = Field(default=False, description="scoring of each task by the model, from 1 to 5")
+    min_judge: float = Field(DEFAULT_THRESHOLDS.min_judge, ge=1, le=5, description="minimum judge score")
+    temperature: float = Field(0.7, ge=0, le=2, description="sampling temperature; 0 is greedy")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling probability")
     max_tokens: int = Field(
         768,
         ge=1,
         le=LARGEST,
-        description="the most tokens a completion may have; clamped to the context less the prompt",
+        description="maximum tokens per completion; clamped to the context minus the prompt",
     )
     max_model_len: int = Field(
-        2048, ge=256, le=LARGEST, description="context in tokens, prompt and completion together"
+        2048, ge=256, le=LARGEST, description="context length in tokens, including prompt and completion"
     )
-    tasks_per_prompt: int = Field(5, ge=1, le=20, description="new tasks asked for in one prompt")
+    tasks_per_prompt: int = Field(5, ge=1, le=20, description="new tasks per prompt")
     answers_per_task: int = Field(
-        1, ge=1, le=64, description="answers asked for per task, of which the one that most agree on is kept"
+        1, ge=1, le=64, description="outputs requested per task, of which the most common one is kept"
     )
-    instances_per_task: int = Field(1, ge=1, le=5, description="the most worked cases that are asked for in one task")
-    topics: tuple[str, ...] = Field((), description="what tasks may be about; one is drawn for each prompt")
+    instances_per_task: int = Field(1, ge=1, le=5, description="maximum instances per task")
+    topics: tuple[str, ...] = Field((), description="topics, of which one is drawn per prompt")
     classification_share: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="share of the prompts that ask for classification tasks; left to the model if none",
+        description="fraction of prompts that request classification tasks; left to the model if unset",
     )
     input_share: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="share of the other prompts that ask for tasks with an input; left to the model if none",
+        description="fraction of the other prompts that request tasks with an input; left to the model if unset",
     )
-    favor_rare: bool = Field(default=False, description="show tasks that are unlike the rest of the pool more often")
-    seed: int = Field(0, ge=0, le=LARGEST, description="of all random choices of the run")
+    favor_rare: bool = Field(
+        default=False, description="preference for few-shot examples that differ from the rest of the pool"
+    )
+    seed: int = Field(0, ge=0, le=LARGEST, description="random seed")
     quantization: str | None = Field(
         None,
-        description="method of vLLM's that is applied to the weights (fp8, ...); none but the folder's if left out",
+        description="vLLM quantization method for the weights (fp8, ...); the model folder's own by default",
     )
     window: int | None = Field(
         None,
         ge=1,
         le=LARGEST,
-        description="jobs a prompt may lag behind the pool; 8 times the requests in flight if left out",
+        description="lag of the prompt pool, in jobs; 8 times the requests in flight by default",
     )
 
-    # Given as a folder and read once, so that what is asked with is what was checked and stored.
+    # Given as a folder and read only once, so that the prompts in use are the ones that were checked and stored.
     prompts: Annotated[Prompts, PlainValidator(_as_prompts), PlainSerializer(_folder_of)] = Field(
-        Prompts(), description="folder of templates that replace the built-in ones of the same names"
+        Prompts(), description="folder of prompt templates that replace built-in ones of the same names"
     )
 
     def thresholds(self) -> Thresholds:
-        """The thresholds of the rules."""
+        """Return the thresholds of the rules."""
         return Thresholds(**{name: getattr(self, name) for name in Thresholds._fields})
 
 
 class ExecutingSettings(BaseModel):
-    """How far and how fast a run goes; may change when it is resumed."""
+    """Stop conditions and performance settings of a run; can change on every resume."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    num: int = Field(100, ge=1, le=LARGEST, description="accepted tasks to stop at")
+    num: int = Field(100, ge=1, le=LARGEST, description="target number of accepted tasks")
     patience: int = Field(
-        200, ge=1, le=LARGEST, description="jobs in a row without an accepted task after which the run gives up"
+        200, ge=1, le=LARGEST, description="consecutive jobs without an accepted task after which the run stops"
     )
     token_budget: int | None = Field(None, ge=1, le=LARGEST, description="generated tokens after which the run stops")
     request_budget: int | None = Field(None, ge=1, le=LARGEST, description="completions after which the run stops")
@@ -219,13 +226,13 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
             return values
         profile = values.get("profile") or cls.model_fields["profile"].default
         answers = values.get("answers") or cls.model_fields["answers"].default
-        # An unknown profile is refused with the other fields.
+        # An unknown profile is reported together with the other invalid fields.
         return {**profile_defaults(str(profile), str(answers)), **values}
 
     @model_validator(mode="after")
     def _check_language(self) -> Self:
         if self.lang == "zh" and not ENGLISH_ONLY.isdisjoint({self.profile, self.rules}):
-            message = "--lang zh: the profiles and rules of 2022 and 2023 are English only"
+            message = "--lang zh: the profiles and rules of 2022 and 2023 support only English; choose others"
             raise ValueError(message)
         return self
 
@@ -236,14 +243,14 @@ class GenerateSettings(DecidingSettings, ExecutingSettings):
                 self.window = max(1, factor * self.engine.in_flight // self.tasks_per_prompt)
             else:
                 self.window = WINDOW_FACTOR * self.engine.in_flight
-            # A run that is there already has its own, however many are in flight now; see `open_run`.
+            # An existing run keeps its own window, regardless of the current requests in flight; see `open_run`.
             self.model_fields_set.discard("window")
         return self
 
     def deciding(self) -> dict[str, Any]:
-        """The deciding settings alone, as JSON values; of the prompts, the texts decide and not their folder."""
+        """Return the deciding settings as JSON values, without the prompts folder: its texts are compared instead."""
         return self.model_dump(mode="json", include=set(DecidingSettings.model_fields) - {"prompts"})
 
     def executing(self) -> dict[str, Any]:
-        """The executing settings alone, as JSON values."""
+        """Return the executing settings as JSON values."""
         return self.model_dump(mode="json", include=set(ExecutingSettings.model_fields))

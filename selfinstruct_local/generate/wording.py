@@ -1,4 +1,4 @@
-"""The words that stand around the data in prompts, by language, and that the parser finds again in completions."""
+"""Words around the data in prompts, per language, which the parsers look for in completions."""
 
 import re
 from typing import NamedTuple
@@ -7,21 +7,21 @@ from selfinstruct_local.languages.base import Language
 
 
 class Wording(NamedTuple):
-    """The words of one language.
+    """The prompt words of one language.
 
     Attributes:
-        task: what a task is called, in headings and before an instruction.
-        instruction: name of the field.
-        input: name of the field.
-        output: name of the field.
-        none: what stands for an empty input.
-        colon: between a name and its value, with its space.
-        suffix: of the names of this language's prompt templates.
-        about: comes before the topic of the tasks that are asked for.
-        labels_wanted: asks for classification tasks.
-        labels_unwanted: asks for other tasks.
-        inputs_wanted: asks for tasks with an input.
-        inputs_unwanted: asks for tasks without one.
+        task: word for a task in headings.
+        instruction: name of the instruction field.
+        input: name of the input field.
+        output: name of the output field.
+        none: value of an empty input.
+        colon: separator between a name and its value, with its space.
+        suffix: suffix of the names of this language's prompt templates.
+        about: text before the topic of the requested tasks.
+        labels_wanted: request for classification tasks.
+        labels_unwanted: request for other tasks.
+        inputs_wanted: request for tasks with an input.
+        inputs_unwanted: request for tasks without an input.
     """
 
     task: str
@@ -38,15 +38,15 @@ class Wording(NamedTuple):
     inputs_unwanted: str
 
     def heading(self, number: int) -> str:
-        """The line that begins a numbered task."""
+        """Return the heading line of a numbered task."""
         return f"### {self.task} {number}"
 
     def mark(self, name: str) -> str:
-        """A name with its colon, as it stands at the beginning of a line."""
+        """Return a field name with its colon, as at the beginning of a line."""
         return f"{name}{self.colon.strip()}"
 
     def field(self, name: str, value: str) -> str:
-        """A line of a name and its value; an empty value is said to be none."""
+        """Return a line of a field name and its value, or `none` for an empty value."""
         return f"{name}{self.colon}{value or self.none}"
 
 
@@ -87,6 +87,6 @@ COLON = "[:\N{FULLWIDTH COLON}]"
 
 
 def any_of(*names: str) -> str:
-    """A regular expression that matches one of the fields in any language, as "input" and "output" name them."""
+    """Return a regular expression for the words of the given attributes of `Wording`, in all languages."""
     words = {getattr(wording, name) for wording in WORDINGS.values() for name in names}
     return "|".join(sorted(map(re.escape, words)))

@@ -1,1 +1,1 @@
-"""Reading and writing: whole files, locks, records in their formats, the terminal."""
+"""Input and output: atomic files, locks, record formats, and the terminal."""

@@ -1,7 +1,4 @@
-"""Files and folders that are whole or absent: writing aside, syncing and renaming; and checks before any work.
-
-Leans on nothing of the project but its errors.
-"""
+"""Atomic writes of files and folders, by writing to a temporary name, syncing and renaming; and checks of paths."""
 
 import errno
 import hashlib
@@ -15,20 +12,20 @@ from typing import BinaryIO
 
 from selfinstruct_local.errors import RunError, UsageError
 
-# No space on the device, over a quota, over the limit on the size of files, a failing device.
+# Disk full, quota exceeded, limit on the size of files exceeded, disk error.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file beside `path` that takes its place when the block ends without an error.
+    """Yield a temporary file next to `path` that replaces `path` when the block ends without an error.
 
-    Of a link the file that it names is replaced. The bytes are synced before the rename and the folder after it, so a
-    power cut leaves the old file or the new one, never half of either. A kill leaves at most a hidden `.NAME.*.tmp`
-    file beside it.
+    If `path` is a link, its target is replaced. The bytes are synced before the rename and the folder after it, so a
+    power failure leaves the old or the new file, never a partial one. A killed process leaves at most a hidden
+    `.NAME.*.tmp` file next to it.
 
     Raises:
-        RunError: the disk is full, or the file cannot be written for another reason.
+        RunError: the disk is full or has an error, or a quota or a limit on the size of files is exceeded.
     """
     target = path.resolve()
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
@@ -38,13 +35,13 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; what replaces a shared file gets the mode `open` would give.
+        # mkstemp creates private files; the replacement gets the mode that `open` would give.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            message = f"{path}: cannot be written ({_reason(error)}); make room and give the same command again"
+            message = f"{path}: cannot be written ({_reason(error)}); free disk space and re-run the same command"
             raise RunError(message) from error
         raise
     sync_folder(target.parent)
@@ -52,10 +49,10 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole_folder(out: Path, flag: str) -> Iterator[Path]:
-    """A hidden folder beside `out` that takes its name when the block ends without an error, and goes otherwise.
+    """Yield a hidden folder next to `out` that is renamed to `out` when the block ends without an error, else deleted.
 
     Raises:
-        UsageError: as `check_new_folder`.
+        UsageError: as in `check_new_folder`.
     """
     check_new_folder(out, flag)
     target = out.resolve()
@@ -72,25 +69,25 @@ def whole_folder(out: Path, flag: str) -> Iterator[Path]:
 
 
 def obey_umask(folder: Path) -> None:
-    """Gives all in a folder of one's own the modes that `open` and `mkdir` would have given.
+    """Give everything in a folder the modes that `open` and `mkdir` would have given; other users' files are skipped.
 
-    Libraries write weights aside in private files and rename them, which leaves them readable by their owner only.
+    Libraries write weights to private temporary files and rename them, so only their owner could read them.
     """
     mask = _umask()
     for path in [folder, *folder.rglob("*")]:
         if not path.is_symlink():
-            with suppress(PermissionError):  # another user's
+            with suppress(PermissionError):  # owned by another user
                 path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable (a rename is only safe once its folder is synced)."""
+    """Make the names in `folder` durable (a rename is only durable once its folder is synced)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -109,10 +106,10 @@ def _umask() -> int:
 
 
 def check_name(path: Path, flag: str = "") -> None:
-    """Refuses a name that is no text: no record or report could say where something lies.
+    """Raise UsageError if the name is not UTF-8, because records and reports could not contain it.
 
     Raises:
-        UsageError: the name holds bytes that are not UTF-8.
+        UsageError: the name has bytes that are not UTF-8.
     """
     try:
         str(path).encode()
@@ -122,10 +119,10 @@ def check_name(path: Path, flag: str = "") -> None:
 
 
 def check_writable_folder(folder: Path, flag: str) -> None:
-    """Makes `folder` if it is missing and proves that a file can be made in it.
+    """Create `folder` if it is missing, and raise UsageError if no file can be created in it.
 
     Raises:
-        UsageError: it cannot be made or written to, or its name is no text.
+        UsageError: it cannot be created or written to, or its name is not UTF-8.
     """
     check_name(folder, flag)
     try:
@@ -133,38 +130,38 @@ def check_writable_folder(folder: Path, flag: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        message = f"{flag} {folder}: the folder cannot be written to ({_reason(error)}); name one that can"
+        message = f"{flag} {folder}: the folder cannot be written to ({_reason(error)}); name a writable folder"
         raise UsageError(message) from error
 
 
 def check_new_folder(folder: Path, flag: str) -> None:
-    """Proves that `folder` can be made, or that nothing is lost where it is replaced.
+    """Raise UsageError if `folder` cannot be created, or exists and is not an empty folder.
 
     Raises:
-        UsageError: it is a file or holds something, a file system is mounted there, it cannot be made, or its name
-            is no text.
+        UsageError: it is a file or is not empty, a file system is mounted there, it cannot be created, or its name is
+            not UTF-8.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        message = f"{flag} {folder}: is there already; name a folder that is missing or empty"
+        message = f"{flag} {folder}: already exists; name a new or empty folder"
         raise UsageError(message)
     if folder.resolve().is_mount():
-        message = f"{flag} {folder}: a whole file system is mounted there; name a folder in it"
+        message = f"{flag} {folder}: is the mount point of a file system; name a folder in it"
         raise UsageError(message)
     check_name(folder, flag)
     check_writable_folder(folder.resolve().parent, flag)
 
 
 def check_writable_file(path: Path, flag: str) -> None:
-    """Proves that `path` can be written before work is spent on its content.
+    """Raise UsageError if `path` cannot be written, before work is spent on its content.
 
     Raises:
-        UsageError: it is a folder or a device, its folder cannot be written to, or its name is no text.
+        UsageError: it is a folder or a device, its folder cannot be written to, or its name is not UTF-8.
     """
     check_name(path, flag)
     if path.is_dir():
         message = f"{flag} {path}: is a folder; name a file"
         raise UsageError(message)
-    if path.exists() and not path.is_file():  # the rename would take its place
+    if path.exists() and not path.is_file():  # the rename would replace it
         message = f"{flag} {path}: is a device or a pipe; name a file"
         raise UsageError(message)
     check_writable_folder(path.resolve().parent, flag)

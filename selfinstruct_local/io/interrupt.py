@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks the loop to end after the commit in hand, the second ends at once."""
+"""SIGINT and SIGTERM: the first ends the loop after the current commit, the second exits immediately."""
 
 import os
 import signal
@@ -11,25 +11,25 @@ SIGNAL_EXIT = 128
 
 
 class Interrupt:
-    """Which signal asked for an end, if any.
+    """The first signal that was received, if any.
 
     Attributes:
-        signum: its number; None while the run may go on.
+        signum: number of the signal; None if there was none.
     """
 
     def __init__(self, echo_seconds: float = 0.0) -> None:
-        """Takes how long after the first signal the same one is taken for its echo."""
+        """Create it with the time in seconds after the first signal in which the same signal is ignored as its echo."""
         self.signum: int | None = None
         self._echo_seconds = echo_seconds
         self._came = 0.0
 
     def note(self, signum: int) -> None:
-        """Takes a signal for the first that came, be it to another process that works on the same."""
+        """Record a signal as the first one; it can also come from another process of the same training."""
         self._came = time.monotonic()
         self.signum = signum
 
     def handle(self, signum: int, _frame: FrameType | None) -> None:
-        """Notes the first signal; exits on the second, with nothing left to lose but what is in flight."""
+        """Record the first signal; exit on the second, which loses only what is in flight."""
         if self.signum is None:
             self.note(signum)
         elif signum != self.signum or time.monotonic() - self._came >= self._echo_seconds:
@@ -38,11 +38,11 @@ class Interrupt:
 
 @contextmanager
 def interruptible(echo_seconds: float = 0.0) -> Iterator[Interrupt]:
-    """Handles the two signals inside the block and puts the old handlers back after it.
+    """Handle both signals inside the block, and restore the old handlers after it.
 
     Args:
-        echo_seconds: how long after the first signal the same one is no second one. A process that a launcher started
-            gets one from the system, which signals the whole group, and the same from its launcher.
+        echo_seconds: time after the first signal in which the same signal is ignored. A process started by a launcher
+            gets a signal twice: from the system, which signals the whole process group, and from its launcher.
     """
     interrupt = Interrupt(echo_seconds)
     old = {signum: signal.signal(signum, interrupt.handle) for signum in (signal.SIGINT, signal.SIGTERM)}

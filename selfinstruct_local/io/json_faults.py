@@ -1,8 +1,9 @@
-"""What is wrong with a JSON text, told by the field: what orjson reads past, and what it refuses without a name.
+"""Finds faults of JSON texts and names the field: those that orjson accepts, and those that it rejects without a name.
 
-orjson keeps the last of two equal keys and says nothing, and reads what is nested deeper than it writes. Both show in
-the length of the text or the number of its colons, which cost little to know. Where they do, or where orjson refuses,
-the standard `json` says why. It also reads integers beyond 64 bits as they are, where orjson reads the nearest double.
+orjson silently keeps the last of two equal keys, and reads deeper nesting than it writes. Both change the length of the
+text or the number of its colons compared with the value, which is cheap to check. If they differ, or if orjson rejects
+the text, the standard `json` finds the reason. It also reads integers beyond 64 bits exactly, where orjson reads the
+nearest double.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 
-# orjson writes 254 levels, and what is put around a record takes some of them.
+# orjson writes 254 levels, and the structure around a record takes some of them.
 MAX_DEPTH = 200
 SHOWN = 20
 MIN_FIELD = len('"":"",')
@@ -25,21 +26,21 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _FieldFaultError(ValueError):
-    """What is wrong with a field."""
+    """A fault of a field; the message describes it."""
 
 
 class _Refused(str):
-    """Stands for a value that JSON has no place for; its text says why."""
+    """A placeholder for a value that JSON cannot represent; its text is the reason."""
 
     __slots__ = ()
 
 
 def record_fault(raw: bytes, value: Any) -> str | None:
-    """What orjson read past in a text that it took, or None.
+    """Return the fault that orjson missed in a text it accepted, or None.
 
     Args:
         raw: the text, in UTF-8.
-        value: what orjson made of it.
+        value: the value that orjson read from it.
     """
     if _has_no_room(raw, value) or (raw.count(b":") == _colons(value) and not _hides_colons(raw)):
         return None
@@ -47,7 +48,7 @@ def record_fault(raw: bytes, value: Any) -> str | None:
 
 
 def array_faults(raw: bytes, values: list[Any]) -> dict[int, str]:
-    """The same for each element of an array, by its position counted from 1; empty where nothing is wrong."""
+    """Return the faults that orjson missed in the elements of an array, by position from 1; empty if there are none."""
     if raw.count(b":") == _colons(values) and not _hides_colons(raw):
         return {}
     elements = zip(_elements(raw), values, strict=True)
@@ -56,17 +57,17 @@ def array_faults(raw: bytes, values: list[Any]) -> dict[int, str]:
 
 
 def exact(raw: bytes, value: Any) -> Any:
-    """Returns what orjson made of a text with its integers beyond 64 bits as they are written.
+    """Return the value of a text with exact integers beyond 64 bits.
 
     Args:
-        raw: the text, in UTF-8, of which `record_fault` has nothing to say.
-        value: what orjson made of it.
+        raw: the text, in UTF-8, in which `record_fault` found no fault.
+        value: the value that orjson read from it.
     """
     return json.loads(raw) if _may_be_rounded(value) else value
 
 
 def exact_array(raw: bytes, values: list[Any]) -> list[Any]:
-    """Returns the same for the elements of an array; one that is nested too deep stays as it is."""
+    """Return the elements of an array with exact integers; an element that is nested too deep is unchanged."""
     rounded = {number for number, value in enumerate(values) if _may_be_rounded(value)}
     if not rounded:
         return values
@@ -77,15 +78,15 @@ def exact_array(raw: bytes, values: list[Any]) -> list[Any]:
 
 
 def field_fault(text: str) -> str | None:
-    """What is wrong with a field of a JSON text that orjson refused; None if it is no fault of a field.
+    """Return the fault of a field in a JSON text that orjson rejected, or None if it is not the fault of a field.
 
-    Numbers that are none or too large for a double, and halves of surrogate pairs.
+    Faults of fields are invalid numbers, numbers too large for a double, lone surrogates and duplicate keys.
     """
     try:
         json.loads(
             text,
             object_pairs_hook=_checked,
-            parse_constant=lambda name: _Refused(f"{name} is no number of JSON"),
+            parse_constant=lambda name: _Refused(f"{name} is not a JSON number"),
             parse_float=_number,
             parse_int=_number,
         )
@@ -97,10 +98,10 @@ def field_fault(text: str) -> str | None:
 
 
 def _has_no_room(raw: bytes, value: Any) -> bool:
-    """Whether a text of an object of texts, which most records are, is too short to hold a key again.
+    """Return whether the text of an object of strings, as most records are, is too short for a duplicate key.
 
-    orjson writes texts as short as JSON lets them be, so a key that stood twice would show in the length. Asked first,
-    for it takes half of the time of counting.
+    orjson writes the shortest JSON, so a duplicate key would make the text longer. This check comes first because it
+    takes half the time of counting colons.
     """
     if type(value) is not dict:
         return False
@@ -111,13 +112,13 @@ def _has_no_room(raw: bytes, value: Any) -> bool:
 
 
 def _hides_colons(raw: bytes) -> bool:
-    return b"\\" in raw and b"\\u003" in raw  # one is \u003a
+    return b"\\" in raw and b"\\u003" in raw  # a colon is \u003a
 
 
 def _colons(value: Any) -> int:
-    """Colons in a JSON text of `value`, between keys and values and inside texts; -1 if it is nested too deep.
+    """Return the number of colons in the JSON of `value`, separators and strings included; -1 if nested too deep.
 
-    A key that stands twice has left fewer of them in the value than stand in the text.
+    With a duplicate key, the value has fewer colons than the text.
     """
     count = depth = 0
     level = [value]
@@ -145,7 +146,7 @@ def _colons(value: Any) -> int:
 
 
 def _may_be_rounded(value: Any) -> bool:
-    """Whether a value holds a double that may stand for an integer beyond 64 bits."""
+    """Return whether a value contains a double that may be a rounded integer beyond 64 bits."""
     level = [each for each in value.values() if type(each) is not str] if type(value) is dict else [value]
     while level:
         deeper: list[Any] = []
@@ -163,10 +164,11 @@ def _may_be_rounded(value: Any) -> bool:
 
 
 def _elements(raw: bytes) -> Iterator[str]:
-    """The texts of the elements of an array."""
+    """Yield the JSON texts of the elements of an array."""
     text = raw.decode("utf-8")
     at = text.index("[") + 1
-    while (start := _BETWEEN.match(text, at).end()) < len(text) and text[start] != "]":  # type: ignore[union-attr]  # it matches nothing too
+    # The pattern always matches, if only the empty string.
+    while (start := _BETWEEN.match(text, at).end()) < len(text) and text[start] != "]":  # type: ignore[union-attr]
         at = _end(text, start)
         yield text[start:at]
 
@@ -178,7 +180,7 @@ def _fault(text: str, value: Any) -> str | None:
 
 
 def _end(text: str, start: int) -> int:
-    """Where the JSON value that begins at `start` ends; the text is JSON."""
+    """Return the end of the JSON value that begins at `start` in valid JSON."""
     try:
         return _DECODER.raw_decode(text, start)[1]
     except RecursionError:
@@ -186,7 +188,7 @@ def _end(text: str, start: int) -> int:
 
 
 def _end_of_nested(text: str, start: int) -> int:
-    """The same by counting brackets, for what is nested too deep for a decoder."""
+    """Return the end of a JSON value by counting brackets, for nesting too deep for the decoder."""
     depth = 0
     for token in re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL).finditer(text, start):
         depth += (token[0] in "[{") - (token[0] in "]}")
@@ -206,7 +208,7 @@ def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
-            message = f"field '{key}' stands twice in one object"
+            message = f"field '{key}': duplicate key in one object"
             raise _FieldFaultError(message)
         seen[key] = value
         for each in [key, *value] if isinstance(value, list) else (key, value):
@@ -214,6 +216,6 @@ def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 message = f"field '{key}': {each}"
                 raise _FieldFaultError(message)
             if isinstance(each, str) and _SURROGATE.search(each):
-                message = f"field '{key}': holds half of a surrogate pair, which is no character"
+                message = f"field '{key}': has a lone surrogate, which is not a character"
                 raise _FieldFaultError(message)
     return seen

@@ -1,6 +1,6 @@
-"""Locks that keep two processes off one folder: a lock file in it, held as long as the process lives.
+"""Locks that keep two processes from writing to one folder: a lock file in it, held while the process lives.
 
-Leans on flock, which Linux drops with the last descriptor, however the process ends.
+The locks use flock, which Linux releases with the last file descriptor, however the process ends.
 """
 
 import fcntl
@@ -11,21 +11,21 @@ from selfinstruct_local.errors import UsageError
 
 
 def take_lock(path: Path, where: str, busy: str, *, needs_locks: bool = True) -> int:
-    """Takes the lock of a file, which is made; closing the descriptor that is returned lets it go.
+    """Take the lock of a file, created if missing, and return its file descriptor; closing it releases the lock.
 
     Args:
-        path: of the lock file, in a folder that can be written to.
-        where: what errors begin with: flag and folder, as `--run runs/week1`.
-        busy: what is said when another process holds it, and the mend.
-        needs_locks: refuse a file system that knows no locks; else it goes on there without one.
+        path: lock file, in a writable folder.
+        where: start of error messages: flag and folder, such as `--run runs/week1`.
+        busy: error message if another process holds the lock, with the fix.
+        needs_locks: whether to raise if the file system has no locks; otherwise the lock is skipped there.
 
     Raises:
-        UsageError: another process holds it, the file is another user's, or its file system knows no locks.
+        UsageError: another process holds the lock, another user owns the file, or its file system has no locks.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        message = f"{where}: {path.name} cannot be opened ({_reason(error)}); name a folder of your own"
+        message = f"{where}: {path.name} cannot be opened ({_reason(error)}); name a folder that you own"
         raise UsageError(message) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,7 +42,7 @@ def take_lock(path: Path, where: str, busy: str, *, needs_locks: bool = True) ->
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file; no, where that cannot be told."""
+    """Return whether a process holds the lock of a file; False if it cannot be determined."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

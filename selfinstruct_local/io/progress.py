@@ -1,7 +1,7 @@
-"""The console for progress and messages: what is waited for, counters, durations.
+"""The console for progress and messages: spinners, counters, durations.
 
-All of it goes to stderr; stdout carries results alone. Text that comes from data is never read as markup, and control
-characters in it are shown.
+All output goes to stderr; stdout is only for results. Text from data is never interpreted as markup, and its control
+characters are escaped.
 """
 
 import logging
@@ -17,32 +17,32 @@ from rich.text import Text
 
 from selfinstruct_local.errors import shown
 
-# Set for quiet, by a person or by --quiet. A variable, so that the processes a command starts are quiet too.
+# Set by --quiet or by the user. An environment variable, so that child processes are quiet too.
 QUIET_VARIABLE = "SELFINSTRUCT_QUIET"
 
 
 class _DataConsole(Console):
-    """Prints no text as it is: names and data may hold what a terminal obeys."""
+    """A console that escapes control characters in text, which may come from names and data."""
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Prints as `Console.print` does."""
+        """Print as `Console.print` does, with control characters escaped."""
         super().print(*(shown(each) if isinstance(each, str) else each for each in objects), **how)
 
     def status(self, status: RenderableType, **how: Any) -> Status:
-        """A spinner with a text, which is no markup."""
+        """Return a spinner whose text is not interpreted as markup."""
         return super().status(Text(shown(status)) if isinstance(status, str) else status, **how)
 
 
 def be_quiet() -> None:
-    """Lets every console that is made from now on, here and in child processes, print nothing."""
+    """Silence every console created from now on, in this process and in child processes."""
     os.environ[QUIET_VARIABLE] = "1"
     logging.getLogger("selfinstruct_local").setLevel(logging.ERROR)
 
 
 def stderr_console() -> Console:
-    """The console for progress and messages; plain off a terminal and under NO_COLOR, and safe to print data on.
+    """Return the console for progress and messages: safe for data, without colors off a terminal and with NO_COLOR.
 
-    It prints nothing after `be_quiet`. Errors and warnings do not go through it.
+    It prints nothing after `be_quiet`. Errors and warnings do not use it.
     """
     quiet = bool(os.environ.get(QUIET_VARIABLE))
     return _DataConsole(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=quiet)
@@ -50,7 +50,7 @@ def stderr_console() -> Console:
 
 @contextmanager
 def waiting(console: Console, what: str) -> Iterator[None]:
-    """Says what is being waited for: with a spinner on a terminal, as one line elsewhere."""
+    """Show what the block waits for: as a spinner on a terminal, as one line elsewhere."""
     if console.is_terminal:
         with console.status(what):
             yield
@@ -61,7 +61,7 @@ def waiting(console: Console, what: str) -> Iterator[None]:
 
 @contextmanager
 def counting(console: Console, what: str) -> Iterator[Callable[[int], None]]:
-    """A counter of rows on a terminal, and nothing elsewhere; yields what to call with each further number of rows."""
+    """Show a counter of rows on a terminal, nothing elsewhere; yield a function that adds a number of rows."""
     columns = (SpinnerColumn(), TextColumn(f"{what} {{task.completed}} rows"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         counter = progress.add_task("", total=None)
@@ -69,7 +69,7 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int], None]]:
 
 
 def format_seconds(seconds: float) -> str:
-    """`47 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Return a duration as text: `47 s`, `3 min 20 s` or `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:  # noqa: PLR2004 - a minute
         return f"{whole} s"

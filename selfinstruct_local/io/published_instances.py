@@ -1,6 +1,6 @@
-"""Worked cases in the text that Self-Instruct's program lets a model write, read by its decisions.
+"""Parses instances from completions of Self-Instruct's program, with the decisions of that program.
 
-Source: self-instruct, prepare_for_finetuning.py (Wang et al. 2023), defects included.
+Source: self-instruct, prepare_for_finetuning.py (Wang et al. 2023), bugs included.
 """
 
 import re
@@ -18,16 +18,16 @@ _INPUT = re.compile(r"Input\s*+\d*+\s*+:")
 def parse_published_instances(
     text: str, *, is_classification: bool, most: int, torn: bool = False
 ) -> tuple[Instance, ...]:
-    """The worked cases of a task that are worth keeping, in the order in which they were written; maybe none.
+    """Return the valid instances of a task in their order; may be empty.
 
-    The published program brings duplicates down by a set, whose order changes with every start of Python, and draws
-    `most` of those left by lot; here the first of equal ones stays, and the first `most`.
+    The published program removes duplicates with a set, whose order changes with every start of Python, and samples
+    `most` of the rest; here the first of equal instances is kept, and the first `most` of them.
 
     Args:
-        text: follows the line that names the task.
-        is_classification: the label was written before the input.
-        most: cases to keep.
-        torn: the text was cut short, so that its last case is dropped.
+        text: completion after the line with the instruction.
+        is_classification: whether the label comes before the input.
+        most: maximum number of instances.
+        torn: whether the completion is truncated, so that its last instance is dropped.
     """
     read = _labelled_cases if is_classification else _cases
     cases = read(text)
@@ -40,7 +40,7 @@ def parse_published_instances(
 
 
 def _cases(text: str) -> list[Instance]:
-    """Cases that "Example n" divides; where it stands nowhere, "Output n:" must, and there is one case."""
+    """Return the instances separated by "Example n"; without it a single instance, which must have "Output n:"."""
     text = text.strip()
     if _EXAMPLE.search(text):
         return [_case(part.strip()) for part in _EXAMPLE.split(text) if part.strip()]
@@ -48,7 +48,11 @@ def _cases(text: str) -> list[Instance]:
 
 
 def _case(text: str) -> Instance:
-    """Input before the first "Output n:", output after it up to a second one or to "Input n:"; without it, no input."""
+    """Return the instance in a text.
+
+    The input is before the first "Output n:", the output after it up to a second one or to "Input n:". Without
+    "Output n:" the whole text is the output.
+    """
     before, *after = _OUTPUT.split(text)
     output = after[0] if after else before
     given = before.strip() if after else ""
@@ -57,7 +61,7 @@ def _case(text: str) -> Instance:
 
 
 def _labelled_cases(text: str) -> list[Instance]:
-    """The line after each "Class label:" is a label, all below it the input, whatever it calls itself."""
+    """Return an instance per "Class label:": the first line after it is the output, all text below is the input."""
     cases = []
     for part in text.split(LABEL_MARK)[1:]:
         label, _, given = part.strip().partition("\n")
@@ -66,7 +70,7 @@ def _labelled_cases(text: str) -> list[Instance]:
 
 
 def _is_whole(case: Instance) -> bool:
-    """Not an echo, not without an output, and not broken off where something was announced."""
+    """Return whether an instance has an output, its output differs from its input, and no text ends with a colon."""
     return bool(case.output) and case.input != case.output and not any(text.endswith(":") for text in case)
 
 

@@ -1,8 +1,8 @@
-"""Reading files of tasks: JSONL, a JSON array or Parquet; the formats of Self-Instruct, Alpaca and Dolly.
+"""Reads files of tasks: JSONL, a JSON array or Parquet, in the formats of Self-Instruct, Alpaca and Dolly.
 
-One reader for all of them. The fields of a record tell its format: `instances` makes it a seed (the published
-Self-Instruct seeds look the same), otherwise `instruction`, `input` and `output` are Alpaca's; `records.py` has the
-others. Lines end at line feeds alone, so U+2028 and U+0085 inside a text are text.
+The fields of a record determine its format: a record with `instances` is a seed (the published Self-Instruct seeds have
+the same format), otherwise `instruction`, `input` and `output` are Alpaca's; `records.py` has the other formats. Lines
+end only at line feeds, so U+2028 and U+0085 inside a text are text.
 """
 
 import hashlib
@@ -26,25 +26,25 @@ from selfinstruct_local.task import Instance, Task
 PLAIN_FIELDS = frozenset({"instruction", "input", "output"})
 BOM = b"\xef\xbb\xbf"
 _TEXT_OR_NULL = frozenset({str, type(None)})
-# Where other formats keep the output.
+# Fields for the output in other formats.
 _OUTPUT_LIKE = ("response", "answer", "completion", "target", "solution", "reply", "outputs", "responses", "answers")
 
 
 class BadRecordError(UsageError):
-    """A record that cannot be read; the text names the file and the line (or the array position)."""
+    """An invalid record; the message names the file and the line (or the array position)."""
 
 
 class UnreadFieldWarning(UserWarning):
-    """A file has records with a field that may be their output and is not read."""
+    """A warning that records have a field that is not read and may be their output."""
 
 
 class Part(NamedTuple):
-    """A stretch of a file that can be read without the rest.
+    """A part of a file that can be read separately.
 
     Attributes:
-        start: its first byte, which begins a line; of Parquet the first row group.
-        stop: the byte or row group after its last.
-        first: number of its first line or row, counted from 1.
+        start: first byte, at the start of a line; for Parquet, first row group.
+        stop: byte or row group after the last one.
+        first: number of the first line or row, from 1.
     """
 
     start: int
@@ -53,12 +53,12 @@ class Part(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A task with the record it was read from, which may carry fields that this program does not know.
+    """A task with its record, which can have fields that this program does not know.
 
     Attributes:
-        number: line in a JSONL file, or position in a JSON array, counted from 1.
-        record: the record as it stood in the file.
-        task: the same as a `Task`.
+        number: line in a JSONL file, or position in a JSON array, from 1.
+        record: the record as read from the file.
+        task: the record as a `Task`.
     """
 
     number: int
@@ -67,16 +67,16 @@ class Row(NamedTuple):
 
 
 def task_from_record(record: Any) -> Task:
-    """The task that a parsed JSON value describes.
+    """Return the task in a parsed JSON value.
 
     Raises:
         ValueError: it is not an object, or a field is missing or has the wrong type.
     """
     if not isinstance(record, dict):
         message = f"expected an object with an 'instruction', found {_json_type(record)}"
-        raise ValueError(message)  # noqa: TRY004 - a fault of the data, as the others
+        raise ValueError(message)  # noqa: TRY004 - a fault of the data, like the others
     if record.keys() <= PLAIN_FIELDS:
-        # Most records are three texts: checked here, five times faster than by a model.
+        # Most records have three texts: this check is five times faster than a pydantic model.
         instruction, task_input, output = record.get("instruction"), record.get("input"), record.get("output")
         if type(instruction) is str and type(task_input) in _TEXT_OR_NULL and type(output) in _TEXT_OR_NULL:
             return Task(instruction, (Instance(task_input or "", output or ""),))
@@ -86,7 +86,7 @@ def task_from_record(record: Any) -> Task:
 
 
 def unread_output(record: dict[str, Any]) -> str | None:
-    """Returns the field of a record that may be its output and is not read, or None."""
+    """Return the name of a field that may be the output and is not read, or None."""
     if record.keys() <= PLAIN_FIELDS or record.get("instances") or record.get("raw_instances"):
         return None
     output, response = record.get("output"), record.get("response")
@@ -98,7 +98,7 @@ def unread_output(record: dict[str, Any]) -> str | None:
 
 
 def warn_of_unread(path: Path | str, unread: Counter[str]) -> None:
-    """Warns of the fields that `unread_output` found in the records of a file.
+    """Warn about the fields that `unread_output` found in the records of a file.
 
     Args:
         path: the file.
@@ -116,17 +116,17 @@ def read_rows(
     part: Part | None = None,
     unread: Counter[str] | None = None,
 ) -> Iterator[Row]:
-    """Reads a file of tasks one by one, and warns at its end of fields that may be outputs and are not read.
+    """Yield the tasks of a file, and warn at its end about fields that may be outputs and are not read.
 
     Args:
         path: JSONL, one JSON array, or Parquet.
-        skipped: when given, bad records are described there and passed over instead of raised.
-        part: what to read of JSONL or Parquet; None reads it all. A part may hold no record.
-        unread: when given, counts those fields by name, and there is no warning.
+        skipped: list that gets a description of each invalid record, which is then skipped; None raises an error.
+        part: part of a JSONL or Parquet file; None reads all of it. A part may have no record.
+        unread: counter that gets the unread fields by name, instead of a warning.
 
     Raises:
-        UsageError: the file is missing, cannot be read or holds no record.
-        BadRecordError: a record is broken and `skipped` was not given.
+        UsageError: the file is missing, cannot be read or has no record.
+        BadRecordError: a record is invalid and `skipped` is None.
     """
     found = part is not None
     counts = Counter[str]() if unread is None else unread
@@ -143,17 +143,17 @@ def read_rows(
     if unread is None:
         warn_of_unread(path, counts)
     if not found:
-        message = f"{path}: holds no task; expected one JSON object a line, or a JSON array of objects"
+        message = f"{path}: has no task; write one JSON object per line, or a JSON array of objects"
         raise UsageError(message)
 
 
 def read_tasks(path: Path) -> list[Task]:
-    """All tasks of a file. Raises as `read_rows` does."""
+    """Return all tasks of a file. Raises as `read_rows` does."""
     return [row.task for row in read_rows(path)]
 
 
 def place(path: Path, number: int) -> str:
-    """How a message names a record: by its line, or in an array or table by its position."""
+    """Return the name of a record in messages: file and line, or file and position in an array or table."""
     return f"{path}: record {number}" if path.suffix in {".json", PARQUET} else f"{path}:{number}"
 
 
@@ -164,7 +164,7 @@ def _refuse(message: str, skipped: list[str] | None) -> None:
 
 
 def read_values(path: Path, skipped: list[str] | None = None, part: Part | None = None) -> Iterator[tuple[int, Any]]:
-    """The parsed records of a file, whatever they hold, numbered as in `Row`. Takes and raises as `read_rows`."""
+    """Yield the parsed records of a file, not validated, numbered as in `Row`; arguments as in `read_rows`."""
     check_name(path)
     with reading(path):
         if not path.exists():
@@ -178,16 +178,16 @@ def read_values(path: Path, skipped: list[str] | None = None, part: Part | None 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Names the file in what the system says while the block reads it.
+    """Turn an OSError of the block, which reads the file, into a UsageError that names the file.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: the file cannot be read.
     """
     try:
         yield
     except OSError as error:
         why = os.strerror(error.errno).lower() if error.errno else str(error)
-        message = f"{path}: cannot be read ({why}); mend that, or name another file"
+        message = f"{path}: cannot be read ({why}); fix the cause, or name another file"
         raise UsageError(message) from error
 
 
@@ -206,7 +206,7 @@ def _read_values(path: Path, skipped: list[str] | None, part: Part | None) -> It
 
 
 def begins_array(stream: io.BufferedReader) -> bool:
-    """Whether a file is a JSON array and not JSON lines. Peeked at, not read: it may be a pipe."""
+    """Return whether a file is a JSON array and not JSON lines, without consuming input: it may be a pipe."""
     return stream.peek().removeprefix(BOM).lstrip().startswith(b"[")
 
 
@@ -261,7 +261,7 @@ def _read_parquet(path: Path, part: Part | None) -> Iterator[tuple[int, Any]]:
             names = file.schema_arrow.names
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
-                message = f"{path}: the column '{twice}' stands twice; rename one"
+                message = f"{path}: duplicate column '{twice}'; rename one of them"
                 raise BadRecordError(message)
             batches = file.iter_batches(row_groups=range(part.start, part.stop) if part else None)
             values = (value for batch in batches for value in batch.to_pylist())
@@ -271,18 +271,18 @@ def _read_parquet(path: Path, part: Part | None) -> Iterator[tuple[int, Any]]:
         raise BadRecordError(message) from error
     except (ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise  # it is the system that says so, not pyarrow of the data
-        message = f"{path}: not a Parquet file, or a damaged one ({str(error).splitlines()[0]})"
+            raise  # an error of the system, not of the data
+        message = f"{path}: not a Parquet file, or corrupt ({str(error).splitlines()[0]})"
         raise BadRecordError(message) from error
 
 
 def _why_not_json(data: bytes, error: orjson.JSONDecodeError) -> tuple[str, int]:
-    """What to say of data that orjson refused, and in which line of it."""
+    """Return why orjson rejected the data, and in which line."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as broken:
         line = data.count(b"\n", 0, broken.start)
-        # Counted from 0 and from the beginning of the line, as the file has it.
+        # Counted from 0 at the start of the line in the file.
         start = broken.start - (data.rfind(b"\n", 0, broken.start) + 1)
         return f"not UTF-8 at byte {start} ({broken.reason})", line + 1
     return field_fault(text.removeprefix("\ufeff")) or f"not JSON ({error.msg} at column {error.colno})", error.lineno
@@ -294,14 +294,14 @@ def _json_type(value: Any) -> str:
 
 
 def alpaca_records(tasks: Iterable[Task]) -> Iterator[dict[str, str]]:
-    """The rows of the published Alpaca format: one for each instance of each task."""
+    """Yield records of the published Alpaca format, one per instance of each task."""
     for task in tasks:
         for instance in task.instances:
             yield {"instruction": task.instruction, "input": instance.input, "output": instance.output}
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """SHA-256 over the bytes of the files in the order given (their names do not count)."""
+    """Return the SHA-256 over the bytes of the files in the given order, independent of their names."""
     digest = hashlib.sha256()
     for path in paths:
         data = path.read_bytes()

@@ -1,7 +1,7 @@
-"""What a record of a task may look like, checked field by field.
+"""The record formats of tasks, validated field by field.
 
-Apart from `taskfiles.py` so that pydantic is only imported where a record asks for it: plain Alpaca records, by far the
-most, are checked in place. A null is a missing value, as it is in a column of a table.
+They are separate from `reader.py` so that pydantic is only imported if a record needs it: `reader.py` validates plain
+Alpaca records, by far the most frequent, on its own. A null is a missing value, as in a column of a table.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StrictS
 from selfinstruct_local.io.published_instances import LABEL_MARK, parse_published_instances
 from selfinstruct_local.task import Instance, Task
 
-PUBLISHED_CASES = 5  # the published program keeps no more of a task
+PUBLISHED_CASES = 5  # the maximum of the published program
 _YES_NO = {"yes": True, "no": False}
 
 
@@ -21,7 +21,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _as_boolean(value: Any) -> Any:
-    """The published program writes the model's answer, such as " Yes"."""
+    """Convert the text of the model, such as " Yes", that the published program stores."""
     return _YES_NO.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
@@ -41,7 +41,7 @@ class _TaskRecord(BaseModel, ABC):
 
     @abstractmethod
     def to_instances(self) -> tuple[Instance, ...]:
-        """Returns the worked cases."""
+        """Return the instances."""
 
 
 class _AlpacaRecord(_TaskRecord):
@@ -53,7 +53,7 @@ class _AlpacaRecord(_TaskRecord):
 
 
 class _DollyRecord(_TaskRecord):
-    """As in databricks-dolly-15k; other data sets have `response` and `input`."""
+    """A record as in databricks-dolly-15k; other data sets have `response` and `input`."""
 
     input: StrictStr | None = None
     context: Any = ""
@@ -71,14 +71,14 @@ class _SeedRecord(_TaskRecord):
 
 
 class _CompletionRecord(_TaskRecord):
-    """Of Self-Instruct's `machine_generated_instances.jsonl`: the worked cases as the model wrote them."""
+    """A record of Self-Instruct's `machine_generated_instances.jsonl`, with the instances as the model wrote them."""
 
     raw_instances: StrictStr
     instance_metadata: Any = None
 
     def to_instances(self) -> tuple[Instance, ...]:
         is_classification = self.is_classification
-        if is_classification is None:  # the program keeps that in a file of its own
+        if is_classification is None:  # the published program stores it in a separate file
             text = self.raw_instances.lstrip()
             is_classification = text.startswith(LABEL_MARK) or (LABEL_MARK in text and "Output" not in text)
         return parse_published_instances(
@@ -99,13 +99,13 @@ class _CompletionRecord(_TaskRecord):
 
 
 def checked_task(record: dict[str, Any]) -> Task:
-    """Returns the task that a record describes.
+    """Return the task in a record.
 
-    It is a seed if it has `instances`. Otherwise its output is `output`; without one it is what `raw_instances` holds,
-    or `response` with `context` for an input, as in Dolly.
+    A record with `instances` is a seed. Otherwise the output is `output`; without it, the instances are parsed from
+    `raw_instances`, or the output is `response` and the input `context`, as in Dolly.
 
     Raises:
-        ValueError: a field is missing or has the wrong type; the text names it.
+        ValueError: a field is missing or has the wrong type; the message names it.
     """
     try:
         return _model(record).model_validate(_without_nulls(record)).to_task()
@@ -117,7 +117,7 @@ def checked_task(record: dict[str, Any]) -> Task:
 
 
 def case_fields(record: dict[str, Any]) -> frozenset[str]:
-    """Returns the names of the fields that `checked_task` reads the worked cases from."""
+    """Return the names of the fields from which `checked_task` reads the instances."""
     model = _model(record)
     if model is _DollyRecord:
         return frozenset({"response", "context" if record.get("input") is None else "input"})

@@ -1,4 +1,4 @@
-"""Text for a terminal: what the terminal would obey is escaped."""
+"""Prints data on stdout, with control characters escaped on a terminal."""
 
 import sys
 
@@ -8,6 +8,6 @@ from selfinstruct_local.errors import shown
 
 
 def echo_data(text: str) -> None:
-    """Prints a text on stdout: as it is for a file or a program, and `shown` on a terminal."""
-    # Without the colour typer would take out of a file's text what looks like one.
+    """Print a text on stdout, unchanged for a file or a program, and with `shown` for a terminal."""
+    # With color=None, typer would strip ANSI sequences from a text that is written to a file.
     typer.echo(shown(text) if sys.stdout.isatty() else text, color=True)

@@ -1,6 +1,6 @@
-"""Writing records: JSON lines, one JSON array, or Parquet; always aside first, then renamed into place.
+"""Writes records atomically as JSON lines, one JSON array, or Parquet.
 
-The format follows from the ending of the name. Parquet needs pyarrow: the extra `parquet`, or `train`.
+The suffix of the file name selects the format. Parquet needs pyarrow: the extra `parquet`, or `train`.
 """
 
 import json
@@ -23,23 +23,23 @@ ROW_GROUP = 16384
 
 
 class RecordWriter(Protocol):
-    """Takes records one by one."""
+    """A writer that takes records one by one."""
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes one record."""
+        """Write one record."""
 
 
 @contextmanager
 def open_writer(path: Path, *, lines: bool = False, schema: "Schema | None" = None) -> Iterator[RecordWriter]:
-    """A writer whose file takes its place when the block ends without an error.
+    """Yield a writer whose file replaces `path` when the block ends without an error.
 
     Args:
-        path: `.json` makes one indented array, `.parquet` Parquet, anything else JSON lines.
-        lines: write JSON lines whatever the ending.
-        schema: columns of a Parquet file; those of its first row group if None.
+        path: file to write: `.json` for one indented array, `.parquet` for Parquet, any other suffix for JSON lines.
+        lines: write JSON lines for every suffix.
+        schema: columns of a Parquet file; None takes those of its first row group.
 
     Raises:
-        UsageError: Parquet is wanted and pyarrow is missing; or a record holds what the format has no place for.
+        UsageError: Parquet needs pyarrow, which is missing; or a record has a value that the format cannot represent.
     """
     with replace_atomically(path) as stream:
         if lines or path.suffix not in {".json", PARQUET}:
@@ -60,13 +60,13 @@ def open_writer(path: Path, *, lines: bool = False, schema: "Schema | None" = No
 def _dump(record: dict[str, Any], option: int = 0) -> bytes:
     try:
         return _json(record, option)
-    except (TypeError, ValueError) as error:  # a value of a Parquet column, such as bytes
-        message = f"field '{_unwritable(record)}': JSON has no place for what it holds ({error}); write Parquet"
+    except (TypeError, ValueError) as error:  # a value from a Parquet column, such as bytes
+        message = f"field '{_unwritable(record)}': JSON cannot represent its value ({error}); write Parquet"
         raise UsageError(message) from error
 
 
 def _json(value: Any, option: int = 0) -> bytes:
-    """JSON of a value; the standard `json` writes integers beyond 64 bits, which orjson refuses."""
+    """Return the JSON of a value; the standard `json` writes integers beyond 64 bits, which orjson rejects."""
     try:
         return orjson.dumps(value, option=option)
     except orjson.JSONEncodeError:
@@ -107,7 +107,7 @@ class _ArrayWriter:
 
 
 class _ParquetWriter:
-    """Buffers a row group at a time; the columns are those of the first group where none are given."""
+    """A writer that buffers one row group; without a schema, the first group determines the columns."""
 
     def __init__(self, stream: BinaryIO, schema: "Schema | None") -> None:
         self._parquet = import_parquet()
@@ -127,7 +127,9 @@ class _ParquetWriter:
         try:
             later = _later_field(self._rows, self._schema) if self._schema is not None else None
             if later:
-                message = f"field '{later}': Parquet takes its columns from the first records; write JSON lines"
+                message = (
+                    f"field '{later}': not in the first records, from which Parquet takes its columns; write JSON lines"
+                )
                 raise UsageError(message)
             table = as_table(self._rows, self._schema)
             if self._writer is None:
@@ -144,13 +146,13 @@ class _ParquetWriter:
             self._flush()
 
     def close(self) -> None:
-        """Ends the file, which must still be open: where an error took it away first, pyarrow would complain later."""
+        """Close the Parquet writer while its stream is open; otherwise pyarrow would raise an error later."""
         if self._writer is not None:
             self._writer.close()
 
 
 def _later_field(records: Sequence[dict[str, Any]], schema: "Schema") -> str | None:
-    """A field that a record has and the schema has not, at whatever depth; Arrow would drop an inner one in silence."""
+    """Return a field of a record, at any depth, that the schema lacks, or None; Arrow silently drops a nested one."""
     import pyarrow as pa
 
     if later := _names(records) - set(schema.names):
@@ -176,10 +178,10 @@ def _later_inside(found: "DataType", kind: "DataType | None", name: str) -> str 
 
 
 def as_table(records: Sequence[dict[str, Any]], schema: "Schema | None" = None) -> "Table":
-    """Records as a table; without a schema it has every field of any of them, in the order they come up.
+    """Return records as a table; without a schema it has the fields of all records, in order of appearance.
 
     Raises:
-        ArrowException, OverflowError: a table has no place for a value.
+        ArrowException, OverflowError: a table cannot represent a value.
     """
     import pyarrow as pa
 
@@ -189,15 +191,15 @@ def as_table(records: Sequence[dict[str, Any]], schema: "Schema | None" = None) 
 
 
 def describe_misfit(records: Sequence[dict[str, Any]], error: Exception, schema: "Schema | None" = None) -> str:
-    """Returns why `as_table` refused records, with the name of the field if one alone cannot be a column."""
+    """Return why `as_table` rejected the records, with the name of the field if a single one is the cause."""
     import pyarrow as pa
 
     for name in _names(records):
         try:
             pa.array([record.get(name) for record in records], schema.field(name).type if schema is not None else None)
         except (pa.ArrowException, OverflowError) as found:
-            return f"field '{name}': Parquet has no place for a record ({str(found).splitlines()[0]})"
-    return f"Parquet has no place for a record ({str(error).splitlines()[0]})"
+            return f"field '{name}': Parquet cannot represent a record ({str(found).splitlines()[0]})"
+    return f"Parquet cannot represent a record ({str(error).splitlines()[0]})"
 
 
 def _names(records: Sequence[dict[str, Any]]) -> KeysView[str]:
@@ -205,10 +207,10 @@ def _names(records: Sequence[dict[str, Any]]) -> KeysView[str]:
 
 
 def import_parquet() -> ModuleType:
-    """The module `pyarrow.parquet`.
+    """Return the module `pyarrow.parquet`.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: pyarrow is not installed.
     """
     try:
         from pyarrow import parquet

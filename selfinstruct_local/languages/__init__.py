@@ -1,1 +1,1 @@
-"""The languages that prompts, seeds and rules are written in."""
+"""The languages of prompts, seeds and rules."""

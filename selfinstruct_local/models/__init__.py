@@ -1,4 +1,4 @@
-"""Model folders: checking one before anything loads it, and making one from GGUF or pickle weights."""
+"""Model folders: checks before loading, and conversion from GGUF or pickle weights."""
 
 from selfinstruct_local.models.folder import ModelFolder, check_model_folder, find_model
 from selfinstruct_local.models.pickles import prepare_adapter, prepare_pickle

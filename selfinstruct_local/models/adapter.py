@@ -1,4 +1,4 @@
-"""LoRA folders: whether one is whole, the base it goes over, and what a run notes of it. Nothing here imports torch."""
+"""LoRA adapter folders: completeness, base model and fingerprint. Does not import torch."""
 
 import hashlib
 from pathlib import Path
@@ -13,10 +13,10 @@ TRAINING_MANIFEST = "training.json"
 
 
 def check_adapter(folder: Path, flag: str = "--adapter") -> None:
-    """Checks that an adapter lies in a folder.
+    """Raise UsageError if a folder has no adapter with safetensors weights.
 
     Raises:
-        UsageError: none does, or its weights are pickles.
+        UsageError: a file is missing, or the weights are pickles.
     """
     if (folder / ADAPTER_PICKLE).is_file() and not (folder / ADAPTER_FILES[1]).is_file():
         message = (
@@ -26,15 +26,15 @@ def check_adapter(folder: Path, flag: str = "--adapter") -> None:
         raise UsageError(message)
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
-            message = f"{flag} {folder}: no {name}; give a folder that 'selfinstruct train' wrote"
+            message = f"{flag} {folder}: no {name}; name a folder that 'selfinstruct train' wrote"
             raise UsageError(message)
 
 
 def read_manifest(folder: Path, flag: str = "--adapter") -> dict[str, Any]:
-    """What `selfinstruct train` wrote beside the adapter or model in a folder, or {} for one made elsewhere.
+    """Return the `training.json` of an adapter or model folder, or {} if `selfinstruct train` did not make it.
 
     Raises:
-        UsageError: the manifest is broken.
+        UsageError: the manifest is corrupt.
     """
     manifest = folder / TRAINING_MANIFEST
     return read_json(manifest, flag) if manifest.is_file() else {}
@@ -48,24 +48,24 @@ def base_of(
     base_flag: str = "--model",
     enlarges: bool = False,
 ) -> ModelFolder:
-    """The base that an adapter goes over: the one that is named, else the one that its own files name.
+    """Return the base model of an adapter: the one in `named`, else the one that the adapter's files name.
 
     Args:
         adapter: a LoRA folder.
-        named: a folder, or the name of a prepared model.
-        flag: that the adapter was given with.
-        base_flag: that names a base.
-        enlarges: whether the caller gives the base the embeddings that `pad_vocab_to` gave it in the training.
+        named: a folder or the name of a prepared model.
+        flag: flag that the adapter was given with.
+        base_flag: flag that names a base model.
+        enlarges: whether the caller enlarges the embeddings as `pad_vocab_to` did in the training.
 
     Raises:
-        UsageError: no adapter lies there, its base is not here and none is named, or it was trained on another; or
-            it cannot be laid over the base as that is.
+        UsageError: the folder has no adapter; its base model is not on this machine, is another one, or needs
+            enlarged embeddings.
     """
     check_adapter(adapter, flag)
     manifest = read_manifest(adapter, flag)
     if manifest.get("settings", {}).get("pad_vocab_to") and not enlarges:
         message = (
-            f"{flag} {adapter}: was trained with pad_vocab_to, on embeddings that its base has not; fold it in with "
+            f"{flag} {adapter}: was trained with pad_vocab_to, on larger embeddings than its base model has; run "
             "'selfinstruct merge' and name the merged folder"
         )
         raise UsageError(message)
@@ -77,23 +77,23 @@ def base_of(
 
 
 def check_base(adapter: Path, model: ModelFolder, flag: str = "--adapter") -> None:
-    """Checks that an adapter was trained on this base, where that is told.
+    """Raise UsageError if the adapter's files record another base model than `model`.
 
     Raises:
-        UsageError: it was trained on another, or on one whose files have changed.
+        UsageError: it was trained on another base model, or the files of the base model have changed.
     """
     manifest = read_manifest(adapter, flag)
     noted = manifest.get("base_model_fingerprint", model.fingerprint)
     if differing := model.differences(noted, manifest.get("base_model_files")):
         message = (
-            f"{flag} {adapter}: was trained on {manifest.get('base_model', 'another base')}, whose files were not "
-            f"those of {model.path} ({', '.join(differing)}); name the base that it was trained on"
+            f"{flag} {adapter}: was trained on {manifest.get('base_model', 'another base model')}, whose files "
+            f"differ from those of {model.path} ({', '.join(differing)}); name the base model it was trained on"
         )
         raise UsageError(message)
 
 
 def adapter_fingerprint(folder: Path) -> str:
-    """SHA-256 over the files of a checked adapter."""
+    """Return the SHA-256 over the files of a checked adapter."""
     digest = hashlib.sha256()
     for name in ADAPTER_FILES:
         digest.update((folder / name).read_bytes())
@@ -104,7 +104,7 @@ def _told_base(adapter: Path, manifest: dict[str, Any], flag: str, base_flag: st
     told = manifest.get("base_model") or read_json(adapter / ADAPTER_FILES[0], flag).get("base_model_name_or_path")
     if not isinstance(told, str) or not (Path(told).is_dir() or told in prepared_models()):
         message = (
-            f"{flag} {adapter}: the base of this adapter ({told or 'not told'}) is not here; name it with {base_flag}"
+            f"{flag} {adapter}: its base model ({told or 'unknown'}) is not on this machine; name it with {base_flag}"
         )
         raise UsageError(message)
     return told

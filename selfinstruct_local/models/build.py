@@ -1,6 +1,7 @@
-"""Makes a folder of the cache out of other files: aside, with its manifest last, and renamed into place.
+"""Creation of a converted model in the cache: built in a temporary folder, manifest written last, then renamed.
 
-So a folder that is there is whole. The manifest tells what it was made of: a name in the cache is one model.
+Every folder in the cache is therefore complete. The manifest records its source files, so that a name in the cache
+always refers to one model.
 """
 
 import os
@@ -26,25 +27,25 @@ def build_folder(
     check: Callable[[Path, str], object],
     options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Return the folder of that name in the cache, made by `convert` if it is missing.
+    """Return the folder `name` in the cache, created by `convert` if it is missing.
 
     Args:
         name: a plain folder name.
-        sources: all files that the folder is made of, the weights first.
+        sources: all source files, the weights first.
         convert: fills a new folder.
-        check: refuses a folder that is no model or no adapter; takes the flag for its errors too.
-        options: what else decides the content, for the manifest.
+        check: raises UsageError if a folder is not a model or adapter; also takes the flag for its messages.
+        options: other options that affect the content, for the manifest.
 
     Raises:
-        UsageError: the name or a source is invalid, or the name is taken by something else.
+        UsageError: the name or a source is invalid, or the name is used by another model.
     """
     if not name or name in {".", ".."} or "/" in name:
-        message = f"{name!r}: not a model name; letters, digits, '.', '_' and '-'"
+        message = f"{name!r}: not a model name; use letters, digits, '.', '_' and '-'"
         raise UsageError(message)
     cache = cache_folder()
     final = cache / name
     if final.exists() and not (final / MANIFEST).exists():
-        message = f"{final}: is in the way (no manifest, so not made here); move it and try again"
+        message = f"{final}: exists without a manifest, so it is not a prepared model; move it and try again"
         raise UsageError(message)
     for source in sources:
         _check_source(source)
@@ -63,29 +64,29 @@ def build_folder(
         except OSError:
             if not (final / MANIFEST).exists():
                 raise
-            return _check_same(final, sources, options or {})  # another process made it meanwhile
+            return _check_same(final, sources, options or {})  # another process created it meanwhile
     sync_folder(cache)
     return final
 
 
 def _check_same(final: Path, sources: list[Path], options: Mapping[str, str]) -> Path:
-    """Return a folder that is there, if it was made of the same sources with the same options."""
+    """Return the existing folder if it was made from the same sources with the same options, else raise UsageError."""
     manifest = read_json(final / MANIFEST, "--name")
     differing = _first_difference(manifest, sources)
     known = manifest.get("options", {})
     changed = [f"{key} {known.get(key, 'float32')}" for key in options if options[key] != known.get(key, "float32")]
     if differing is not None or changed:
         what = f"{differing} differs" if differing is not None else f"made with {', '.join(changed)}"
-        message = f"{final}: holds another model ({what}); give {sources[0].parent} another --name"
+        message = f"{final}: is another model ({what}); use another --name for {sources[0].parent}"
         raise UsageError(message)
     return final
 
 
 class ShardWriter:
-    """Writes tensors to files of weights and their index as they come: one file of safetensors after the other."""
+    """Writes tensors to safetensors shards and an index as they arrive."""
 
     def __init__(self, target: Path, shard_bytes: int) -> None:
-        """Writes nothing yet; a shard is closed before a tensor that would make it larger than `shard_bytes`."""
+        """Set the folder and the maximum shard size in bytes; only a single larger tensor may exceed it."""
         self._target = target
         self._limit = shard_bytes
         self._pending: dict[str, torch.Tensor] = {}
@@ -93,14 +94,14 @@ class ShardWriter:
         self._total = 0
 
     def add(self, name: str, tensor: "torch.Tensor") -> None:
-        """Take a tensor, which stays in memory until its shard is full."""
+        """Add a tensor, which stays in memory until its shard is full."""
         if self._pending and sum(each.nbytes for each in self._pending.values()) + tensor.nbytes > self._limit:
             self._flush()
         self._pending[name] = tensor.contiguous()
         self._total += tensor.nbytes
 
     def close(self) -> None:
-        """Write the rest, and the index if there are several files."""
+        """Write the last shard, and the index if there are several."""
         self._flush()
         count = len(self._shards)
         if count == 1:
@@ -123,13 +124,13 @@ class ShardWriter:
 
 
 def write_index(target: Path, weight_map: Mapping[str, str], total: int) -> None:
-    """Write the index of several files of weights: the file of each tensor, and the bytes of all."""
+    """Write the index of several weight files: the file of each tensor, and the total size in bytes."""
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (target / INDEX).write_bytes(orjson.dumps(index, option=orjson.OPT_INDENT_2))
 
 
 def save_tensors(tensors: "dict[str, torch.Tensor]", file: Path) -> None:
-    """Write a file of safetensors.
+    """Write a safetensors file.
 
     Raises:
         RunError: the disk is full, or the file cannot be written for another reason.
@@ -140,13 +141,13 @@ def save_tensors(tensors: "dict[str, torch.Tensor]", file: Path) -> None:
     try:
         save_file(tensors, file, metadata={"format": "pt"})
     except (SafetensorError, OSError) as error:
-        message = f"{file.name}: cannot be written ({error}); make room and run the same command again"
+        message = f"{file.name}: cannot be written ({error}); free disk space and re-run the same command"
         raise RunError(message) from error
 
 
 def _check_source(source: Path) -> None:
-    """Refuses what can be told of a file without reading it through."""
-    check_name(source, "SOURCE")  # the manifest notes it
+    """Raise UsageError for a source that is invalid by its name or its first bytes."""
+    check_name(source, "SOURCE")  # the manifest records it
     if first_bytes(source) == LFS_POINTER:
         message = f"{source}: {LFS_POINTER_FOUND}"
         raise UsageError(message)
@@ -156,19 +157,19 @@ def _check_made(target: Path, source: Path, check: Callable[[Path, str], object]
     try:
         check(target, "SOURCE")
     except UsageError as error:
-        # What is made aside is gone when this is read.
+        # The temporary folder is deleted by the time the user reads this.
         reason = str(error).removeprefix(f"SOURCE {target}: ")
-        message = f"{source}: no whole model comes of it: {reason}"
+        message = f"{source}: does not convert to a complete model: {reason}"
         raise UsageError(message) from error
 
 
 def _first_difference(manifest: dict[str, Any], sources: list[Path]) -> str | None:
-    """Name of a source that is not the one the manifest tells of, or None where each is.
+    """Return the name of a source that differs from the one in the manifest, or None if all are the same.
 
-    Names and sizes come first. Two models of one architecture agree in both, so contents decide then; a file is read
-    only where its inode or its time says that it is not the very file that was converted.
+    Names and sizes are compared first. Two models of one architecture agree in both, so checksums decide then; a file
+    is read only if its inode or modification time differs from that of the converted file.
     """
-    if "sources" not in manifest:  # one of an earlier release, which tells of the first source alone
+    if "sources" not in manifest:  # earlier releases recorded only the first source
         first = sources[0]
         same = manifest.get("source") == first.name and manifest.get("source_sha256") == checksum(first)
         return None if same else first.name
@@ -185,7 +186,7 @@ def _first_difference(manifest: dict[str, Any], sources: list[Path]) -> str | No
 
 
 def _identity(stat: os.stat_result) -> dict[str, int]:
-    """What stays while a file is neither replaced nor written to."""
+    """Return size, inode and modification time, which stay the same unless a file is replaced or written to."""
     return {"bytes": stat.st_size, "inode": stat.st_ino, "modified_ns": stat.st_mtime_ns}
 
 
@@ -199,15 +200,15 @@ def _write_manifest(target: Path, sources: list[Path], options: Mapping[str, str
 
 
 def first_bytes(file: Path) -> bytes:
-    """Return the bytes that tell the kind of a file.
+    """Return the first bytes of a file, which identify its format.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: the file cannot be read.
     """
     try:
         with file.open("rb") as stream:
             return stream.read(len(LFS_POINTER))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        message = f"{file}: cannot be read ({reason}); mend its rights, or the disk it lies on"
+        message = f"{file}: cannot be read ({reason}); check its permissions and its disk"
         raise UsageError(message) from error

@@ -1,7 +1,7 @@
-"""Checks a model folder without loading it: what a person should be told before minutes go by.
+"""Fast checks of a model folder before anything loads the model.
 
-A folder is taken when it is whole and safe: a config that transformers knows without code of its own, a
-tokenizer, and weights in safetensors with every shard of the index there. Nothing here imports torch.
+A folder is valid if it has a config that needs no remote code, a tokenizer, and safetensors weights with every shard of
+the index. Does not import torch.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
-# What decides how a model is asked and what it answers, beside its weights: the files that transformers and vLLM read.
+# Files other than the weights that affect prompts and outputs: those that transformers and vLLM read.
 DECIDING_PATTERNS = (
     "config.json",
     "generation_config.json",
@@ -44,7 +44,7 @@ DECIDING_PATTERNS = (
 )
 WEIGHTS = "weights"
 SAMPLE_BYTES = 1 << 20
-# What the config of a family calls the most tokens of a text.
+# Names of the maximum context length in the configs of the model families.
 CONTEXT_NAMES = (
     "max_position_embeddings",
     "n_positions",
@@ -54,26 +54,26 @@ CONTEXT_NAMES = (
     "n_ctx",
     "context_length",
 )
-ASSUMED_CONTEXT = 2048  # of a config that neither tells nor is known to transformers
+ASSUMED_CONTEXT = 2048  # if the config does not set it and transformers does not know the model type
 NO_LIMIT = sys.maxsize
 LFS_POINTER = b"version https://git-lfs"
-LFS_POINTER_FOUND = "a pointer of Git LFS, not the file itself; run 'git lfs pull' where it was cloned"
+LFS_POINTER_FOUND = "a Git LFS pointer, not the file itself; run 'git lfs pull' in its repository"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A local Hugging Face folder that was found whole and safe.
+    """A local Hugging Face model folder that passed the checks.
 
     Attributes:
-        path: where it lies.
-        architecture: as its config names it, e.g. `LlamaForCausalLM`.
-        context: the most tokens its positions reach, prompt and answer together; `NO_LIMIT` where it has none, as
-            Mamba.
+        path: resolved path of the folder.
+        architecture: architecture in its config, e.g. `LlamaForCausalLM`.
+        context: maximum number of tokens, prompt and completion together; `NO_LIMIT` for models without a limit, such
+            as Mamba.
         fingerprint: SHA-256 over `files`.
-        files: SHA-256 by name of each file that decides what the model is asked or answers; under `WEIGHTS` that of
-            the weights (see `_add_samples`).
-        corrected: contents of JSON files that are wrong in the folder (see `repair.py`).
-        notes: a line for each correction.
+        files: SHA-256 by name of each file that affects prompts or outputs; under `WEIGHTS`, that of the weights (see
+            `_add_samples`).
+        corrected: corrected contents of JSON files that are wrong in the folder (see `repair.py`).
+        notes: one line per correction.
     """
 
     path: Path
@@ -86,7 +86,7 @@ class ModelFolder:
 
     @property
     def load_path(self) -> Path:
-        """Folder to load the model from: its own, or a view of it with the `corrected` files.
+        """Folder to load the model from: `path`, or a view of it with the `corrected` files.
 
         Raises:
             UsageError: the view cannot be written to the cache.
@@ -97,45 +97,45 @@ class ModelFolder:
 
     @property
     def weight_files(self) -> list[Path]:
-        """Its weights, by name: those of the index, where there is one, as vLLM and transformers take them."""
+        """Weight files, sorted by name: those in the index, if there is one, as vLLM and transformers load them."""
         return files_of_index(self.path / INDEX, sorted(self.path.glob("*.safetensors")), "--model")
 
     @property
     def weight_bytes(self) -> int:
-        """Size of its weights as they lie there."""
+        """Size of the weight files in bytes."""
         return sum(weight.stat().st_size for weight in self.weight_files)
 
     @property
     def context_told(self) -> str:
-        """The context in words."""
-        return "a context without limit" if self.context == NO_LIMIT else f"{self.context:,} tokens of context"
+        """Description of the context length."""
+        return "unlimited context" if self.context == NO_LIMIT else f"context of {self.context:,} tokens"
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether the model can write turns of a conversation; its files tell, in the three ways there have been."""
+        """Whether the folder has a chat template, in any of the three places where transformers has stored it."""
         if any((self.path / name).exists() for name in CHAT_TEMPLATE_FILES):
             return True
         config = self.path / "tokenizer_config.json"
         return config.exists() and bool(read_json(config, "--model").get("chat_template"))
 
     def differences(self, fingerprint: object, files: Mapping[str, str] | None) -> list[str]:
-        """Return the files in which this model differs from one that was noted; [] if it is the same.
+        """Return the files in which this model differs from a recorded one; [] if it is the same.
 
         Args:
-            fingerprint: of the other, as it was noted.
-            files: of the other, as they were noted; None if they were not.
+            fingerprint: recorded fingerprint of the other model.
+            files: recorded files of the other model; None if they were not recorded.
         """
         return [] if fingerprint == self.fingerprint else differing_files(files, self.files)
 
     def check_context(self, tokens: int, flag: str = "--max-model-len") -> None:
-        """Refuses texts longer than the model's positions reach.
+        """Raise UsageError if a text would exceed the model's context.
 
         Args:
-            tokens: of the longest text.
-            flag: what asked for them.
+            tokens: number of tokens of the longest text.
+            flag: flag that sets this number.
 
         Raises:
-            UsageError: naming the flag.
+            UsageError: `tokens` exceeds the context; the message names the flag.
         """
         if tokens > self.context:
             message = f"{flag} {tokens}: {self.path.name} has a context of {self.context} tokens; lower it"
@@ -143,7 +143,7 @@ class ModelFolder:
 
 
 def cache_folder() -> Path:
-    """Where prepared models are kept: `$SELFINSTRUCT_CACHE`, else the user's XDG cache folder."""
+    """Return the folder of prepared models: in `$SELFINSTRUCT_CACHE`, else in the user's XDG cache folder."""
     chosen = os.environ.get("SELFINSTRUCT_CACHE")
     if chosen:
         return Path(chosen) / "models"
@@ -152,16 +152,16 @@ def cache_folder() -> Path:
 
 
 def find_model(name: str, flag: str = "--model") -> ModelFolder:
-    """The checked folder that `name` stands for: a path, or the name of a prepared model. Corrections are logged.
+    """Return the checked folder for a path or the name of a prepared model; logs corrections.
 
     Raises:
-        UsageError: there is none, or it is not whole or not safe.
+        UsageError: there is no such folder, or it is incomplete or unsafe.
     """
     from selfinstruct_local.models.vocabulary import describe_surplus
 
     model = locate_model(name, flag)
     if model.notes:
-        told = f"{flag} {name}: read with corrections, the folder is left as it is ({'; '.join(model.notes)})"
+        told = f"{flag} {name}: read with corrections; the folder is not changed ({'; '.join(model.notes)})"
         _log.warning("%s", one_line(told))
     if surplus := describe_surplus(model):
         _log.warning("%s", one_line(f"{flag} {name}: {surplus}"))
@@ -169,7 +169,7 @@ def find_model(name: str, flag: str = "--model") -> ModelFolder:
 
 
 def locate_model(name: str, flag: str = "--model") -> ModelFolder:
-    """The same without a word about corrections, for a caller that reports them in its own way."""
+    """Return the same as `find_model`, without logging; for callers that report corrections themselves."""
     path = Path(name).expanduser()
     if not path.exists() and "/" not in name:
         path = cache_folder() / name
@@ -177,19 +177,19 @@ def locate_model(name: str, flag: str = "--model") -> ModelFolder:
         known = ", ".join(prepared_models()) or "none yet"
         message = (
             f"{flag} {name}: no such folder, and no prepared model of that name (prepared: {known}); "
-            "give a local Hugging Face folder, or see 'selfinstruct models list'"
+            "name a local Hugging Face folder, or run 'selfinstruct models list'"
         )
         raise UsageError(message)
     return check_model_folder(path, flag)
 
 
 def prepared_models() -> list[str]:
-    """Names of the whole models in the cache folder, sorted."""
+    """Return the sorted names of the prepared models in the cache folder."""
     return sorted(entry.name for entry in _prepared() if not (entry / "adapter_config.json").exists())
 
 
 def prepared_adapters() -> list[str]:
-    """Names of the converted adapters in the cache folder, sorted."""
+    """Return the sorted names of the converted adapters in the cache folder."""
     return sorted(entry.name for entry in _prepared() if (entry / "adapter_config.json").exists())
 
 
@@ -199,13 +199,13 @@ def _prepared() -> list[Path]:
 
 
 def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
-    """Checks that `path` is a whole and safe model folder.
+    """Return the model folder at `path` if it is complete and safe.
 
     Raises:
-        UsageError: it is not; the message names the folder and the mend.
+        UsageError: it is not; the message names the folder and the fix.
     """
     if not path.is_dir():
-        message = f"{flag} {path}: not a folder; give the folder that holds config.json"
+        message = f"{flag} {path}: not a folder; name the folder that has config.json"
         raise UsageError(message)
     _safe_config(path, flag)
     weights = _weight_files(path, flag)
@@ -218,31 +218,34 @@ def check_model_folder(path: Path, flag: str = "--model") -> ModelFolder:
 
 
 def check_all_but_weights(path: Path, flag: str) -> None:
-    """Checks config and tokenizer of a folder whose weights are still to be converted.
+    """Check config and tokenizer of a folder whose weights are not converted yet.
 
     Raises:
-        UsageError: with those weights in safetensors it would be no whole and safe model folder.
+        UsageError: the folder would be invalid even with its weights in safetensors.
     """
     _check_facts(path, _safe_config(path, flag), flag)
 
 
 def files_of_index(index: Path, files: list[Path], flag: str) -> list[Path]:
-    """Those of `files` that an index of shards names; all, where there is no index or it names none.
+    """Return the `files` that an index of shards names; all if there is no index or it names none.
 
     Raises:
-        UsageError: a file of the index is not among them, or the index cannot be read.
+        UsageError: a file of the index is missing, or the index cannot be read.
     """
     if not index.exists():
         return files
     weight_map = read_json(index, flag).get("weight_map", {})
     if not isinstance(weight_map, dict):
-        message = f"{flag} {index}: its 'weight_map' is no object; copy the file again"
+        message = f"{flag} {index}: its 'weight_map' is not an object; copy the file again"
         raise UsageError(message)
-    # A name that leads out of the folder is none of its files.
+    # A name that points outside the folder counts as missing.
     named = set(map(str, weight_map.values()))
     missing = sorted(named - {each.name for each in files})
     if missing:
-        message = f"{flag} {index.parent}: {len(missing)} weight file(s) of the index are missing, first {missing[0]}"
+        message = (
+            f"{flag} {index.parent}: {len(missing)} weight file(s) of the index are missing, the first is "
+            f"{missing[0]}; copy them too"
+        )
         raise UsageError(message)
     return [each for each in files if not named or each.name in named]
 
@@ -254,26 +257,26 @@ def _safe_config(path: Path, flag: str) -> dict[str, Any]:
 
 
 def _check_facts(path: Path, config: dict[str, Any], flag: str) -> tuple[str, int]:
-    """Architecture and context of a folder that has a tokenizer."""
+    """Return architecture and context; raise UsageError if the folder has no tokenizer or architecture."""
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         message = f"{flag} {path}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); copy it from the same model"
         raise UsageError(message)
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or not architectures:
-        message = f"{flag} {path}: config.json names no architecture; is it the folder of a causal language model?"
+        message = f"{flag} {path}: config.json names no architecture; name the folder of a causal language model"
         raise UsageError(message)
     return str(architectures[0]), _context(path, config, flag)
 
 
 def _context(path: Path, config: dict[str, Any], flag: str) -> int:
-    """The context that a config tells, that of its text model first; else the one its class in transformers has."""
+    """Return the context length of a config, with its text config first; else the default of its transformers class."""
     nested = config.get("text_config")
     text = nested if isinstance(nested, dict) else {}
     for part in (text, config):
         for name in CONTEXT_NAMES:
             told = part.get(name)
             if told and not isinstance(told, int):
-                message = f"{flag} {path}: config.json gives no whole number as {name}; copy the file again"
+                message = f"{flag} {path}: {name} in config.json is not an integer; copy the file again"
                 raise UsageError(message)
             if told:
                 return int(told)
@@ -281,7 +284,7 @@ def _context(path: Path, config: dict[str, Any], flag: str) -> int:
 
 
 def _default_context(model_type: Any) -> int:
-    """The context that transformers' class for a type of model has where config.json leaves it out."""
+    """Return the default context of transformers' config class for a model type."""
     try:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -298,8 +301,8 @@ def _refuse_remote_code(path: Path, config: dict[str, Any], flag: str) -> None:
     configs = [config] + ([read_json(tokenizer_config, flag)] if tokenizer_config.exists() else [])
     if any("auto_map" in each for each in configs):
         message = (
-            f"{flag} {path}: brings code of its own ('auto_map'), which is never run here; "
-            "use a model whose architecture vLLM and transformers know"
+            f"{flag} {path}: needs remote code ('auto_map'), which is never run; "
+            "use a model whose architecture vLLM and transformers support"
         )
         raise UsageError(message)
 
@@ -314,22 +317,22 @@ def _weight_files(path: Path, flag: str) -> list[Path]:
                 f"convert them once with 'selfinstruct models prepare {path}'"
             )
         else:
-            message = f"{flag} {path}: no *.safetensors; is the download complete?"
+            message = f"{flag} {path}: no *.safetensors; complete the download"
         raise UsageError(message)
     files_of_index(path / INDEX, weights, flag)
     return weights
 
 
 def read_json(path: Path, flag: str) -> dict[str, Any]:
-    """The JSON object in a file of a model folder.
+    """Return the JSON object in a file of a model folder.
 
     Raises:
-        UsageError: the file is missing, or holds something else.
+        UsageError: the file is missing or does not contain a JSON object.
     """
     try:
         value = orjson.loads(path.read_bytes())
     except FileNotFoundError:
-        message = f"{flag} {path.parent}: no {path.name}; give a Hugging Face model folder"
+        message = f"{flag} {path.parent}: no {path.name}; name a Hugging Face model folder"
         raise UsageError(message) from None
     except orjson.JSONDecodeError as error:
         message = f"{flag} {path}: not JSON ({error.msg}); copy the file again"
@@ -341,14 +344,14 @@ def read_json(path: Path, flag: str) -> dict[str, Any]:
 
 
 def differing_files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> list[str]:
-    """Return the names of what differs between two models, of which `ModelFolder.files` was noted or not."""
+    """Return the files in which two models differ by their `ModelFolder.files`; None means not recorded."""
     if before is None or now is None:
         return ["config, tokenizer or weights"]
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
 def _digests(path: Path, weights: list[Path]) -> dict[str, str]:
-    """Return what `ModelFolder.files` holds."""
+    """Return the checksums for `ModelFolder.files`."""
     found = {file for pattern in DECIDING_PATTERNS for file in path.glob(pattern) if file.is_file()}
     digests = {str(file.relative_to(path)): checksum(file) for file in sorted(found)}
     of_weights = hashlib.sha256()
@@ -357,10 +360,10 @@ def _digests(path: Path, weights: list[Path]) -> dict[str, str]:
 
 
 def _add_samples(digest: "hashlib._Hash", weights: list[Path]) -> None:
-    """Add name, size, and first and last MiB of each file of weights.
+    """Add name, size, and first and last MiB of each weight file to a digest.
 
-    Weights are sampled because reading the 13 GB of LLaMA-7B would cost every start of a run a minute. The
-    first MiB holds the safetensors header with every tensor's name, shape and place.
+    Weights are sampled because reading the 13 GB of LLaMA-7B would take a minute on every start of a run. The first MiB
+    has the safetensors header with the name, shape and offset of every tensor.
     """
     for weight in weights:
         size = weight.stat().st_size

@@ -1,7 +1,8 @@
-"""Converts a GGUF file to a folder of safetensors, tensor by tensor, so that it fits the memory of a small machine.
+"""Conversion of a GGUF file to a safetensors folder, tensor by tensor, for machines with little memory.
 
-Names, layouts and values are those of transformers' own loader (`modeling_gguf_pytorch_utils.py`), which holds all
-tensors at once. The peak of a conversion is a shard (`SHARD_BYTES`) and three copies of the largest tensor in float32.
+Names, layouts and values are those of transformers' own loader (`modeling_gguf_pytorch_utils.py`), which keeps all
+tensors in memory at once. The peak memory of a conversion is one shard (`SHARD_BYTES`) plus three copies of the largest
+tensor in float32.
 """
 
 import struct
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
 
 GgufDtype = Literal["float32", "float16", "bfloat16"]
 SHARD_BYTES = 1 << 30
-# What readers raise over a file that is cut short, damaged, or of an architecture that they do not know.
+# Errors that readers raise for a file that is truncated, corrupt or of an unknown architecture.
 _UNREADABLE = (ValueError, struct.error, LookupError, TypeError, AttributeError, NotImplementedError, OverflowError)
-# The tokens that end a text or a turn in the vocabularies of the known families, as llama.cpp has them
+# Tokens that end a text or a turn in the vocabularies of known model families, from llama.cpp
 # (src/llama-vocab.cpp, special_eog_ids); a GGUF file names one of them as its end token.
 _ENDS = frozenset(
     {"</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>",
      "<end_of_turn>", "<turn|>", "<EOT>", "<|end_of_turn|>", "<|return|>", "<|call|>"}
 )  # fmt: skip
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-# Of the rotary scaling of all releases of Llama 3.1, 3.2 and 3.3 (their config.json).
+# RoPE scaling parameters of all releases of Llama 3.1, 3.2 and 3.3 (their config.json).
 _ROPE_LOW, _ROPE_HIGH, _ROPE_POSITIONS = 1.0, 4.0, 8192
 _CONTROL = 3  # gguf.TokenType.CONTROL
 
@@ -38,25 +39,25 @@ def convert_gguf(gguf: Path, target: Path, dtype: GgufDtype = "float32", shard_b
     """Write weights, config and tokenizer of a GGUF file to a folder.
 
     Args:
-        gguf: the file.
+        gguf: the GGUF file.
         target: an empty folder.
-        dtype: of the weights; the file's own blocks are unpacked to float32 first.
-        shard_bytes: size of a file of weights, unless a single tensor is larger.
+        dtype: dtype of the weights to write; quantised blocks are dequantised to float32 first.
+        shard_bytes: maximum size of a weight file, unless a single tensor is larger.
 
     Raises:
-        UsageError: the file is damaged, is of an architecture that transformers does not read from GGUF, lacks a
-            tensor, or there is too little room on the disk.
-        OutOfMemoryError: a tensor does not fit the memory.
+        UsageError: the file is corrupt, lacks a tensor, or has an architecture that transformers does not read from
+            GGUF; or the disk has too little free space.
+        OutOfMemoryError: memory ran out.
     """
     try:
         _convert(gguf, target, dtype, shard_bytes)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
-        message = f"{gguf}: does not fit the memory; convert it on a machine with more"
+        message = f"{gguf}: memory ran out; convert it on a machine with more memory"
         raise OutOfMemoryError(message) from error
     except _UNREADABLE as error:
-        message = f"{gguf}: cannot be converted ({error}); copy it again, or take one that transformers reads"
+        message = f"{gguf}: cannot be converted ({error}); copy it again, or use a file that transformers can read"
         raise UsageError(message) from error
 
 
@@ -72,7 +73,7 @@ def _convert(gguf: Path, target: Path, dtype_name: str, shard_bytes: int) -> Non
     config = AutoConfig.from_pretrained(**source)
     _scale_rope(gguf, reader, config)
     tokenizer = _load_tokenizer(gguf)
-    factory: Any = AutoModelForCausalLM  # its methods have no types
+    factory: Any = AutoModelForCausalLM  # its methods have no type annotations
     if _text(reader, "general.architecture") in GGUF_CONFIG_ARCHS:
         model = _load_whole(gguf, dtype)
         model.save_pretrained(target, max_shard_size=shard_bytes)
@@ -93,10 +94,10 @@ def _convert(gguf: Path, target: Path, dtype_name: str, shard_bytes: int) -> Non
 
 
 def _scale_rope(gguf: Path, reader: Any, config: Any) -> None:
-    """Set the rotary scaling of Llama 3.1 and later, which a file holds as a tensor that transformers passes over.
+    """Set the RoPE scaling of Llama 3.1 and later, which GGUF stores as a tensor that transformers ignores.
 
     Raises:
-        UsageError: the frequencies are scaled in another way.
+        UsageError: the frequencies are scaled differently.
     """
     import numpy as np
 
@@ -104,11 +105,11 @@ def _scale_rope(gguf: Path, reader: Any, config: Any) -> None:
     if found is None or np.all(found == 1):
         return
     base = config.rope_parameters["rope_theta"]
-    positions = 2 * np.pi * base ** (np.arange(found.size) / found.size)  # tokens in which a frequency goes round once
+    positions = 2 * np.pi * base ** (np.arange(found.size) / found.size)  # wavelengths in tokens
     factor = float(found.max())
     share = np.clip((_ROPE_POSITIONS / positions - _ROPE_LOW) / (_ROPE_HIGH - _ROPE_LOW), 0, 1)
     if not np.allclose(found, 1 / ((1 - share) / factor + share), rtol=1e-3):
-        message = f"{gguf}: its rotary frequencies are scaled in a way that is not Llama 3's; take the original weights"
+        message = f"{gguf}: its rotary frequencies are not scaled as in Llama 3; use the original weights"
         raise UsageError(message)
     config.rope_parameters = {
         "rope_type": "llama3",
@@ -125,13 +126,13 @@ def _load_tokenizer(gguf: Path) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    except Exception as error:  # the library in Rust raises bare ones
-        message = f"{gguf}: its tokenizer cannot be converted ({error}); take a file that transformers reads"
+    except Exception as error:  # the Rust library raises bare ones
+        message = f"{gguf}: its tokenizer cannot be converted ({error}); use a file that transformers can read"
         raise UsageError(message) from error
 
 
 def _load_whole(gguf: Path, dtype: "torch.dtype") -> Any:
-    """Load by the newer loader of transformers, which a few architectures have only; it takes the whole memory."""
+    """Return the model from transformers' newer loader, which a few architectures require; loads all weights."""
     from transformers import AutoModelForCausalLM, GgufConfig
 
     factory: Any = AutoModelForCausalLM
@@ -140,17 +141,17 @@ def _load_whole(gguf: Path, dtype: "torch.dtype") -> Any:
 
 
 def _stream(gguf: Path, reader: Any, model: Any, dtype: "torch.dtype") -> "Iterator[tuple[str, torch.Tensor]]":
-    """Yield the tensors of a model under the names of its saved form, each as soon as it is complete.
+    """Yield (name in the saved model, tensor) for all tensors of a model, each as soon as it is complete.
 
     Raises:
-        UsageError: the file lacks a tensor of the model, or one has another shape.
+        UsageError: the file lacks a tensor of the model, or a tensor has the wrong shape.
     """
     import numpy as np
     import torch
     from gguf import dequantize
     from transformers.core_model_loading import revert_weight_conversion
 
-    loader: Any = import_module("transformers.modeling_gguf_pytorch_utils")  # without types
+    loader: Any = import_module("transformers.modeling_gguf_pytorch_utils")  # has no type annotations
     facts = loader.load_gguf_checkpoint(str(gguf), return_tensors=False)
     make_processor = loader.TENSOR_PROCESSORS.get(_text(reader, "general.architecture"), loader.TensorProcessor)
     processor = make_processor(config=facts["config"])
@@ -158,7 +159,7 @@ def _stream(gguf: Path, reader: Any, model: Any, dtype: "torch.dtype") -> "Itera
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     tied = set(model.all_tied_weights_keys) if model.config.tie_word_embeddings else set()
     wanted = shapes.keys() - tied
-    # Processors of mixtures of experts put what they join or split here themselves.
+    # Processors for mixtures of experts add the tensors that they merge or split to this dict themselves.
     ready: dict[str, torch.Tensor] = {}
     left = [_target(tensor.name, names) for tensor in reader.tensors]
     for place, tensor in enumerate(reader.tensors):
@@ -181,18 +182,21 @@ def _stream(gguf: Path, reader: Any, model: Any, dtype: "torch.dtype") -> "Itera
             wanted -= {name}
             yield from revert_weight_conversion(model, {name: value}).items()
     if wanted:
-        message = f"{gguf}: has no tensor for {min(wanted)}; transformers does not read this kind of model from GGUF"
+        message = (
+            f"{gguf}: has no tensor for {min(wanted)}; transformers cannot read this architecture from GGUF; use "
+            "safetensors"
+        )
         raise UsageError(message)
 
 
 def _target(name: str, names: dict[str, str]) -> str:
-    """Return the parameter that a tensor of the file becomes, or a part of; names of experts lack their suffix."""
+    """Return the parameter that a tensor of the file becomes all or part of; expert names have no suffix."""
     return names.get(name) or names.get(name.removesuffix(".weight"), "")
 
 
 def _check_shape(gguf: Path, name: str, found: "torch.Size", wanted: "torch.Size") -> None:
     if found != wanted:
-        message = f"{gguf}: {name} has the shape {tuple(found)}, and its config says {tuple(wanted)}; copy it again"
+        message = f"{gguf}: {name} has shape {tuple(found)}, but its config says {tuple(wanted)}; copy it again"
         raise UsageError(message)
 
 
@@ -200,17 +204,17 @@ def _check_room(gguf: Path, target: Path, needed: int) -> None:
     free = disk_usage(target).free
     if free < needed:
         message = (
-            f"{gguf}: its weights take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free there; "
-            "make room, take --dtype bfloat16, or set SELFINSTRUCT_CACHE to another disk"
+            f"{gguf}: its weights need {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free in the cache; "
+            "free disk space, use --dtype bfloat16, or set SELFINSTRUCT_CACHE to a folder on another disk"
         )
         raise UsageError(message)
 
 
 def end_tokens(reader: Any) -> list[int]:
-    """Return the numbers of the tokens that end a text or a turn; the end token of the file comes first.
+    """Return the ids of the tokens that end a text or a turn; the file's own end token comes first.
 
-    The file names one, and in part those of turns and messages. The others are the control tokens of its vocabulary
-    that end texts in the known families, unless the file uses them for something else.
+    The file names one end token, and in some cases those of turns and messages. The others are control tokens of its
+    vocabulary that end texts in known model families, unless the file uses them for another purpose.
     """
     named = [_number(reader, f"tokenizer.ggml.{key}") for key in _END_KEYS]
     others = {_number(reader, f"tokenizer.ggml.{key}") for key in ("bos_token_id", "unknown_token_id")}

@@ -1,6 +1,6 @@
-"""The headers of safetensors files: names, dtypes, shapes and sizes of the tensors; no weights are read.
+"""Headers of safetensors files: names, dtypes, shapes and sizes of the tensors; no weights are read.
 
-A file is 8 bytes with the length of a JSON object, that object, and the bytes of the tensors.
+A file has 8 bytes with the length of a JSON object, that object, and the bytes of the tensors.
 """
 
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ import orjson
 from selfinstruct_local.models.folder import LFS_POINTER, LFS_POINTER_FOUND
 
 LENGTH_BYTES = 8
-LONGEST_HEADER = 100_000_000  # the format's own bound
+LONGEST_HEADER = 100_000_000  # limit of the format
 LFS_HINT_BYTES = len(LFS_POINTER)
 
 
 class TornFileError(Exception):
-    """A safetensors file is not whole; the text is what and the mend, as in errors for the user."""
+    """Raised for a truncated or corrupt safetensors file; the message names the fault and the fix."""
 
 
 def read_header(file: Path) -> Iterator[tuple[str, str, list[int], int]]:
-    """The tensors of a safetensors file: name, kind of number, shape, bytes.
+    """Yield name, dtype, shape and size in bytes of each tensor in a safetensors file.
 
     Raises:
-        TornFileError: it is no such file, or is shorter or longer than its header says.
+        TornFileError: it is not a safetensors file, or its size differs from what its header says.
     """
     size = file.stat().st_size
     again = "copy it again from its source"
@@ -35,7 +35,7 @@ def read_header(file: Path) -> Iterator[tuple[str, str, list[int], int]]:
             raise TornFileError(message)
         length = int.from_bytes(first[:LENGTH_BYTES], "little")
         if not 0 < length <= min(LONGEST_HEADER, size - LENGTH_BYTES):
-            message = f"{file.name}: no header of safetensors; {again}"
+            message = f"{file.name}: no safetensors header; {again}"
             raise TornFileError(message)
         stream.seek(LENGTH_BYTES)
         raw = stream.read(length)
@@ -48,9 +48,9 @@ def read_header(file: Path) -> Iterator[tuple[str, str, list[int], int]]:
         ]
         end = max((int(each["data_offsets"][1]) for each in header.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-        message = f"{file.name}: a damaged header; {again}"
+        message = f"{file.name}: corrupt safetensors header; {again}"
         raise TornFileError(message) from None
     if size != LENGTH_BYTES + length + end:
-        message = f"{file.name}: {size:,} bytes, where its header tells of {LENGTH_BYTES + length + end:,}; {again}"
+        message = f"{file.name}: {size:,} bytes, but its header says {LENGTH_BYTES + length + end:,}; {again}"
         raise TornFileError(message)
     yield from tensors

@@ -1,4 +1,4 @@
-"""Turns pickle weights, of a model or of an adapter, into safetensors. No code in a pickle is run."""
+"""Conversion of pickle weights of models and adapters to safetensors. No code in a pickle is run."""
 
 import re
 import shutil
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     import torch
 
 PICKLE_INDEX = "pytorch_model.bin.index.json"
-# How the two formats of torch.save begin: a zip archive, and the older row of pickles.
+# First bytes of the two formats of torch.save: a zip archive, and the older sequence of pickles.
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
-# Of the config of an adapter, what PEFT before 0.3 wrote and no release reads.
+# Keys of an adapter's config that PEFT before 0.3 wrote and that no current release reads.
 _GIVEN_UP = frozenset({"enable_lora", "merge_weights"})
-# What torch.load raises over a file that is cut short or damaged: it checks none first.
+# Errors that torch.load raises for a truncated or corrupt file, which it does not check beforehand.
 _TORN = (
     EOFError,
     OSError,
@@ -42,19 +42,19 @@ _TORN = (
 
 
 def prepare_pickle(folder: Path, name: str | None = None) -> ModelFolder:
-    """Turns a folder with pickle weights (`pytorch_model*.bin`) into a safetensors folder in the cache, once.
+    """Return the safetensors folder in the cache for a folder with pickle weights (`pytorch_model*.bin`).
 
-    The pickles are read with `weights_only=True`, which takes tensors and refuses code. The tensors keep
-    their names and dtypes; everything else in the folder that is data (config, tokenizer) is copied.
+    The folder is converted if it is missing in the cache. The pickles are read with `weights_only=True`, which loads
+    tensors and rejects code. The tensors keep their names and dtypes; config, tokenizer and templates are copied.
 
     Raises:
-        UsageError: there are no such weights, one is missing or damaged, they hold more than tensors, config or
-            tokenizer are missing or bring code, or the name is another model's.
-        OutOfMemoryError: a file of weights does not fit the memory.
+        UsageError: weights, config or tokenizer are missing; a weight file is corrupt or has more than tensors; config
+            or tokenizer need remote code; or the name is used by another model.
+        OutOfMemoryError: memory ran out.
     """
     pickles = files_of_index(folder / PICKLE_INDEX, sorted(folder.glob("pytorch_model*.bin")), "SOURCE")
     if not pickles:
-        message = f"{folder}: no pytorch_model*.bin to convert"
+        message = f"{folder}: no pytorch_model*.bin to convert; name the folder that has the weights"
         raise UsageError(message)
     _refuse_gaps(folder, pickles)
     beside = _files_beside(folder)
@@ -70,23 +70,22 @@ def prepare_pickle(folder: Path, name: str | None = None) -> ModelFolder:
 
 
 def prepare_adapter(folder: Path, name: str | None = None) -> Path:
-    """Turn an adapter with pickle weights (`adapter_model.bin`, of PEFT before 0.6) into one of safetensors, once.
+    """Return the safetensors folder in the cache for an adapter with pickle weights, converted if it is missing.
 
-    The tensors get the names that PEFT writes today: before, they could carry the adapter's own name, or lack what
-    stands for the base.
-
-    Returns:
-        The folder in the cache.
+    PEFT before 0.6 wrote `adapter_model.bin`. The tensors get the names that PEFT writes now; earlier names may include
+    the adapter's name or lack the prefix of the base model.
 
     Raises:
-        UsageError: the weights are damaged, hold more than tensors or no LoRA matrices; its config is missing or is
-            of a kind that PEFT gave up; or the name is taken by something else.
-        OutOfMemoryError: the file of weights does not fit the memory.
+        UsageError: the weights are corrupt, have more than tensors or no LoRA matrices; the config is missing or of a
+            kind that PEFT no longer supports; or the name is used by another model.
+        OutOfMemoryError: memory ran out.
     """
     pickle = folder / ADAPTER_PICKLE
     config = read_json(folder / ADAPTER_FILES[0], "SOURCE")
     if config.get("enable_lora"):
-        message = f"SOURCE {folder}: has merged projections ('enable_lora'), which PEFT no longer reads; train it again"
+        message = (
+            f"SOURCE {folder}: has merged projections ('enable_lora'), which PEFT no longer supports; train it again"
+        )
         raise UsageError(message)
 
     def convert(target: Path) -> None:
@@ -101,20 +100,20 @@ def prepare_adapter(folder: Path, name: str | None = None) -> Path:
 
 
 def _named_as_today(file: Path, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-    """Return the tensors under the names that PEFT gives them today.
+    """Return the tensors under the names that PEFT uses now.
 
     Raises:
-        UsageError: none is a LoRA matrix, or two would get one name.
+        UsageError: none is a LoRA matrix, or two tensors would get the same name.
     """
     named = {_name_today(key): value for key, value in tensors.items()}
     if not any("lora_" in key for key in named) or len(named) < len(tensors):
-        message = f"{file}: no weights of one LoRA adapter; get adapter_model.safetensors from its source"
+        message = f"{file}: not the weights of one LoRA adapter; get adapter_model.safetensors from its source"
         raise UsageError(message)
     return named
 
 
 def _name_today(key: str) -> str:
-    """Return the name of a tensor without wrappers and adapter name, from the root of a PEFT model.
+    """Return the full name of a tensor in a PEFT model, without wrappers and adapter name.
 
     `model.layers.0.q_proj.lora_A.default.weight` becomes `base_model.model.model.layers.0.q_proj.lora_A.weight`.
     """
@@ -126,7 +125,7 @@ def _name_today(key: str) -> str:
 
 
 def _files_beside(folder: Path) -> list[Path]:
-    """Return what is data in a folder beside the weights: config, tokenizer, templates."""
+    """Return the data files of a folder except for the weights: config, tokenizer, templates."""
     return [
         file
         for file in sorted(folder.iterdir())
@@ -135,11 +134,11 @@ def _files_beside(folder: Path) -> list[Path]:
 
 
 def _refuse_gaps(folder: Path, pickles: list[Path]) -> None:
-    """Refuses shards that are fewer than their names say: not each folder has an index."""
+    """Raise UsageError if there are fewer shards than their names say; some folders have no index."""
     for file in pickles:
         shard = re.fullmatch(r"pytorch_model-\d+-of-(\d+)", file.stem)
         if shard and len(pickles) < int(shard[1]):
-            message = f"SOURCE {folder}: {len(pickles)} of the {int(shard[1])} files of weights; copy the others too"
+            message = f"SOURCE {folder}: has {len(pickles)} of {int(shard[1])} weight files; copy the others too"
             raise UsageError(message)
 
 
@@ -156,7 +155,7 @@ def _convert_pickles(pickles: list[Path], target: Path) -> None:
 
 
 def load_pickle(file: Path) -> "dict[str, torch.Tensor]":
-    """The tensors of a file by their names, each in memory of its own: safetensors refuses to write any twice."""
+    """Return the tensors of a file by name, each a copy: safetensors does not write tensors that share memory."""
     import pickle
 
     import torch
@@ -167,15 +166,15 @@ def load_pickle(file: Path) -> "dict[str, torch.Tensor]":
         return {key: value.clone().contiguous() for key, value in tensors.items()}
     except pickle.UnpicklingError as error:
         if first_bytes(file).startswith(PICKLE_STARTS):
-            message = f"{file}: holds more than tensors and is not loaded; get safetensors from its source"
+            message = f"{file}: contains more than tensors and is not loaded; get safetensors from its source"
         else:
-            message = f"{file}: no weights of PyTorch; copy it again from its source"
+            message = f"{file}: not PyTorch weights; copy it again from its source"
         raise UsageError(message) from error
     except _TORN as error:
         if "allocate memory" in str(error):
-            message = f"{file}: does not fit the memory; convert it on a machine with more"
+            message = f"{file}: memory ran out; convert it on a machine with more memory"
             raise OutOfMemoryError(message) from error
-        message = f"{file}: not whole; copy it again from its source"
+        message = f"{file}: truncated or corrupt; copy it again from its source"
         raise UsageError(message) from error
 
 
@@ -190,8 +189,6 @@ def _refuse_other_than_tensors(file: Path, loaded: object) -> None:
     ]
     if entries and not strange:
         return
-    seen = f"{strange[0]!r} is no plain tensor" if strange else f"a {type(loaded).__name__} without one"
-    message = (
-        f"{file}: not tensors by their names ({seen}); get the model's own weights, not a checkpoint of a training"
-    )
+    seen = f"{strange[0]!r} is not a dense tensor" if strange else f"a {type(loaded).__name__} without tensors"
+    message = f"{file}: not a dict of tensors ({seen}); get the model's own weights, not a training checkpoint"
     raise UsageError(message)

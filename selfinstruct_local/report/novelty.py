@@ -1,7 +1,7 @@
-"""How near instructions are to the seeds and to those before them: exact ROUGE-L, by full scans.
+"""The similarity of instructions to the seeds and to earlier instructions: exact ROUGE-L, by full scans.
 
-Leans on the similarity core. A scan of all pairs costs about two nanoseconds a pair and thread; above `MAX_PAIRS` a
-random part of the instructions is compared with all before it.
+A scan of all pairs takes about two nanoseconds per pair and thread; above `MAX_PAIRS` pairs, a random sample of the
+instructions is compared with all earlier ones.
 """
 
 import warnings
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from selfinstruct_local.kernels import Encoded, NoTokensWarning, TokenizerName, Vocabulary, encode, rouge_l_matrix
 from selfinstruct_local.kernels.scan import Scanner
 
-# All pairs of 77,000 instructions: some ten seconds on two processors.
+# All pairs of 77,000 instructions, which takes about ten seconds on two processors.
 MAX_PAIRS = 3_000_000_000
 CLOSEST = 20
-# Scores that are held at once: 16 MB.
+# Number of scores in memory at once: 16 MB.
 _CELLS = 2_000_000
 _LAID_OUT = 8192
 _SEED = 20221220
@@ -32,19 +32,19 @@ class Pair(NamedTuple):
 
 
 class SimilarityScores(NamedTuple):
-    """What a scan found.
+    """The result of a scan.
 
     Attributes:
-        to_seeds: float64[instructions], the largest ROUGE-L F with a seed; empty where there are no seeds.
-        nearest: int64[instructions], position of the nearest one before each, -1 where `to_earlier` is NaN. Positions
-            count the seeds first where these stand before the instructions.
-        to_earlier: float64[instructions], the largest with what stands before; NaN where there is nothing
-            before it, and where not scanned.
-        scanned: how many were compared with what stands before them.
-        above: how many of those are nearer than the threshold.
-        closest: the closest pairs at or below the threshold, closest first, one for each later instruction; positions
-            as in `nearest`.
-        without_tokens: instructions the tokenizer finds nothing in; they score 0 with everything.
+        to_seeds: float64[instructions], highest ROUGE-L F with a seed; empty without seeds.
+        nearest: int64[instructions], position of the nearest earlier instruction, -1 where `to_earlier` is NaN.
+            Positions count the seeds first if these precede the instructions.
+        to_earlier: float64[instructions], highest ROUGE-L F with an earlier instruction; NaN for the first and for
+            instructions that were not scanned.
+        scanned: number of instructions that were compared with all earlier ones.
+        above: number of scanned instructions above the threshold.
+        closest: the closest pairs at or below the threshold, closest first, one per later instruction; positions as in
+            `nearest`.
+        without_tokens: number of instructions without tokens; they score 0 with everything.
     """
 
     to_seeds: NDArray[np.float64]
@@ -64,14 +64,14 @@ def measure_similarity(
     *,
     seeds_stand_before: bool,
 ) -> SimilarityScores:
-    """Compares instructions with the seeds, and each with those that stand before it.
+    """Compare instructions with the seeds, and each with the earlier ones.
 
     Args:
-        seeds: compared with all.
-        instructions: in the order in which they joined.
-        tokenizer: what the tokens of ROUGE-L are.
-        threshold: in (0, 1].
-        seeds_stand_before: whether the seeds count as earlier instructions, as they do in a run.
+        seeds: the seed instructions.
+        instructions: in the order in which they were added.
+        tokenizer: tokenizer of ROUGE-L.
+        threshold: threshold of near copies, in (0, 1].
+        seeds_stand_before: whether the seeds count as earlier instructions, as in a run.
     """
     vocabulary = Vocabulary(tokenizer)
     with warnings.catch_warnings():
@@ -95,7 +95,10 @@ def measure_similarity(
 def _scan(
     pool: Encoded, first: int, threshold: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], int, tuple[Pair, ...]]:
-    """Position and score of the nearest of those before each text from `first` on; how many are too near; pairs."""
+    """Return the nearest earlier text of each text from `first` on.
+
+    Return its position, its score, the number of scores above the threshold, and the closest pairs.
+    """
     nearest = np.full(len(pool) - first, -1, np.int64)
     best = np.full(len(pool) - first, np.nan)
     positions = _positions(len(pool), max(first, 1))
@@ -125,8 +128,8 @@ def _scan(
 
 
 def _scores_with_earlier(scanner: Scanner, pool: Encoded, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-    """ROUGE-L F of each of `chosen`, which rise, with the texts before it, and -1 with those that are not."""
-    # The scanner lays out the texts that it has not seen, so it sees many further ones at a time.
+    """Return the ROUGE-L F of each text in ascending `chosen` with the texts before it, and -1 with the others."""
+    # The scanner prepares each new text once, so it receives many at a time.
     known = min(len(pool), -(-int(chosen[-1]) // _LAID_OUT) * _LAID_OUT)
     queries = _take(pool, chosen)
     scores = scanner.scan((queries.ids, queries.offsets), pool.ids, pool.offsets, known, len(pool.vocabulary))
@@ -136,7 +139,7 @@ def _scores_with_earlier(scanner: Scanner, pool: Encoded, chosen: NDArray[np.int
 
 
 def _positions(texts: int, first: int) -> NDArray[np.int64]:
-    """Those that are compared with what stands before them: all, or a random part in order."""
+    """Return the positions to compare with all earlier texts: all, or an ascending random sample."""
     positions = np.arange(first, texts)
     if positions.size * texts / 2 <= MAX_PAIRS:
         return positions
@@ -145,7 +148,7 @@ def _positions(texts: int, first: int) -> NDArray[np.int64]:
 
 
 def _take(texts: Encoded, positions: NDArray[np.int64]) -> Encoded:
-    """The texts at `positions`."""
+    """Return the texts at `positions`."""
     lengths = texts.lengths[positions]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.concatenate([texts.ids[texts.offsets[each] : texts.offsets[each + 1]] for each in positions])

@@ -1,7 +1,4 @@
-"""The page as one HTML text: the template, the styles, the scripts and the data, all inside it.
-
-Leans on jinja2 and on the plotly package, which carries plotly.js.
-"""
+"""The page as a single HTML text that contains the template, the styles, the scripts and the data."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -15,15 +12,15 @@ from selfinstruct_local.report.rows import MAX_CHARACTERS, Sample, harmless
 from selfinstruct_local.report.statistics import Figures
 
 _NAMED_VERBS = 5
-_NONE = "\u2013"  # a dash where there is no value
+_NONE = "\u2013"  # shown for a missing value
 
 
 def render_page(figures: Sequence[Figures], samples: Sequence[Sample]) -> str:
-    """The whole page of the sources, in order.
+    """Return the page of all sources, in order.
 
     Args:
-        figures: what was counted of each.
-        samples: the rows that are shown of each.
+        figures: the statistics of each source.
+        samples: the table rows of each source.
     """
     from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
@@ -77,7 +74,7 @@ def _sentence(record: Mapping[str, Any]) -> str:
 
 
 def _report(index: int, record: Mapping[str, Any], sample: Sample) -> dict[str, Any]:
-    """What the template asks of a source."""
+    """Return the template's values for a source."""
     commonest = record["verbs"]["commonest"] if record["verbs"] else []
     named = ", ".join(f"{each['verb']} {each['count']}" for each in commonest[:_NAMED_VERBS])
     return {
@@ -85,16 +82,16 @@ def _report(index: int, record: Mapping[str, Any], sample: Sample) -> dict[str, 
         "figures": record,
         "sample": sample,
         "pairs_shown": sum(count for each in commonest for _, count in each["nouns"]),
-        "verbs_label": f"The commonest: {named}.",
+        "verbs_label": f"The most frequent: {named}.",
         "verdicts": {"kept": record["kept"] - record["inherited"], **record["rejected"]},
     }
 
 
 def _overview(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Names and values of the first table; rows that say nothing of any source are left out."""
+    """Return names and values of the overview table, without rows that have no value for any source."""
     cells: list[tuple[str, list[str]]] = [
         ("kept tasks", [f"{each['kept']:,}" for each in records]),
-        ("of them inherited", [f"{each['inherited']:,}" if each["inherited"] else _NONE for each in records]),
+        ("inherited tasks", [f"{each['inherited']:,}" if each["inherited"] else _NONE for each in records]),
         (
             "rejected candidates",
             [f"{each['rejections']:,}" if each["jobs"] or each["rejections"] else _NONE for each in records],
@@ -102,15 +99,18 @@ def _overview(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]
         ("acceptance", [_percent(each["acceptance"]) if each["rejections"] else _NONE for each in records]),
         ("jobs", [f"{each['jobs']:,}" if each["jobs"] else _NONE for each in records]),
         ("tokens generated", [f"{each['completion_tokens']:,}" if each["jobs"] else _NONE for each in records]),
-        ("accepted for 1,000 tokens", [_number(each["accepted_per_1000_tokens"]) for each in records]),
-        ("worked cases", [f"{each['instances']:,}" for each in records]),
+        ("accepted per 1,000 tokens", [_number(each["accepted_per_1000_tokens"]) for each in records]),
+        ("instances", [f"{each['instances']:,}" for each in records]),
         ("tasks with an input", [_part(each["with_input"], each["kept"]) for each in records]),
         ("classification tasks", [_classification(each) for each in records]),
-        ("median length of an instruction", [_median_length(each, "instruction") for each in records]),
-        ("median length of an output", [_median_length(each, "output") for each in records]),
+        ("median instruction length", [_median_length(each, "instruction") for each in records]),
+        ("median output length", [_median_length(each, "output") for each in records]),
         ("median ROUGE-L with the nearest seed", [_median_score(each["to_seeds"]) for each in records]),
-        ("median ROUGE-L with the nearest earlier one", [_median_score(each["to_earlier"]) for each in records]),
-        ("threshold of ROUGE-L", [f"{each['threshold']:g}" for each in records]),
+        (
+            "median ROUGE-L with the nearest earlier instruction",
+            [_median_score(each["to_earlier"]) for each in records],
+        ),
+        ("ROUGE-L threshold", [f"{each['threshold']:g}" for each in records]),
         ("instructions above the threshold", [f"{each['to_earlier']['above']:,}" for each in records]),
     ]
     named = dict.fromkeys(name for each in records for name in each["facts"])
@@ -119,7 +119,7 @@ def _overview(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]
 
 
 def _review_rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
-    """What readers said of each source, where one has a review."""
+    """Return the review rows of all sources, if at least one source has a review."""
     told = [dict(each.review.rows()) if each.review else {} for each in figures]
     names = dict.fromkeys(name for rows in told for name in rows)
     return [(f"review: {name}", [rows.get(name, _NONE) for rows in told]) for name in names]
@@ -142,7 +142,7 @@ def _part(count: int, total: int) -> str:
 
 
 def _classification(record: Mapping[str, Any]) -> str:
-    """Of those tasks that say whether they are."""
+    """Return the number of classification tasks and their share of the tasks that are marked."""
     said = record["classification"]
     return _part(said["yes"], said["yes"] + said["no"])
 

@@ -1,6 +1,7 @@
-"""The rows of the page's table: tasks with their lineage, and rejected ones with rule and detail.
+"""The rows of the page's table: kept tasks with their lineage, and rejected tasks with rule and detail.
 
-Of many, a random part with a fixed seed: kept and rejected ones each get half of the rows, and what one leaves over.
+A large source is sampled with a fixed seed: kept and rejected tasks each get half of the rows, and what the other group
+leaves.
 """
 
 import random
@@ -18,12 +19,12 @@ _SEED = 20221220
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The rows that are shown of a source.
+    """The table rows of a source.
 
     Attributes:
-        kept: how many of them are kept tasks.
-        rejected: how many are rejected ones.
-        whole: whether they are all there are.
+        kept: number of kept tasks among them.
+        rejected: number of rejected tasks among them.
+        whole: whether all tasks are included.
         rows: the rows, in the order of the source.
     """
 
@@ -34,7 +35,7 @@ class Sample:
 
 
 def sample_rows(source: Source) -> Sample:
-    """At most `MAX_ROWS` rows of a source."""
+    """Return at most `MAX_ROWS` rows of a source."""
     half = MAX_ROWS // 2
     kept = min(len(source.kept), max(half, MAX_ROWS - len(source.rejected)))
     rejected = min(len(source.rejected), MAX_ROWS - kept)
@@ -49,7 +50,7 @@ def _choose(decided: Sequence[Decided], count: int) -> list[Decided]:
 
 
 def _row(decided: Decided) -> dict[str, Any]:
-    """A row with short names, since there are thousands of them; fields without a value are left out."""
+    """Return a row with short names, because there are thousands of rows; fields without a value are left out."""
     task = decided.task
     row: dict[str, Any] = {
         "id": task.id,
@@ -68,11 +69,11 @@ def _row(decided: Decided) -> dict[str, Any]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} [cut: {len(text)} characters]"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} [truncated: {len(text)} characters]"
 
 
 def harmless(value: Any) -> Any:
-    """A JSON value whose texts have escapes for control characters and for what turns the direction of writing."""
+    """Return a JSON value in whose texts control characters and bidirectional controls are replaced by escapes."""
     if isinstance(value, str):
         return shown(value.replace("\r\n", "\n"))
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""All that a report counts of a source, as plain values: the page shows them, and `--json` prints them."""
+"""The statistics of a source, as plain values: the page shows them, and `--json` prints them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SCORE_BINS = 40
-# Characters of an instruction that the list of nearest pairs shows.
+# Characters per instruction in the list of nearest pairs.
 _SHOWN = 400
 _SAID = {True: "yes", False: "no", None: "not said"}
 _FACTS = ("profile", "model", "lang", "rules", "temperature", "top_p", "seed")
@@ -30,13 +30,13 @@ _FACTS = ("profile", "model", "lang", "rules", "temperature", "top_p", "seed")
 
 @dataclass(frozen=True, slots=True)
 class ScoreCounts:
-    """ROUGE-L F of instructions, each the largest with some set of others.
+    """ROUGE-L F of instructions, each the highest with a set of others.
 
     Attributes:
-        count: instructions that were compared.
-        median: of the scores.
-        above: scores above the threshold.
-        histogram: of the scores; bins of 0.025 from 0 to 1, each with its upper edge, so that none has scores of both
+        count: number of compared instructions.
+        median: median of the scores.
+        above: number of scores above the threshold.
+        histogram: bins of 0.025 from 0 to 1, each including its upper edge, so that no bin contains scores on both
             sides of a threshold such as 0.7.
     """
 
@@ -48,7 +48,7 @@ class ScoreCounts:
 
 @dataclass(frozen=True, slots=True)
 class ClosePair:
-    """Two instructions that are nearly near copies: ids, texts (cut to 400 characters) and ROUGE-L F."""
+    """Two close instructions at or below the near-copy threshold: ids, texts (at most 400 characters), ROUGE-L F."""
 
     score: float
     id: str
@@ -59,34 +59,34 @@ class ClosePair:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is counted of a source.
+    """The statistics of a source.
 
     Attributes:
-        source: its name.
+        source: name of the source.
         kind: `run` or `file`.
-        facts: what decided a run; empty for a file.
-        kept: tasks.
-        inherited: those of them that a run took over from elsewhere.
-        rejected: candidates by the rule that turned them away, most first.
-        jobs: decided jobs of a run.
-        completion_tokens: that a run generated, with those of jobs that are not decided yet.
-        instances: worked cases of the kept tasks.
-        with_input: kept tasks with an input.
-        classification: kept tasks by whether they are classification: `yes`, `no`, `not said`.
-        scripts: kept tasks by the script of most of their letters, most first.
-        unit: what lengths are told in.
-        lengths: by field.
-        verbs: of the instructions; None where they are not in Latin letters.
-        seeds: how many there are.
-        seeds_name: where they are from.
+        facts: the settings that affect a run's tasks; empty for a file.
+        kept: number of kept tasks.
+        inherited: number of kept tasks that a run imported.
+        rejected: number of rejected candidates by rule, in descending order.
+        jobs: number of decided jobs of a run.
+        completion_tokens: number of tokens that a run generated, including undecided jobs.
+        instances: number of instances of the kept tasks.
+        with_input: number of kept tasks with an input.
+        classification: number of kept tasks by whether they are classification: `yes`, `no`, `not said`.
+        scripts: number of kept tasks by their main script, in descending order.
+        unit: unit of lengths.
+        lengths: lengths by field.
+        verbs: verbs of the instructions; None if they are not in Latin script.
+        seeds: number of seeds.
+        seeds_name: origin of the seeds.
         threshold: ROUGE-L F above which an instruction is a near copy.
-        tokenizer: of ROUGE-L.
-        without_tokens: instructions it finds nothing in.
-        to_seeds: the nearest seed of each; None where there are no seeds.
-        to_earlier: the nearest instruction before each.
-        course: over jobs or rows.
+        tokenizer: tokenizer of ROUGE-L.
+        without_tokens: number of instructions without tokens.
+        to_seeds: scores with the nearest seed; None without seeds.
+        to_earlier: scores with the nearest earlier instruction.
+        course: yield and novelty over jobs or rows.
         closest: pairs at or below the threshold, closest first.
-        review: what readers said of a sample of a run; None where nobody read one.
+        review: readers' scores of a sample of a run; None without a review.
     """
 
     source: str
@@ -117,38 +117,38 @@ class Figures:
 
     @property
     def rejections(self) -> int:
-        """Candidates that were turned away."""
+        """Return the number of rejected candidates."""
         return sum(self.rejected.values())
 
     @property
     def candidates(self) -> int:
-        """All that was decided in this source."""
+        """Return the number of candidates decided in this source."""
         return self.kept - self.inherited + self.rejections
 
     @property
     def acceptance(self) -> float | None:
-        """Share of the candidates that were kept, in [0, 1]; None where there are none."""
+        """Return the share of candidates that were kept, in [0, 1]; None without candidates."""
         return (self.kept - self.inherited) / self.candidates if self.candidates else None
 
     @property
     def accepted_per_1000_tokens(self) -> float | None:
-        """Over the whole run; None where no token was counted."""
+        """Return the accepted tasks per 1,000 tokens of the whole run; None if no token was counted."""
         return 1000 * (self.kept - self.inherited) / self.completion_tokens if self.completion_tokens else None
 
     def as_record(self) -> dict[str, Any]:
-        """The same as JSON values, with what follows from them."""
+        """Return the statistics as JSON values, with the values derived from them."""
         following = ("rejections", "candidates", "acceptance", "accepted_per_1000_tokens")
         review = self.review.record() if self.review else None
         return {**asdict(self), **{name: getattr(self, name) for name in following}, "review": review}
 
 
 def make_figures(sources: Sequence[Source], nears: Sequence[SimilarityScores], console: "Console") -> list[Figures]:
-    """Counts all sources; histograms of the same thing have the same bins in all of them.
+    """Return the statistics of all sources; histograms of the same quantity have the same bins in all of them.
 
     Args:
-        sources: what to count.
-        nears: what was found of the novelty of each.
-        console: shows progress.
+        sources: the sources to count.
+        nears: the similarity scores of each source.
+        console: for progress.
     """
     measured = [(source.unit, field_lengths(source)) for source in sources]
     widths = bin_widths(measured)
@@ -200,7 +200,7 @@ def _figures(source: Source, near: SimilarityScores, lengths: dict[str, Lengths]
 
 
 def _facts(source: Source) -> dict[str, Any]:
-    """What tells runs apart; of the model its name alone, for a path says more of a machine than of the data."""
+    """Return the settings that distinguish runs; of the model only its name, because a path describes the machine."""
     facts = dict(source.facts)
     if "model_path" in facts:
         facts["model"] = Path(str(facts["model_path"])).name
@@ -213,7 +213,7 @@ def _script(task: Task) -> str:
 
 def _score_counts(scores: NDArray[np.float64], threshold: float) -> ScoreCounts:
     known = scores[np.isfinite(scores)]
-    # 1e-9: an edge is seldom exact in float64.
+    # 1e-9: bin edges are rarely exact in float64.
     bins = np.maximum(np.ceil(known * SCORE_BINS - 1e-9).astype(int) - 1, 0)
     counts = tuple(np.bincount(bins, minlength=SCORE_BINS).tolist())
     median = float(np.median(known)) if known.size else None

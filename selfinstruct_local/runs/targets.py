@@ -1,7 +1,4 @@
-"""Where a command may write: over no file that it reads, over none of a run's own, and not twice to one place.
-
-Leans on: the checks of files, the names of a run's files.
-"""
+"""Checks of output files: no overwriting of an input or of a run's own files, and no file written twice."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,22 +9,22 @@ from selfinstruct_local.runs.store.schema import DATABASE, LOCK
 
 
 def check_targets(targets: Mapping[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
-    """Proves that files can be written and cost nothing, before work is spent on them.
+    """Raise UsageError if an output file cannot be written or would overwrite another file of the command.
 
     Args:
-        targets: each by its flag; None is not written.
-        inputs: what the command reads; None is nothing.
+        targets: output files by flag; None is not written.
+        inputs: files that the command reads; None is ignored.
 
     Raises:
-        UsageError: one takes the place of an input, of another or of a run's own file, or cannot be written.
+        UsageError: a target is also an input, another target or a run's own file, or it cannot be written.
     """
     taken = {path.resolve(): "the command reads it" for path in inputs if path}
     for flag, path in targets.items():
         if path is None:
             continue
         place = path.resolve()
-        if place.name == LOCK or place.name.startswith(DATABASE):  # SQLite keeps its journals beside it
-            message = f"{flag} {path}: the name is kept for a run's own files; name another"
+        if place.name == LOCK or place.name.startswith(DATABASE):  # SQLite keeps its journals next to it
+            message = f"{flag} {path}: the name is reserved for the files of a run; choose another name"
             raise UsageError(message)
         if place in taken:
             message = f"{flag} {path}: {taken[place]} too; name another file"

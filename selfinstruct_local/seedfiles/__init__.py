@@ -1,1 +1,1 @@
-"""Seed files as a person keeps them: checked for faults, counted, and made from other formats."""
+"""Hand-written seed files: checks, statistics, and import from other formats."""

@@ -1,9 +1,8 @@
-"""`selfinstruct seeds check`: what is wrong with a file of seeds, record by record and pair by pair.
+"""`selfinstruct seeds check`: faults and warnings of a seed file, per record and per pair of records.
 
-A fault spoils what is generated from the seeds, or stops the program; a warning is advice. Category, verb, topic and
-name are for people and may be left out, as may the ids if no record has one (the program then numbers the seeds).
-
-Leans on: the reader of tasks, the filter's rules, the kernels' ROUGE-L; characters are in text.py, counts in spread.py.
+A fault degrades what is generated from the seeds, or stops the program; a warning is advice. Category, verb, topic and
+name are for human readers and optional. The ids are optional too if no record has one; the program then numbers the
+seeds.
 """
 
 import re
@@ -26,21 +25,21 @@ from selfinstruct_local.seedfiles.spread import Spread, plain_table, spread_of, 
 from selfinstruct_local.seedfiles.text import PROMPT_MARK, mostly_han, text_faults
 from selfinstruct_local.task import Task
 
-MAX_SIMILARITY = 0.7  # above it the novelty filter calls an instruction a near copy
+MAX_SIMILARITY = 0.7  # ROUGE-L F above which the novelty filter rejects an instruction as a near copy
 AIM_SIMILARITY = 0.5
 OPENING_TOKENS = 3
-MAX_OPENING = 4  # seeds that may begin alike
-PAIR_BLOCK = 256  # rows of the matrix of all pairs that are held at once
+MAX_OPENING = 4  # maximum number of seeds with the same opening
+PAIR_BLOCK = 256  # rows of the score matrix in memory at once
 _TEXT_FIELDS = ("name", "category", "verb", "topic")
 
 
 class Finding(NamedTuple):
-    """One thing to mend.
+    """One fault or warning.
 
     Attributes:
         line: line of the file, or position in an array or table; 0 for the file as a whole.
         what: what is wrong.
-        mend: what to do about it.
+        mend: the fix.
     """
 
     line: int
@@ -49,7 +48,7 @@ class Finding(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two instructions by their lines, and their ROUGE-L F under the `unicode` tokenizer."""
+    """The lines of two instructions, and their ROUGE-L F with the `unicode` tokenizer."""
 
     score: float
     lines: tuple[int, int]
@@ -57,17 +56,17 @@ class Pair(NamedTuple):
 
 @dataclass(slots=True)
 class SeedCheck:
-    """All that was found in a file of seeds.
+    """The result of checking a seed file.
 
     Attributes:
-        path: the file.
-        lang: `en` or `zh`: whose rules were asked.
-        spread: the counts.
-        faults: what must be mended, in the order of the file.
-        warnings: what might be better.
-        nearest: the two instructions that are most alike; None for fewer than two seeds.
-        pairs_above_aim: pairs of instructions whose ROUGE-L is above `AIM_SIMILARITY`.
-        most_alike_openings: the three words that most instructions begin with, and how many do.
+        path: the seed file.
+        lang: `en` or `zh`, the language of the rules.
+        spread: statistics of the seeds.
+        faults: faults, in file order.
+        warnings: warnings, in file order.
+        nearest: the two most similar instructions; None for fewer than two seeds.
+        pairs_above_aim: number of pairs of instructions with ROUGE-L above `AIM_SIMILARITY`.
+        most_alike_openings: the most common first `OPENING_TOKENS` tokens of an instruction, and their count.
     """
 
     path: Path
@@ -80,25 +79,25 @@ class SeedCheck:
     most_alike_openings: tuple[str, int] = ("", 0)
 
     def lines(self) -> list[str]:
-        """The report: a line for each finding, then the table."""
+        """Return the report: one line per finding, then the table."""
         faults = [f"{self._place(each.line)}: {each.what}; {each.mend}" for each in self.faults]
         warnings = [f"{self._place(each.line)}: warning: {each.what}; {each.mend}" for each in self.warnings]
         return [*map(one_line, faults), *map(one_line, warnings), plain_table(self.rows())]
 
     def rows(self) -> list[tuple[str, str]]:
-        """The rows of the table: the pairs, then the spread."""
+        """Return the rows of the table: pairs and openings, then the statistics."""
         first, *spread = spread_rows(self.spread)
         rows = [first, ("language", self.lang)]
         if self.nearest:
             one, other = self.nearest.lines
-            rows.append(("most alike", f"ROUGE-L {self.nearest.score:.2f}, {_unit(self.path)}s {one} and {other}"))
+            rows.append(("most similar", f"ROUGE-L {self.nearest.score:.2f}, {_unit(self.path)}s {one} and {other}"))
         rows.append((f"pairs above {AIM_SIMILARITY}", str(self.pairs_above_aim)))
         opening, count = self.most_alike_openings
         rows.append(("same opening", f"{count} at most, as '{one_line(opening)}'" if count > 1 else "none"))
         return [*rows, *spread]
 
     def as_record(self) -> dict[str, Any]:
-        """The same as plain values, for JSON."""
+        """Return the same as plain values, for JSON."""
         record = asdict(self)
         findings = {name: [each._asdict() for each in record[name]] for name in ("faults", "warnings")}
         nearest = self.nearest._asdict() if self.nearest else None
@@ -111,31 +110,31 @@ class SeedCheck:
 
 
 def _unit(path: Path) -> str:
-    """What a position in the file counts."""
+    """Return what positions in the file count: `record` or `line`."""
     return "record" if path.suffix in {".json", PARQUET} else "line"
 
 
 def check_language(lang: str | None) -> None:
-    """Refuses a language without rules.
+    """Raise UsageError if there are no rules for a language.
 
     Raises:
-        UsageError: there are none for `lang`.
+        UsageError: there are no rules for `lang`.
     """
     if lang is not None and lang not in LANGUAGES:
-        message = f"--lang {lang}: one of {', '.join(LANGUAGES)}"
+        message = f"--lang {lang}: unknown language; use one of {', '.join(LANGUAGES)}"
         raise UsageError(message)
 
 
 def check_seeds(path: Path, lang: str | None = None, *, unfinished: bool = False) -> SeedCheck:
-    """Checks a file of seeds.
+    """Return the faults, warnings and statistics of a seed file.
 
     Args:
-        path: any file of tasks that the program reads.
-        lang: `en` or `zh`; None finds it from the instructions.
-        unfinished: whether outputs may be empty, because they are still to be filled in.
+        path: a task file in any supported format.
+        lang: `en` or `zh`; None detects it from the instructions.
+        unfinished: whether outputs may be empty, to be filled in later.
 
     Raises:
-        UsageError: the file cannot be read or holds no record, or there are no rules for `lang`.
+        UsageError: the file cannot be read or has no records, or there are no rules for `lang`.
     """
     check_language(lang)
     rows, unreadable = _read(path)
@@ -155,7 +154,7 @@ def check_seeds(path: Path, lang: str | None = None, *, unfinished: bool = False
 
 
 def _read(path: Path) -> tuple[list[Row], list[Finding]]:
-    """The rows that can be read, and what is wrong with the others."""
+    """Return the readable rows, and a finding for each other record."""
     skipped: list[str] = []
     try:
         rows = list(read_rows(path, skipped=skipped))
@@ -168,7 +167,7 @@ def _read(path: Path) -> tuple[list[Row], list[Finding]]:
     for message in skipped:
         match = place.match(message)
         line, what = (int(match[1]), message[match.end() :]) if match else (0, message)
-        findings.append(Finding(line, what, "mend the record or take it out"))
+        findings.append(Finding(line, what, "fix or remove the record"))
     return rows, findings
 
 
@@ -178,58 +177,58 @@ def _id_faults(rows: Sequence[Row], unit: str) -> Iterator[Finding]:
     for row in rows:
         name = row.task.id
         if not name and some:
-            yield Finding(row.number, "has no id, though other seeds have one", "give it one")
+            yield Finding(row.number, "has no id, but other seeds have one", "add an id")
         elif name in first:
-            yield Finding(row.number, f"{unit} {first[name]} has the id {name!r} too", "give one of them another")
+            yield Finding(row.number, f"{unit} {first[name]} has the id {name!r} too", "change one of them")
         elif name:
             first[name] = row.number
 
 
 def _record_faults(row: Row, *, unfinished: bool) -> Iterator[Finding]:
-    """Faults of the fields and texts of one record."""
+    """Yield the faults in the fields and texts of one record."""
     number, record, task = row
     for name in _TEXT_FIELDS:
         if not isinstance(record.get(name), str | None):
-            yield Finding(number, f"the field {name!r} is no text", "put it in quotation marks or leave it out")
+            yield Finding(number, f"the field {name!r} is not a string", "put it in quotation marks or remove it")
     if not task.instruction.strip():
-        yield Finding(number, "the instruction is empty", "say what is asked")
+        yield Finding(number, "the instruction is empty", "write the instruction")
     if not task.instances:
-        yield Finding(number, "has no instance", "add a worked case with its output")
+        yield Finding(number, "has no instance", "add an instance with its output")
     for label, text in _texts(task):
         if label.startswith("output") and not text.strip() and not unfinished:
-            yield Finding(number, f"the {label} is empty", "write the answer the model shall learn from")
+            yield Finding(number, f"the {label} is empty", "write the output that the model should imitate")
             continue
         for what, mend in text_faults(text):
             yield Finding(number, f"the {label} {what}", mend)
 
 
 def _rule_faults(row: Row, lang: str) -> Iterator[Finding]:
-    """What the filter would refuse; each rule once, whichever set it stands in."""
+    """Yield a finding for each filter rule that rejects the task; once per rule, even if several sets have it."""
     if not row.task.instruction.strip():
         return
     refused: dict[str, str] = {}
     for name in UNSUITABLE:
         for rule in rule_set(name, lang):
             detail = rule.refuses(row.task)
-            if detail is not None and rule.name != "empty_output":  # said already, and of which output
+            if detail is not None and rule.name != "empty_output":  # reported already, with the output's number
                 refused.setdefault(rule.name, detail)
     for name, detail in refused.items():
-        what = f"the filter's rule {name} refuses it ({detail})"
-        yield Finding(row.number, what, "reword it, for what a model writes after it is thrown away")
+        what = f"the filter rule {name} rejects it ({detail})"
+        yield Finding(row.number, what, "reword it; the filter would also reject tasks that imitate it")
 
 
 def _format_warnings(row: Row) -> Iterator[Finding]:
-    """What goes ill with the form of the prompts."""
+    """Yield warnings about texts that conflict with the format of the prompts."""
     if "\n" in row.task.instruction.strip():
         yield Finding(row.number, "the instruction has several lines", "write it on one line")
     for label, text in _texts(row.task):
         mark = PROMPT_MARK.search(text)
         if mark:
-            yield Finding(row.number, f"the {label} holds {mark[0].strip()!r}, a mark of the prompts", "say it without")
+            yield Finding(row.number, f"the {label} has {mark[0].strip()!r}, a mark of the prompts", "remove the mark")
 
 
 def _texts(task: Task) -> Iterator[tuple[str, str]]:
-    """The texts of a task and what to call them."""
+    """Yield (label, text) of the instruction and of each input and output of a task."""
     yield "instruction", task.instruction
     for number, instance in enumerate(task.instances, start=1):
         which = f" of instance {number}" if len(task.instances) > 1 else ""
@@ -238,7 +237,7 @@ def _texts(task: Task) -> Iterator[tuple[str, str]]:
 
 
 def _compare_pairs(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -> None:
-    """Compares each instruction with all before it; O(n^2) pairs, a block of rows at a time."""
+    """Compare each instruction with all earlier ones: O(n^2) pairs, one block of rows at a time."""
     for start in range(0, len(rows), PAIR_BLOCK):
         stop = min(start + PAIR_BLOCK, len(rows))
         scores = rouge_l_matrix(encoded.block(start, stop), encoded.block(0, stop))
@@ -252,14 +251,14 @@ def _compare_pairs(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -> N
                 original = f"{_unit(check.path)} {pair.lines[0]}"
                 what = f"the instruction is a near copy of {original} (ROUGE-L {pair.score:.2f})"
                 same = rows[other].task.instruction.strip() == rows[number].task.instruction.strip()
-                mend = f"put its case into the instances of {original}" if same else "ask for something else"
-                check.faults.append(Finding(pair.lines[1], what, f"{mend}, or take it out"))
+                mend = f"move its instance to the instances of {original}" if same else "write a different instruction"
+                check.faults.append(Finding(pair.lines[1], what, f"{mend}, or remove it"))
     if check.pairs_above_aim and check.nearest:
         what = (
             f"{check.pairs_above_aim} pair(s) of instructions have a ROUGE-L above {AIM_SIMILARITY}, "
-            f"the highest {check.nearest.score:.2f}"
+            f"the highest is {check.nearest.score:.2f}"
         )
-        check.warnings.append(Finding(0, what, "the more they differ, the more will come of them"))
+        check.warnings.append(Finding(0, what, "more diverse seeds give more diverse tasks"))
 
 
 def _compare_openings(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -> None:
@@ -269,4 +268,4 @@ def _compare_openings(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -
         if count > MAX_OPENING:
             places = ", ".join(str(row.number) for row, each in zip(rows, openings, strict=True) if each == opening)
             what = f"{count} instructions begin with {opening!r} ({_unit(check.path)}s {places})"
-            check.warnings.append(Finding(0, what, "begin some of them otherwise"))
+            check.warnings.append(Finding(0, what, "reword the beginning of some"))

@@ -1,10 +1,7 @@
-"""`selfinstruct seeds import`: tasks in other formats, written as seeds.
+"""`selfinstruct seeds import`: conversion of tasks in other formats to seeds.
 
-Reads the published Self-Instruct seeds, Alpaca records, and plain lists of instructions, one a line. Ids are made
-unique, other fields kept, and the texts cleaned of what needs no judgement: Unicode's composed form, line ends, white
-space at the end of lines.
-
-Leans on: the reader of tasks, the writer of records.
+Reads the published Self-Instruct seeds, Alpaca records, and plain lists with one instruction per line. Ids are made
+unique, other fields are kept, and texts are normalised: Unicode NFC, line feeds as line ends, no trailing white space.
 """
 
 import re
@@ -21,25 +18,25 @@ from selfinstruct_local.seedfiles.text import cleaned
 from selfinstruct_local.task import Instance, Task
 
 _FIRST_FIELDS = ("id", "name", "instruction", "instances", "is_classification")
-# What a record is called by the field of its outputs.
+# Name of a record format by the field of its outputs.
 _KINDS = {
     "instances": "Self-Instruct seeds",
     "raw_instances": "Self-Instruct completions",
     "response": "Dolly records",
     "output": "Alpaca records",
 }
-_BULLET = re.compile(r"^(?:[-*\u2022]|\d+[.)\u3001])\s+")  # of a list that was copied from a text
+_BULLET = re.compile(r"^(?:[-*\u2022]|\d+[.)\u3001])\s+")  # bullet or number of a copied list
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedSeeds:
-    """What was imported.
+    """Counts of an import.
 
     Attributes:
-        kind: what the records were, for a person to read.
-        seeds: how many there are.
-        new_ids: seeds whose id was missing or taken.
-        cleaned: seeds with a text that was cleaned.
+        kind: format of the records, for display.
+        seeds: number of seeds.
+        new_ids: seeds with a new id, since theirs was missing or a duplicate.
+        cleaned: seeds with a text that was changed by normalisation.
         without_output: seeds with an empty output.
     """
 
@@ -51,23 +48,23 @@ class ImportedSeeds:
 
 
 def import_seeds(source: Path, out: Path, *, bare: bool = False) -> ImportedSeeds:
-    """Reads tasks and writes them as seeds; `out` is whole or as it was.
+    """Convert tasks to seeds and return the counts; `out` is written atomically.
 
     Args:
-        source: JSONL, a JSON array or Parquet of Self-Instruct seeds or Alpaca records; or a `.txt` with one
-            instruction a line.
-        out: the seeds, JSONL.
-        bare: write tasks that have no output too, with an empty one.
+        source: JSONL, a JSON array or Parquet of Self-Instruct seeds or Alpaca records; or a `.txt` file with one
+            instruction per line.
+        out: JSONL file of the seeds.
+        bare: whether tasks without an output are written too, with an empty one.
 
     Raises:
-        UsageError: the source cannot be read, or has tasks without an output and `bare` was not given.
+        UsageError: the source cannot be read, or has tasks without an output and `bare` is False.
     """
     kind, rows = _read_list(source) if _is_list(source) else _read_records(source)
     without = [row.number for row in rows if not all(instance.output.strip() for instance in row.task.instances)]
     if without and not bare:
         message = (
-            f"{source}: {len(without)} of {len(rows)} tasks have no output (number {without[0]} is the first), and a "
-            "seed shows the model a whole task; write the outputs, or give --bare to fill them in afterwards"
+            f"{source}: {len(without)} of {len(rows)} tasks have no output (the first is number {without[0]}), which "
+            "seeds need; write the outputs, or use --bare to fill them in later"
         )
         raise UsageError(message)
     ids = _unique_ids([row.task.id for row in rows], source.stem)
@@ -85,7 +82,7 @@ def import_seeds(source: Path, out: Path, *, bare: bool = False) -> ImportedSeed
 
 
 def _is_list(source: Path) -> bool:
-    """Whether `source` is a plain list: a .txt that does not begin as JSON does."""
+    """Return whether `source` is a plain list: a .txt file that does not begin like JSON."""
     if source.suffix != ".txt" or not source.is_file():
         return False
     with source.open("rb") as stream:
@@ -103,7 +100,7 @@ def _read_list(source: Path) -> tuple[str, list[Row]]:
         if instruction:
             rows.append(Row(number, {}, Task.single(instruction)))
     if not rows:
-        message = f"{source}: holds no instruction; expected one a line"
+        message = f"{source}: has no instructions; write one per line"
         raise UsageError(message)
     return "instructions of a plain list", rows
 
@@ -118,7 +115,7 @@ def _read_records(source: Path) -> tuple[str, list[Row]]:
 
 
 def _unique_ids(ids: Sequence[str], stem: str) -> list[str]:
-    """The ids, where one is missing or taken a new one: the name of the file and a number."""
+    """Return unique ids; a missing or duplicate id is replaced by the file's stem and a number."""
     taken = set(ids)
     unique: list[str] = []
     given: set[str] = set()
@@ -138,7 +135,7 @@ def _cleaned_task(task: Task) -> Task:
 
 
 def _seed_record(record: dict[str, Any], task: Task, name: str) -> dict[str, Any]:
-    """The record of a seed: the fields of the format first, then all others that `record` had."""
+    """Return the record of a seed: the fields of the format first, then all other fields of `record`."""
     read = case_fields(record) - {"instances"}
     seed = {
         **record,
@@ -147,5 +144,5 @@ def _seed_record(record: dict[str, Any], task: Task, name: str) -> dict[str, Any
         "instances": [each._asdict() for each in task.instances],
     }
     order = [*_FIRST_FIELDS, *(field for field in record if field not in _FIRST_FIELDS)]
-    # A missing value is what a column of a table holds where a record lacks the field.
+    # Null values are omitted: a table column has them for records without the field.
     return {field: seed[field] for field in order if field not in read and seed.get(field) is not None}

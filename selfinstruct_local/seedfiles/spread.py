@@ -1,7 +1,4 @@
-"""How the seeds of a file are spread: over categories, verbs, openings, lengths and kinds; as numbers and as tables.
-
-Leans on the reader of tasks.
-"""
+"""Statistics of a seed file as numbers and as tables: categories, root verbs, lengths, instances, classification."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,17 +13,17 @@ COMMONEST = 10
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The counts of a file of seeds.
+    """Statistics of a seed file.
 
     Attributes:
-        seeds: how many there are.
-        classification: seeds that say they are classification.
-        empty_input: seeds of which no instance has an input.
-        instances: number of seeds by their number of instances.
+        seeds: number of seeds.
+        classification: number of seeds marked as classification.
+        empty_input: number of seeds without an input in any instance.
+        instances: number of seeds by number of instances.
         length_unit: `words`, or `characters` for Chinese.
-        length: of the instructions: shortest, median, longest; zeros when there are none.
-        verbs: seeds by root verb, for those that have the field, commonest first.
-        categories: the same by category.
+        length: (shortest, median, longest) length of the instructions; zeros without seeds.
+        verbs: number of seeds by root verb, for seeds that have the field, most common first.
+        categories: number of seeds by category, likewise.
     """
 
     seeds: int
@@ -40,7 +37,7 @@ class Spread:
 
 
 def spread_of(rows: Sequence[Row], lang: str) -> Spread:
-    """Counts the seeds of `rows`, whose language is `lang`."""
+    """Return the statistics of the seeds in `rows`, which are in the language `lang`."""
     tasks = [row.task for row in rows]
     lengths = [len(task.instruction) if lang == "zh" else len(task.instruction.split()) for task in tasks] or [0]
     return Spread(
@@ -56,13 +53,13 @@ def spread_of(rows: Sequence[Row], lang: str) -> Spread:
 
 
 def _counted(rows: Sequence[Row], field: str) -> dict[str, int]:
-    """Seeds by the value of a text field; the commonest first, equal ones by name."""
+    """Return the number of seeds by the value of a text field, most common first, ties by name."""
     counts = Counter(value for row in rows if isinstance(value := row.record.get(field), str) and value)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def spread_rows(spread: Spread) -> list[tuple[str, str]]:
-    """The rows of the table: what is counted, and the count."""
+    """Return the rows of the table: (what is counted, count)."""
     shortest, middle, longest = spread.length
     instances = ", ".join(f"{seeds} with {count}" for count, seeds in spread.instances.items())
     rows = [
@@ -70,12 +67,12 @@ def spread_rows(spread: Spread) -> list[tuple[str, str]]:
         ("classification", _share(spread.classification, spread.seeds)),
         ("empty input", _share(spread.empty_input, spread.seeds)),
         ("instances", instances),
-        (f"{spread.length_unit} of an instruction", f"{shortest} to {longest}, median {middle:g}"),
+        (f"{spread.length_unit} per instruction", f"{shortest} to {longest}, median {middle:g}"),
         ("root verbs", _distinct(spread.verbs, "verb")),
     ]
     commonest = [f"{one_line(name)} {count}" for name, count in list(spread.verbs.items())[:COMMONEST]]
     if commonest:
-        rows.append(("commonest verbs", ", ".join(commonest)))
+        rows.append(("most common verbs", ", ".join(commonest)))
     rows.append(("categories", _distinct(spread.categories, "category")))
     return rows + [(f"  {one_line(name)}", str(count)) for name, count in spread.categories.items()]
 
@@ -85,17 +82,17 @@ def _share(count: int, total: int) -> str:
 
 
 def _distinct(counts: dict[str, int], field: str) -> str:
-    return str(len(counts)) if counts else f"no seed has the field '{field}' (it may be left out)"
+    return str(len(counts)) if counts else f"no seed has the field '{field}' (it is optional)"
 
 
 def plain_table(rows: Sequence[tuple[str, str]]) -> str:
-    """The rows as two columns of text."""
+    """Return the rows as two columns of plain text."""
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
 def markdown_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
-    """The rows as a Markdown table under `title`."""
+    """Return the rows as a Markdown table with the heading `title`."""
     lines = [f"| {title} | |", "| --- | --- |"]
     for row in rows:
         name, value = (cell.strip().replace("|", r"\|") for cell in row)

@@ -1,1 +1,1 @@
-"""How a task or a conversation becomes a prompt's text or tokens."""
+"""Prompt and chat templates: the text or tokens of a task or a conversation."""

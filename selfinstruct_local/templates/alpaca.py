@@ -1,7 +1,7 @@
-"""How one thing is asked, in training and ever after: by the Alpaca prompt, or as the user's turn of a conversation.
+"""Prompts for one task, in training and in inference: the Alpaca prompt, or a user turn for the chat template.
 
-The prompt is byte for byte that of the published train.py. It is a wire format: models tuned with it must be asked
-with it, and the many that were tuned elsewhere use the same bytes. Source: tatsu-lab/stanford_alpaca, train.py,
+The Alpaca prompt is byte for byte that of the published train.py. Do not change it: models tuned with it need the same
+prompt for inference, including the many models that were tuned elsewhere. Source: tatsu-lab/stanford_alpaca, train.py,
 PROMPT_DICT.
 """
 
@@ -25,19 +25,19 @@ _WITHOUT_INPUT = (
 
 
 def alpaca_prompt(instruction: str, task_input: str = "") -> str:
-    """The prompt of one case; it ends with `### Response:` and no line break, where the answer begins."""
-    # The templates hold no brace but the two fields, and format puts data in without reading it.
+    """Return the Alpaca prompt of one task; it ends with `### Response:`, without a line break."""
+    # The templates have no braces except for the two fields, and format() does not interpret braces in the data.
     template = _WITH_INPUT if task_input else _WITHOUT_INPUT
     return template.format(instruction=instruction, input=task_input)
 
 
 def user_turn(instruction: str, task_input: str = "") -> Turn:
-    """What a user says who asks it in a conversation."""
+    """Return the user turn that asks for one task in a conversation."""
     return Turn("user", as_question(instruction, task_input))
 
 
 def ask(template: TemplateName, instruction: str, task_input: str = "") -> tuple[str, tuple[Turn, ...]]:
-    """Prompt and turns of a request for the answer."""
+    """Return (prompt, turns) of a request for the response to one task."""
     if template == "alpaca":
         return alpaca_prompt(instruction, task_input), ()
     return "", (user_turn(instruction, task_input),)

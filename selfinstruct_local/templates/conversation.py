@@ -1,8 +1,8 @@
-"""Requests as token ids: the model's chat template around conversations, and data that stays data.
+"""Token ids of requests: chat templates applied to conversations, with control tokens in data kept as plain text.
 
-A tokenizer reads the text of a control token, such as `<|im_end|>` or `</s>`, as that token wherever it stands. Only
-those that the template writes are meant so; in seeds and answers they are text. Leans on transformers' tokenizers,
-which are imported when the first folder is loaded.
+A tokenizer converts the text of a control token, such as `<|im_end|>` or `</s>`, to that token anywhere in a text. Only
+those that the template writes are control tokens; in seeds and completions they are plain text. transformers is
+imported when the first folder is loaded.
 """
 
 import copy
@@ -20,45 +20,45 @@ import orjson
 from selfinstruct_local.errors import UsageError
 from selfinstruct_local.templates.turns import Prompt
 
-Message = dict[str, str]  # `role` and `content`, as chat templates take them
+Message = dict[str, str]  # `role` and `content`, as in chat templates
 
-# Stands for what a user will say, to be cut away; without spaces, since many templates strip what they are given.
+# Placeholder for a user's content, which is removed again; without spaces, since many templates strip contents.
 _USERS_WORDS = "\ue004the-words-of-the-user\ue005"
 
 
 class TemplateRefusedError(UsageError):
-    """A chat template refuses one conversation; it may well take the next."""
+    """Raised if a chat template rejects one conversation; others may work."""
 
 
 def is_conversation(prompt: Prompt) -> bool:
-    """Whether the chat template goes around a request; a user's turn may be the first of its conversation."""
+    """Return whether a request needs the chat template; a generated user turn may be the first of a conversation."""
     return bool(prompt.turns) or prompt.role == "user"
 
 
 class PromptEncoder:
-    """Encodes requests with a model's tokenizer; for one thread."""
+    """Encodes requests with a model's tokenizer. Not thread-safe."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
-        """Asks nothing of the template before a conversation comes.
+        """Set the tokenizer; the chat template is needed only when a conversation is encoded.
 
         Args:
-            tokenizer: of transformers, or one of vLLM's own that has its `encode`.
-            name: of the model, for errors.
+            tokenizer: a transformers tokenizer, or one of vLLM's own with the same `encode`.
+            name: name of the model, for messages.
         """
         self._tokenizer = tokenizer
         self._name = name
         self._control: ControlTokens | None = None
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The token ids that the completion follows.
+        """Return the token ids of a request.
 
         Raises:
-            UsageError: the model has no chat template, or it refuses the conversation.
+            UsageError: the model has no chat template, or the template rejects the conversation.
         """
         if is_conversation(prompt):
             return self._encode_conversation(prompt)
         if not hasattr(self._tokenizer, "split_special_tokens"):
-            return list(self._tokenizer.encode(prompt.prompt))  # mistral-common's never reads control tokens from text
+            return list(self._tokenizer.encode(prompt.prompt))  # mistral-common never parses control tokens in text
         ids = self._tokenizer.encode(prompt.prompt, split_special_tokens=True)
         return list(ids[: len(ids) - self._appended])
 
@@ -67,9 +67,9 @@ class PromptEncoder:
         return count_appended_tokens(self._tokenizer)
 
     def stop_tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        """Return the token that ends a turn by the chat template, for a conversation; else none.
+        """Return the chat template's end-of-turn token for a conversation, else ().
 
-        Of a base model, or one that was tuned to its template, the files may name another `eos_token` only.
+        The files of a base model, or of a model tuned with its template, may name only another `eos_token`.
         """
         if not is_conversation(prompt):
             return ()
@@ -87,7 +87,7 @@ class PromptEncoder:
         return self._control.encode(self._render(prompt, self._control))
 
     def _render(self, prompt: Prompt, control: "ControlTokens") -> str:
-        """The text that the completion follows, with the control tokens of the data hidden."""
+        """Return the prompt text of a conversation, with the control tokens in data hidden."""
         messages = [{"role": turn.role, "content": control.hide(turn.content)} for turn in prompt.turns]
         if prompt.role == "assistant":
             text = self._apply_template(messages, add_generation_prompt=True)
@@ -95,13 +95,15 @@ class PromptEncoder:
             messages.append({"role": "user", "content": _USERS_WORDS})
             text, *rest = self._apply_template(messages, add_generation_prompt=False).split(_USERS_WORDS)
             if len(rest) != 1:
-                message = f"{self._name}: its chat template does not show where a user's turn begins"
+                message = (
+                    f"{self._name}: its chat template does not render a user turn exactly once; name another model"
+                )
                 raise UsageError(message)
-        # Words bring their space with them (` What` is one token), so a space before them would be one too many.
+        # A word's token includes the space before it (` What`), so a trailing space would be one too many.
         return text + control.hide(prompt.prompt) if prompt.prompt else text.rstrip(" ")
 
     def _apply_template(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
-        """What the template makes of the turns; of one that refuses a system turn, what it makes of them without."""
+        """Return the rendering of the turns; a template that rejects system turns gets them merged into a user turn."""
         try:
             return apply_template(self._tokenizer, self._name, messages, add_generation_prompt=add_generation_prompt)
         except TemplateRefusedError:
@@ -113,32 +115,32 @@ class PromptEncoder:
 
 
 def check_chat_tokenizer(tokenizer: Any, name: str) -> None:
-    """Checks that conversations can be encoded.
+    """Raise UsageError if a tokenizer cannot encode conversations.
 
     Args:
-        tokenizer: of transformers.
-        name: of the model, for the error.
+        tokenizer: a transformers tokenizer.
+        name: name of the model, for the message.
 
     Raises:
-        UsageError: the tokenizer has no chat template, or is not one of the `tokenizers` library.
+        UsageError: the tokenizer has no chat template, or is not from the `tokenizers` library.
     """
     if not getattr(tokenizer, "chat_template", None):
         message = f"{name}: has no chat template, which conversations need; name a model tuned for chat"
         raise UsageError(message)
     if not hasattr(tokenizer, "backend_tokenizer"):
         kind = type(tokenizer).__name__
-        message = f"{name}: its tokenizer ({kind}) has no tokenizer.json, which conversations need"
+        message = f"{name}: its tokenizer ({kind}) has no tokenizer.json, which conversations need; name another model"
         raise UsageError(message)
 
 
 def apply_template(tokenizer: Any, name: str, messages: list[Message], *, add_generation_prompt: bool) -> str:
-    """Return the text that the chat template makes of `messages`.
+    """Return the chat template's rendering of `messages`.
 
     Args:
-        tokenizer: of transformers, with a chat template.
-        name: of the model, for the error.
+        tokenizer: a transformers tokenizer with a chat template.
+        name: name of the model, for the message.
         messages: the conversation.
-        add_generation_prompt: whether the header of the assistant's next turn follows.
+        add_generation_prompt: whether to append the header of the assistant's next turn.
 
     Raises:
         TemplateRefusedError: the template raises an error for this conversation.
@@ -147,15 +149,15 @@ def apply_template(tokenizer: Any, name: str, messages: list[Message], *, add_ge
 
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
-    # Of an empty list, transformers asks for the first message; the templates of several models do too.
+    # For an empty list, transformers and several chat templates access the first message.
     except (TemplateError, TypeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())
-        message = f"{name}: its chat template refuses a conversation: {reason}"
+        message = f"{name}: its chat template rejects a conversation: {reason}"
         raise TemplateRefusedError(message) from error
 
 
 def count_appended_tokens(tokenizer: Any) -> int:
-    """Return how many tokens a transformers tokenizer puts behind every text, such as `</s>` with `add_eos_token`."""
+    """Return how many tokens a transformers tokenizer appends to every text, such as `</s>` with `add_eos_token`."""
     text = "a"
     bare = tokenizer.encode(text, add_special_tokens=False)
     whole = tokenizer.encode(text)
@@ -164,9 +166,9 @@ def count_appended_tokens(tokenizer: Any) -> int:
 
 
 def without_system(messages: list[Message]) -> list[Message]:
-    """The turns with the system's text before that of the first user, as models without a system turn are tuned.
+    """Return the turns with the system text prepended to the first user turn, as models without system turns expect.
 
-    It is left out where the only user's turn is the one to be written: what stands before that is its beginning.
+    If the only user turn is the one to generate, the system text is omitted: it would be the beginning of that turn.
     """
     system, *rest = messages
     for at, turn in enumerate(rest):
@@ -176,12 +178,12 @@ def without_system(messages: list[Message]) -> list[Message]:
 
 
 class EncodedParts(NamedTuple):
-    """A text as tokens.
+    """The tokens of a text that was given in parts.
 
     Attributes:
-        ids: of the tokens.
-        offsets: the characters of each token, from and up to.
-        borders: where each part begins and the last one ends, in the same characters; one more than there are parts.
+        ids: token ids.
+        offsets: start and end of each token, in characters.
+        borders: start of each part and end of the last one, in characters; one more than the number of parts.
     """
 
     ids: list[int]
@@ -190,11 +192,11 @@ class EncodedParts(NamedTuple):
 
 
 class ControlTokens:
-    """A copy of the tokenizer in which control tokens are read under secret names alone.
+    """A copy of the tokenizer that recognises control tokens only under secret names.
 
-    Text between control tokens is encoded as ever, in one go: encoding template and data piece by piece would add
-    the space that many tokenizers put before a text, and part tokens that reach over a seam. A token's secret name has
-    the same flags as the token, so that those that swallow the spaces around them still do.
+    Template and data are encoded together as one text. Encoding them piece by piece would add the space that many
+    tokenizers put before a text, and would split tokens that cross a boundary. A secret name has the same flags as its
+    token, so that tokens that strip the spaces around them still do.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -202,12 +204,12 @@ class ControlTokens:
         from tokenizers.processors import TemplateProcessing
 
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
-        self._backend.encode_special_tokens = True  # "as text", in the words of the library
+        self._backend.encode_special_tokens = True  # the library's option to encode them as text
         self._backend.no_truncation()
         self._backend.no_padding()
-        # No special tokens are added here; GPT-2's post-processor would take the spaces from the tokens' offsets.
+        # No special tokens are added here; GPT-2's post-processor would exclude spaces from the token offsets.
         self._backend.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
-        # Text that has this in it cannot have come from outside.
+        # Data cannot contain this random string.
         nonce = secrets.token_hex(8)
         self._hidden: dict[str, str] = {}
         self._secret: dict[str, str] = {}
@@ -223,18 +225,18 @@ class ControlTokens:
         self._shown = {hidden: content for content, hidden in self._hidden.items()}
 
     def hide(self, data: str) -> str:
-        """Data for a template, in which what it holds of control tokens will be known again."""
+        """Return data with its control tokens replaced by names that `encode` converts back to plain text."""
         return _replace(data, self._hidden)
 
     def encode(self, rendered: str) -> list[int]:
-        """Token ids of what a template made of hidden data."""
+        """Return the token ids of a template's rendering of hidden data."""
         return self.encode_parts([[rendered]])[0].ids
 
     def encode_parts(self, texts: Sequence[Sequence[str]]) -> list[EncodedParts]:
-        """Encode several texts at once, each given in parts whose borders are to be found again among its tokens.
+        """Return tokens, offsets and part borders of several texts, each given in parts.
 
         Args:
-            texts: what a template made of hidden data, cut anywhere but inside a hidden token.
+            texts: renderings of hidden data, split anywhere except for inside a hidden token.
         """
         shown = [[_replace(_replace(part, self._secret), self._shown) for part in parts] for parts in texts]
         encodings = self._backend.encode_batch(["".join(parts) for parts in shown], add_special_tokens=False)
@@ -256,34 +258,34 @@ def _replace(text: str, by: dict[str, str]) -> str:
 
 
 class FolderEncoder:
-    """The `PromptEncoder` of a model folder, loaded when it is first needed; for many threads."""
+    """The `PromptEncoder` of a model folder, loaded on first use. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        """Reads nothing yet."""
+        """Set the model folder; no file is read yet."""
         self._folder = folder
         self._lock = threading.Lock()
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """See `PromptEncoder.encode`.
+        """Return the token ids of a request (see `PromptEncoder.encode`).
 
         Raises:
-            UsageError: also when the folder's tokenizer cannot be loaded.
+            UsageError: as `PromptEncoder.encode`, or the folder's tokenizer cannot be loaded.
         """
-        with self._lock:  # tokenizers keep settings between calls, and two loads would cost twice the seconds
+        with self._lock:  # tokenizers keep state between calls, and two threads would both load the tokenizer
             return self._loaded.encode(prompt)
 
     def stop_tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        """See `PromptEncoder.stop_tokens`; raises as `encode` does."""
+        """Return the end-of-turn token of a conversation (see `PromptEncoder.stop_tokens`); raises as `encode` does."""
         with self._lock:
             return self._loaded.stop_tokens(prompt)
 
     def holds_control_text(self, prompt: str) -> bool:
-        """Whether a server would read control tokens from a prompt or add one behind it; it is sent token ids then."""
+        """Return whether a server would parse control tokens in a prompt or append one; then token ids are sent."""
         return self._ends_every_text or self._control_text.search(prompt) is not None
 
     @cached_property
     def _ends_every_text(self) -> bool:
-        """See `count_appended_tokens`, as far as the files tell without loading a tokenizer."""
+        """Whether the tokenizer appends a token to every text, according to its files; no tokenizer is loaded."""
         if _read(self._folder / "tokenizer_config.json").get("add_eos_token"):
             return True
         outer = _read(self._folder / "tokenizer.json").get("post_processor") or {}
@@ -292,14 +294,16 @@ class FolderEncoder:
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:
-        """See `end_token_ids`.
+        """Ids of the tokens that end a text (see `end_token_ids`).
 
         Raises:
             UsageError: the folder names none.
         """
         found = end_token_ids(self._folder)
         if not found:
-            message = f"{self._folder}: its files name no eos_token_id, the token that this profile forbids to draw"
+            message = (
+                f"{self._folder}: its files name no eos_token_id, which this profile suppresses; add it to config.json"
+            )
             raise UsageError(message)
         return tuple(found)
 
@@ -315,15 +319,18 @@ class FolderEncoder:
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(str(self._folder), local_files_only=True)
-        except Exception as error:  # transformers and its Rust library raise bare ones too
+        except Exception as error:  # transformers and its Rust library also raise bare ones
             reason = str(error).strip().partition("\n")[0]
-            message = f"{self._folder}: its tokenizer cannot be loaded ({type(error).__name__}: {reason})"
+            message = (
+                f"{self._folder}: its tokenizer cannot be loaded ({type(error).__name__}: {reason}); copy its files "
+                "again"
+            )
             raise UsageError(message) from error
         return PromptEncoder(tokenizer, self._folder.name)
 
 
 def end_token_ids(folder: Path) -> list[int]:
-    """The tokens that end a text, as the files of a model folder name them, sorted; transformers is not imported."""
+    """Return the sorted ids of the end tokens that the files of a model folder name; does not import transformers."""
     found: set[int] = set()
     for name in ("generation_config.json", "config.json"):
         told = _read(folder / name).get("eos_token_id")

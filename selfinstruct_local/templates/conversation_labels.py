@@ -1,13 +1,13 @@
-"""Training examples from conversations: which tokens of a chat template's rendering the assistant has to learn.
+"""Label masks of conversations: the tokens of a chat template's rendering that the model is trained on.
 
-The token ids are those of one rendering of the whole conversation by the model's own template. Learnt is what the model
-would have to write itself: for each turn of the assistant, all that follows the generation prompt up to and including
-the first control token behind the answer, which is the template's end of turn (`<end_of_turn>`, `<|eot_id|>`, `</s>`)
-and need not be the tokenizer's `eos_token`.
+The token ids are those of one rendering of the whole conversation by the model's own template. Trainable are the tokens
+that the model has to generate: for each assistant turn, everything after the generation prompt up to and including the
+first control token after the content. That token is the template's end of turn (`<end_of_turn>`, `<|eot_id|>`, `</s>`)
+and may differ from the tokenizer's `eos_token`.
 
-transformers tells these tokens (`return_assistant_tokens_mask`) only for templates with `{% generation %}` marks, which
-hardly any has; TRL has marked copies of some. No marks are needed here: one rendering per sequence of roles, with
-placeholders as contents, shows what the template writes between the turns.
+transformers returns this mask (`return_assistant_tokens_mask`) only for templates with `{% generation %}` marks, which
+hardly any template has; TRL has marked copies of some. No marks are needed here: one rendering per sequence of roles,
+with placeholders as contents, shows what the template writes between the turns.
 """
 
 import re
@@ -32,19 +32,19 @@ from selfinstruct_local.templates.turns import Turn
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Span = tuple[int, int]  # characters of a rendered text, from and up to
-HIDDEN_ANSWER = "the chat template does not show each answer of the assistant once"
+Span = tuple[int, int]  # start and end in characters of a rendered text
+HIDDEN_ANSWER = "the chat template does not render each assistant turn exactly once"
 
 
 class Encoded(NamedTuple):
-    """The tokens of a sample.
+    """The tokens and label mask of a sample.
 
     Attributes:
-        ids: of all of it.
-        learnt: for each token, whether it carries loss.
-        end: the token that ends an answer, for one that has to be cut.
-        merged: whether the first token of an answer reaches back into its prompt, so that no model that is asked with
-            this prompt can write it.
+        ids: ids of all tokens.
+        learnt: whether each token is trainable.
+        end: id of the token that ends a response, for responses that are truncated.
+        merged: whether the first token of a response begins inside its prompt, so that the model cannot generate it
+            after the prompt.
     """
 
     ids: list[int]
@@ -55,13 +55,13 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What a template writes around the contents of turns with certain roles.
+    """The text that a template writes around the contents, for one sequence of roles.
 
     Attributes:
-        without_system: whether the system's text has to go into the first user's turn.
-        between: what precedes the first content, stands between two, and follows the last.
-        prompts: for each turn of the assistant, the end of the generation prompt, from the content before it on.
-        ends: for each turn of the assistant, what belongs to it behind its content.
+        without_system: whether the system text has to be moved into the first user turn.
+        between: the texts before the first content, between each two contents, and after the last.
+        prompts: for each assistant turn, the generation prompt after the content of the previous turn.
+        ends: for each assistant turn, the end-of-turn text after its content.
     """
 
     without_system: bool
@@ -71,17 +71,17 @@ class _Layout:
 
 
 class ConversationEncoder:
-    """Encodes conversations with a model's chat template; for one thread."""
+    """Encodes conversations with a model's chat template. Not thread-safe."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
-        """Asks nothing of the template yet.
+        """Set the tokenizer; the template is first rendered when a conversation is encoded.
 
         Args:
-            tokenizer: of the model.
-            name: of the model, for errors.
+            tokenizer: tokenizer of the model.
+            name: name of the model, for messages.
 
         Raises:
-            UsageError: the tokenizer has no chat template, or is not one of the `tokenizers` library.
+            UsageError: the tokenizer has no chat template, or is not from the `tokenizers` library.
         """
         check_chat_tokenizer(tokenizer, name)
         self._tokenizer = tokenizer
@@ -92,17 +92,18 @@ class ConversationEncoder:
 
     @cached_property
     def turn_end(self) -> int | None:
-        """The token that ends an answer; None where the template writes none, and `eos_token` is put there."""
+        """Id of the token that ends an assistant turn; None if the template has none, and `eos_token` is appended."""
         layout = self._layout(("user", "assistant"))
         found = None if isinstance(layout, str) else self._end_of_turn.match(layout.ends[1])
-        # A few end it by two tokens; the last one is what their models stop at.
+        # A few templates end a turn with two tokens; their models stop at the last one.
         return None if found is None else int(self._tokenizer.added_tokens_encoder[found["more"] or found["first"]])
 
     def encode(self, conversations: Sequence[Sequence[Turn]]) -> Iterator[Encoded | str]:
-        """Encode each conversation, or say why it cannot be learnt.
+        """Yield the tokens and label mask of each conversation, or the reason why it is dropped.
 
         Args:
-            conversations: each with at least one turn of the assistant; contents are data, whatever they hold.
+            conversations: conversations with at least one assistant turn each; control tokens in contents are plain
+                text.
         """
         found = [self._render(turns) for turns in conversations]
         encoded = iter(self._control.encode_parts([each.parts for each in found if not isinstance(each, str)]))
@@ -113,7 +114,7 @@ class ConversationEncoder:
         ids, offsets, borders = encoded
         learnt = [False] * len(ids)
         merged = False
-        # Parts and tokens both stand in the order of the text.
+        # Both parts and tokens are in text order.
         token = 0
         for part, (start, end) in enumerate(pairwise(borders)):
             if not rendered.is_learnt(part):
@@ -148,7 +149,7 @@ class ConversationEncoder:
         return self._cut(text, contents, layout)
 
     def _cut(self, text: str, contents: Sequence[Span | None], layout: _Layout) -> "_Rendered | str":
-        """Part a rendering where what is learnt begins and ends; every second part is learnt."""
+        """Split a rendering into untrained and trainable parts, or return the reason why the sample is dropped."""
         borders = [0]
         ends = False
         for turn, prompt in layout.prompts.items():
@@ -162,10 +163,10 @@ class ConversationEncoder:
         return _Rendered([text[start:end] for start, end in zip(borders, [*borders[1:], len(text)], strict=True)], ends)
 
     def _compare(self, text: str, messages: Sequence[Message]) -> list[Span | None] | None:
-        """Find the contents by what changes of a rendering when one of them is another.
+        """Return the span of each content, found by replacing one content at a time and comparing the renderings.
 
-        This costs a rendering per turn. It is for templates that change a content by more than the spaces around it, as
-        those do that take the thoughts out of earlier turns.
+        Needs one rendering per turn. Used for templates that change more of a content than the spaces around it, such
+        as those that remove the reasoning from earlier turns.
         """
         found: list[Span | None] = []
         for index, message in enumerate(messages):
@@ -181,7 +182,7 @@ class ConversationEncoder:
         return found
 
     def _layout(self, roles: tuple[str, ...]) -> _Layout | str:
-        """What the template writes around turns of these roles, or why it cannot be known."""
+        """Return the cached layout for a sequence of roles, or the reason why there is none."""
         if roles not in self._layouts:
             try:
                 self._layouts[roles] = self._read_layout(roles)
@@ -198,7 +199,7 @@ class ConversationEncoder:
             if roles[0] != "system":
                 raise
             merged = True
-        # Some templates pass over a system turn without a word.
+        # Some templates silently ignore a system turn.
         if roles[0] == "system" and (merged or self._placeholder(0) not in text):
             merged = True
             messages = without_system(messages)
@@ -211,18 +212,18 @@ class ConversationEncoder:
         for turn, message in enumerate(messages):
             if message["role"] == "assistant":
                 asked = self._apply(messages[:turn], add_generation_prompt=True)
-                # Words bring the space before them; see `PromptEncoder`.
+                # The first word's token includes the space before it; see `PromptEncoder`.
                 prompts[turn] = asked.rpartition(contents[turn - 1])[2].rstrip(" ") if turn else asked.rstrip(" ")
                 ends[turn] = self._read_end(messages[: turn + 1], between[turn + 1], header=between[0])
         return _Layout(merged, between, prompts, ends)
 
     def _read_end(self, messages: Sequence[Message], follows: str, *, header: str) -> str:
-        """Return the end of turn: the control tokens in `follows` that are there whoever speaks next.
+        """Return the end-of-turn text: the part of `follows` that does not depend on the role of the next turn.
 
         Args:
-            messages: up to the turn.
-            follows: what the template writes between its content and the next.
-            header: what it writes before the first content of all.
+            messages: the conversation up to and including the turn.
+            follows: text that the template writes between its content and the next.
+            header: text that the template writes before the first content.
         """
         for others in ([], [Message(role="assistant", content="-")], [Message(role="system", content="-")]):
             try:
@@ -233,7 +234,7 @@ class ConversationEncoder:
             found = self._end_of_turn.match(same)
             if found and not others:
                 return found[0]
-            # The next turn's header may begin with a control token too, behind an end of turn or in place of one.
+            # The next turn's header may also begin with a control token, after an end of turn or instead of one.
             if found and (found["more"] or found["first"] not in header):
                 return same[: found.end("first")]
         return ""
@@ -242,12 +243,12 @@ class ConversationEncoder:
         return apply_template(self._tokenizer, self._name, list(messages), add_generation_prompt=add_generation_prompt)
 
     def _placeholder(self, turn: int) -> str:
-        """A content that no data can hold; without spaces, since many templates strip what they are given."""
+        """Return a content that cannot occur in data; without spaces, since many templates strip contents."""
         return f"\ue004{self._nonce}.{turn}\ue005"
 
     @cached_property
     def _end_of_turn(self) -> re.Pattern[str]:
-        """What follows an answer up to and including its first control tokens."""
+        """Pattern for the text after a content, up to and including the first run of control tokens."""
         added = {token.content for token in self._tokenizer.added_tokens_decoder.values() if token.content.strip()}
         tokens = "|".join(map(re.escape, sorted(added, key=len, reverse=True)))
         tokens = tokens or "(?!)"
@@ -255,11 +256,11 @@ class ConversationEncoder:
 
 
 class _Rendered(NamedTuple):
-    """A conversation as a template writes it.
+    """A rendered conversation, split into parts.
 
     Attributes:
-        parts: of the text: what is given, what is learnt, what is given, and so on.
-        ends: whether the last part that is learnt ends with a control token.
+        parts: parts of the text, alternately untrained and trainable; the first one is untrained.
+        ends: whether the last trainable part ends with a control token.
     """
 
     parts: list[str]
@@ -267,12 +268,12 @@ class _Rendered(NamedTuple):
 
     @staticmethod
     def is_learnt(part: int) -> bool:
-        """Whether a part is to be learnt."""
+        """Return whether a part is trainable."""
         return part % 2 == 1
 
 
 def _align(text: str, messages: Sequence[Message], between: Sequence[str]) -> list[Span | None] | None:
-    """Find the contents in `text` by what stands between them; None where a template has changed more than spaces."""
+    """Return the spans of the contents in `text`, or None if the template changed more than the spaces around them."""
     if not text.startswith(between[0]):
         return None
     found: list[Span | None] = []
@@ -291,10 +292,10 @@ def _align(text: str, messages: Sequence[Message], between: Sequence[str]) -> li
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning."""
+    """Return the length of the common prefix of two texts in characters."""
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _reason(error: TemplateRefusedError) -> str:
-    """The reason for which a conversation is dropped, without the model's name."""
-    return str(error).partition(": its ")[2].replace("refuses a conversation", "refuses it") or str(error)
+    """Return the reason why a conversation is dropped, without the model's name."""
+    return str(error).partition(": its ")[2].replace("rejects a conversation", "rejects it") or str(error)

@@ -1,1 +1,1 @@
-"""Fine-tuning on what was generated: the prompt template, the examples, and LoRA on TRL and PEFT."""
+"""Fine-tuning on generated tasks: training examples, LoRA or full training, checkpoints and memory plans."""

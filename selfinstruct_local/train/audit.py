@@ -1,6 +1,6 @@
-"""What a training would learn from, looked at before any step: counts, lengths, and samples, their learnt part marked.
+"""Audit of the training data before the first step: counts, lengths, and samples with the trainable tokens marked.
 
-Everything is counted on the token ids and labels that will be fed to the model, not on the texts they came from.
+Everything is counted on the token ids and labels that the model will see, not on the texts they came from.
 """
 
 from collections import Counter
@@ -26,22 +26,22 @@ _BAR = 30
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The counts.
+    """Counts over the training data.
 
     Attributes:
-        samples: that were read.
-        examples: to learn from.
-        held_out: for the validation loss.
-        dropped: count by reason.
-        truncated: examples whose response was cut.
-        unsupervised: examples without a token that carries loss.
-        endless: examples whose last token that carries loss is not one that ends an answer.
-        merged: examples in which the first token of an answer reaches back into its prompt.
-        endings: count by control-like text at the end of an answer.
-        tokens: of all examples.
-        supervised: of these, tokens that carry loss.
-        histogram: (longest length in tokens, examples) of `BINS` bins of equal width.
-        shown: examples as text, what carries loss between ⟦ and ⟧.
+        samples: samples read.
+        examples: training examples.
+        held_out: examples held out for the validation loss.
+        dropped: number of dropped samples by reason.
+        truncated: examples with a truncated response.
+        unsupervised: examples without trainable tokens.
+        endless: examples whose last trainable token is not the end token of a response.
+        merged: examples in which the first token of a response begins inside its prompt.
+        endings: number of responses that end with control-like text, by that text.
+        tokens: tokens of all training examples.
+        supervised: trainable tokens of all training examples.
+        histogram: (longest length in tokens, number of examples) for each of `BINS` bins of equal width.
+        shown: examples as text, with trainable tokens between ⟦ and ⟧.
     """
 
     samples: int
@@ -60,14 +60,15 @@ class Audit:
 
     @property
     def lost(self) -> float:
-        """Share of the samples that were dropped."""
+        """Fraction of the samples that were dropped."""
         return sum(self.dropped.values()) / self.samples if self.samples else 0.0
 
     def check(self, settings: TrainSettings) -> None:
-        """Refuses what would waste a training.
+        """Raise UsageError if training on this data would be a waste.
 
         Raises:
-            UsageError: nothing is left, too much was dropped, or an example teaches nothing or no end.
+            UsageError: no example is left, too many samples were dropped, or an example has no trainable tokens or
+                no trainable end token.
         """
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
         if not self.examples:
@@ -76,31 +77,34 @@ class Audit:
         if self.lost > settings.max_dropped:
             message = (
                 f"--data: {self.lost:.0%} of {self.samples:,} samples were dropped ({reasons}); raise --max-length, "
-                f"take --overlong truncate, or allow it with --max-dropped {self.lost + 0.005:.2f}"
+                f"use --overlong truncate, or allow it with --max-dropped {self.lost + 0.005:.2f}"
             )
             raise UsageError(message)
         if self.unsupervised or self.endless:
-            message = f"--data: {self.unsupervised} examples carry no loss and {self.endless} do not learn their end"
+            message = (
+                f"--data: {self.unsupervised} examples have no trainable tokens and {self.endless} have no trainable "
+                "end token"
+            )
             raise UsageError(message)
 
     def describe(self) -> list[str]:
-        """The counts, as lines for a terminal."""
-        lines = [f"samples {self.samples:,}: {self.examples:,} to learn from, {self.held_out:,} held out"]
+        """Return the counts as lines for the terminal."""
+        lines = [f"samples {self.samples:,}: {self.examples:,} for training, {self.held_out:,} held out"]
         lines += [f"  dropped {count:,}: {reason}" for reason, count in self.dropped.items()]
         lines.append(
             f"truncated {self.truncated:,} ({self.truncated / max(1, self.examples):.1%}); "
-            f"without loss {self.unsupervised:,}; without a learnt end {self.endless:,}"
+            f"no trainable tokens {self.unsupervised:,}; no trainable end token {self.endless:,}"
         )
         if self.merged:
             lines.append(
-                f"answers whose first token begins inside the prompt {self.merged:,}: no prompt leads to such a token; "
-                "remove the spaces or signs before these answers"
+                f"responses whose first token begins inside the prompt: {self.merged:,}; the model cannot generate "
+                "such a token after the prompt; remove the spaces or punctuation before these responses"
             )
         if self.endings:
             each = ", ".join(f"{text!r} {count:,}" for text, count in self.endings.items())
-            lines.append(f"answers that end with control-like text, which is learnt as text: {each}; remove it")
+            lines.append(f"responses that end with control-like text, trained as plain text: {each}; remove it")
         lines.append(
-            f"tokens {self.tokens:,}, {self.tokens / max(1, self.examples):.0f} an example; with loss "
+            f"tokens {self.tokens:,}, {self.tokens / max(1, self.examples):.0f} per example; trainable "
             f"{self.supervised:,} ({self.supervised / max(1, self.tokens):.0%})"
         )
         most = max((count for _, count in self.histogram), default=0)
@@ -111,25 +115,25 @@ class Audit:
         return lines
 
     def describe_samples(self) -> list[str]:
-        """The samples that are shown, as lines; they are data, and may hold anything."""
+        """Return the `shown` examples as lines for the terminal; they are data and may contain any character."""
         lines = []
         for number, text in enumerate(self.shown, start=1):
-            lines += [f"sample {number} (learnt: ⟦...⟧)", *(f"  {line}" for line in text.splitlines())]
+            lines += [f"sample {number} (trainable: ⟦...⟧)", *(f"  {line}" for line in text.splitlines())]
         return lines
 
 
 def examine(
     samples: Iterable[Sample | Dropped], model: ModelFolder, settings: TrainSettings
 ) -> tuple[TrainingData, Audit]:
-    """Makes the examples and counts them; the counts are still to be checked.
+    """Return the training data and its audit, which the caller still has to check with `Audit.check`.
 
     Args:
-        samples: what to learn.
-        model: the base, by whose tokenizer.
-        settings: template, lengths, what is held out.
+        samples: samples to train on.
+        model: base model, whose tokenizer is used.
+        settings: template, lengths and held-out fraction.
 
     Raises:
-        UsageError: the examples may be longer than the model reaches, or its tokenizer or template will not do.
+        UsageError: `max_length` exceeds the model's context, or the tokenizer or chat template cannot be used.
     """
     from selfinstruct_local.train.trainer import load_tokenizer
 
@@ -141,12 +145,12 @@ def examine(
 
 
 def make_audit(data: TrainingData, tokenizer: "PreTrainedTokenizerBase", template: TemplateName = "alpaca") -> Audit:
-    """Counts what `data` holds; the samples that are shown are the first, the middle and the last.
+    """Return the audit of `data`, which shows the first, the middle and the last example.
 
     Args:
-        data: the examples.
-        tokenizer: of the base model.
-        template: by which they were made.
+        data: training data.
+        tokenizer: tokenizer of the base model.
+        template: template that the examples were made with.
     """
     examples = data.examples
     end = answer_end(tokenizer, template)
@@ -176,13 +180,13 @@ def _last_learnt(example: Example) -> int:
 
 
 def mark(example: Example, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The text of an example, with what carries loss between ⟦ and ⟧."""
+    """Return the text of an example, with its trainable tokens between ⟦ and ⟧."""
     parts: list[str] = []
     start = done = 0
     ids, labels = example.input_ids, example.labels
     for index in range(1, len(ids) + 1):
         if index == len(ids) or (labels[index] == IGNORED) != (labels[start] == IGNORED):
-            # A part by itself would lose the space before its first word.
+            # Decoded separately, a part would lose the space before its first word.
             text = str(tokenizer.decode(ids[:index], skip_special_tokens=False))
             parts.append(text[done:] if labels[start] == IGNORED else f"⟦{text[done:]}⟧")
             start, done = index, len(text)

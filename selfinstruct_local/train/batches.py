@@ -1,8 +1,9 @@
-"""Batches of examples: padded, or several examples in one row without padding.
+"""Collators for padded and padding-free batches, and packing.
 
-In a row without padding each example has positions of its own from 0 and attends to itself alone: transformers sees
-where positions start anew and masks the rest. The head is then put over the supervised positions only, so neither
-padding nor prompts cost a row of logits. The losses are those of padded batches, up to rounding.
+In a padding-free row, the positions of each example start at 0 and each example attends only to itself: transformers
+detects where positions restart and masks the other examples. The LM head is applied only to positions whose next token
+is trainable, so neither padding nor prompts cost a row of logits. The losses equal those of padded batches up to
+rounding.
 """
 
 from collections.abc import Sequence
@@ -17,15 +18,15 @@ Batch = dict[str, "torch.Tensor"]
 
 
 class PaddingFreeCollator:
-    """Puts the examples of a batch one behind the other.
+    """Concatenates the examples of a batch.
 
-    Gives for T tokens, K of them supervised: `input_ids`, `position_ids` and `labels` of shape (1, T);
-    `logits_to_keep`, shape (K,), the positions whose next token is supervised; `shift_labels`, shape (1, K), these next
-    tokens. Not with a cache of keys: with one, transformers does not look where positions start anew.
+    Returns, for T tokens of which K are trainable: `input_ids`, `position_ids` and `labels` of shape (1, T);
+    `logits_to_keep`, shape (K,), the positions whose next token is trainable; `shift_labels`, shape (1, K), those next
+    tokens. Requires `use_cache=False`: with a KV cache, transformers does not detect where positions restart.
     """
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        """The batch of `rows`, each with `examples`, a list of examples that belong together."""
+        """Return the batch of `rows`; each has a list of examples under `examples`."""
         import torch
 
         input_ids: list[int] = []
@@ -35,7 +36,7 @@ class PaddingFreeCollator:
             for example in row["examples"]:
                 input_ids += example.input_ids
                 positions += range(len(example.input_ids))
-                # Nothing predicts a first token; least of all the last one of the example before.
+                # A first token has no label: the last token of the previous example must not predict it.
                 labels += [IGNORED, *example.labels[1:]]
         keep = [index - 1 for index, label in enumerate(labels) if label != IGNORED]
         return {
@@ -48,18 +49,18 @@ class PaddingFreeCollator:
 
 
 class PaddedCollator:
-    """Pads the examples of a batch on the right to the longest.
+    """Pads the examples of a batch on the right to the length of the longest.
 
-    Gives `input_ids`, `attention_mask` and `labels` of shape (batch, longest). What is padding is told by the length,
-    never by the token: the padding token may be the end-of-sequence token, which is learnt.
+    Returns `input_ids`, `attention_mask` and `labels` of shape (batch, longest). Padding is masked by length, never by
+    token id: the padding token may be the end-of-sequence token, which is trainable.
     """
 
     def __init__(self, padding: int) -> None:
-        """Takes the id of the token to pad with; which one it is makes no difference."""
+        """Set the id of the padding token; any id gives the same loss."""
         self._padding = padding
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        """The batch of `rows`, each with one example in `examples`."""
+        """Return the batch of `rows`; each has one example under `examples`."""
         import torch
 
         examples = [example for row in rows for example in row["examples"]]
@@ -76,16 +77,16 @@ def _pad(values: list[int], length: int, filling: int) -> list[int]:
 
 
 def pack(examples: Sequence[Example], capacity: int) -> list[list[Example]]:
-    """Fills rows of at most `capacity` tokens, each example whole, by TRL's best-fit decreasing.
+    """Return rows of at most `capacity` tokens, packed by TRL's best-fit decreasing without splitting examples.
 
     Args:
-        examples: none longer than `capacity`.
-        capacity: of a row, in tokens.
+        examples: examples, none longer than `capacity`.
+        capacity: tokens per row.
     """
     from datasets import Dataset
     from trl import pack_dataset
 
-    # Only where the examples go is asked: each is its own number, as often as it has tokens.
+    # Only the placement of the examples is needed: each token is replaced by the number of its example.
     numbers = [[index] * len(example.input_ids) for index, example in enumerate(examples)]
     packed = pack_dataset(Dataset.from_dict({"input_ids": numbers}), capacity, strategy="bfd")
     rows = []

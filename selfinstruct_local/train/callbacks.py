@@ -1,6 +1,7 @@
-"""What is done between the steps of a training: sealing checkpoints, stopping at signals and NaNs, TensorBoard's files.
+"""Trainer callbacks: checkpoint manifests, stopping at a signal or a non-finite value, TensorBoard event files.
 
-Where several processes train, all must do the same after a step, or those that go on would wait for the others forever.
+With several processes, all must take the same action after a step; otherwise those that continue wait forever for the
+others.
 """
 
 import math
@@ -19,10 +20,10 @@ from selfinstruct_local.train.checkpoints import PREFIX, seal
 
 
 class Sealing(TrainerCallback):
-    """Writes the manifest of each checkpoint after its last file."""
+    """Writes the manifest of each checkpoint after its last file is written."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Seals the checkpoint of this step, once every process has written its part."""
+        """Write the checkpoint's manifest once every process has written its shard."""
         if dist.is_initialized():
             dist.barrier()
         if args.should_save:
@@ -30,10 +31,10 @@ class Sealing(TrainerCallback):
 
 
 class Stopping(TrainerCallback):
-    """Ends the training after the step in which a signal came, with a checkpoint.
+    """Saves a checkpoint and ends the training after the step during which a signal arrived.
 
     Attributes:
-        stopped: whether a signal ended it before its last step.
+        stopped: whether a signal ended the training before its last step.
     """
 
     def __init__(self, interrupt: Interrupt) -> None:
@@ -43,7 +44,7 @@ class Stopping(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Asks for a checkpoint and the end if a signal came; at the end of an epoch, once that is done."""
+        """Request a checkpoint and the end of training after a signal; at the end of an epoch, `on_epoch_end` saves."""
         if self._came() and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = not _ends_epoch(state)
@@ -53,10 +54,10 @@ class Stopping(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Keeps what is due at the end of an epoch from being done where a signal ended it.
+        """Skip saving and evaluation if a signal ended the training within an epoch.
 
-        The Trainer takes any end for that of an epoch: it would measure the held-out loss in the middle of one, and
-        write over the checkpoint that has just been sealed.
+        The Trainer treats every end of training as the end of an epoch: it would evaluate the held-out examples in the
+        middle of an epoch and overwrite the checkpoint that was just saved.
         """
         if self.stopped:
             control.should_save = _ends_epoch(state)
@@ -64,7 +65,7 @@ class Stopping(TrainerCallback):
         return control
 
     def _came(self) -> bool:
-        """Whether a signal came, to any of the processes: they get it at different moments, some perhaps never."""
+        """Return whether any process received a signal; some receive it later than others, or never."""
         signum = self._interrupt.signum or 0
         if dist.is_initialized():
             latest = torch.tensor([signum], device="cuda" if dist.get_backend() == "nccl" else "cpu")
@@ -76,17 +77,17 @@ class Stopping(TrainerCallback):
 
 
 class Divergence(TrainerCallback):
-    """Ends the training with an error at the first loss, gradient norm or weight that is not finite.
+    """Raises an error at the first loss, gradient norm or weight that is not finite.
 
-    It comes after the callbacks that ask for checkpoints: the Trainer logs a step before it saves one, so that no
-    checkpoint of such weights is written, and none is deleted for it.
+    Runs after the callbacks that request checkpoints. The Trainer logs a step before it saves a checkpoint, so no
+    checkpoint with such weights is written and no older one is deleted for it.
     """
 
     def __init__(self) -> None:
         self._weights_are_finite = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Looks at the weights that are about to be saved; the log of the step follows, and tells more."""
+        """Check the weights if they are about to be saved; `on_log` follows and reports a more specific cause first."""
         if control.should_save or state.global_step >= state.max_steps:
             self._weights_are_finite = _are_finite(kwargs["model"])
 
@@ -98,10 +99,10 @@ class Divergence(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Checks the values of the step, or the held-out loss.
+        """Check the loss and gradient norm of a step, or the held-out loss.
 
         Raises:
-            RunError: one of them is not finite.
+            RunError: one of them, or a weight, is not finite.
         """
         for name, what in (("loss", "loss"), ("grad_norm", "gradient norm"), ("eval_loss", "held-out loss")):
             value = (logs or {}).get(name, 0.0)
@@ -113,17 +114,17 @@ class Divergence(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Looks at the weights if they are about to be saved; the last step has been logged by now.
+        """Check the weights if they are about to be saved; `on_log` has already run for the last step.
 
         Raises:
-            RunError: one of them is not finite.
+            RunError: a weight is not finite.
         """
         if control.should_save and not _are_finite(kwargs["model"]):
             raise _diverged(args, state, "a weight is no longer a finite number")
 
 
 def _are_finite(network: torch.nn.Module) -> bool:
-    """Whether all trained weights are, in all processes; so large that their squares are not counts as infinite."""
+    """Return whether all trainable weights of all processes are finite; one whose square overflows is not."""
     finite = torch.tensor(1)
     for parameter in network.parameters():
         if parameter.requires_grad:
@@ -138,7 +139,7 @@ def _are_finite(network: torch.nn.Module) -> bool:
 def _diverged(args: TrainingArguments, state: TrainerState, what: str) -> RunError:
     precise = ", or train with precision: fp32 (--config)" if args.bf16 else ""
     return RunError(
-        f"step {state.global_step}: {what}, so the training was stopped and this step is not saved; lower "
+        f"step {state.global_step}: {what}; the training was stopped and this step is not saved; lower "
         f"--learning-rate (now {args.learning_rate:g}){precise}; changed settings need another --out"
     )
 
@@ -148,10 +149,10 @@ def _ends_epoch(state: TrainerState) -> bool:
 
 
 def make_event_files(out: Path, step: int) -> TrainerCallback:
-    """Writes TensorBoard's files into `out`/tensorboard; what an earlier start wrote beyond `step` is passed over."""
+    """Return a callback that writes `out`/tensorboard; events of an earlier start after `step` are ignored."""
     from torch.utils.tensorboard import SummaryWriter
 
-    make_writer: Any = SummaryWriter  # these two are without types
+    make_writer: Any = SummaryWriter  # these two have no type annotations
     make_callback: Any = TensorBoardCallback
     callback: TrainerCallback = make_callback(make_writer(log_dir=str(out / "tensorboard"), purge_step=step + 1))
     return callback

@@ -1,6 +1,6 @@
-"""The card of a tuned model: on what it was trained, how, and to what losses, as the README beside its weights.
+"""Model card (README.md) of a fine-tuned model: its data, settings and losses.
 
-In place of the one that PEFT writes, whose fields are empty. Every figure comes from the training itself.
+Replaces the card that PEFT writes, whose fields are empty. All numbers come from the training itself.
 """
 
 from collections.abc import Mapping
@@ -15,26 +15,26 @@ from selfinstruct_local.train.result import TrainingResult
 
 NAME = "README.md"
 _ASKING = {
-    "alpaca": "It was trained with Stanford Alpaca's prompt, and is to be asked with the same bytes: "
-    "`selfinstruct chat` does, and the template is in `selfinstruct_local/templates/alpaca.py`.",
-    "chat": "It was trained with the chat template of its base, which lies beside the weights.",
+    "alpaca": "It was trained with Stanford Alpaca's prompt template; use exactly the same prompt for inference. "
+    "`selfinstruct chat` does so, and the template is in `selfinstruct_local/templates/alpaca.py`.",
+    "chat": "It was trained with the chat template of its base model, which is included in this folder.",
 }
 
 
 def write_card(folder: Path, facts: Mapping[str, Any], result: TrainingResult) -> None:
-    """Writes README.md.
+    """Write README.md.
 
     Args:
-        folder: of the model or the adapter.
-        facts: what `training.json` holds.
-        result: of a finished training.
+        folder: folder of the model or the adapter.
+        facts: content of `training.json`.
+        result: result of a finished training.
     """
     with replace_atomically(folder / NAME) as stream:
         stream.write(make_card(folder.name, facts, result).encode())
 
 
 def make_card(name: str, facts: Mapping[str, Any], result: TrainingResult) -> str:
-    """The text of a card for the folder of that name; takes what `write_card` takes."""
+    """Return the card's text for a folder named `name`; the other arguments are those of `write_card`."""
     base = Path(str(facts["base_model"])).name
     settings = facts["settings"]
     is_adapter = settings["method"] != "full"
@@ -50,14 +50,14 @@ def make_card(name: str, facts: Mapping[str, Any], result: TrainingResult) -> st
         ("program", f"selfinstruct-local {facts['version']}"),
         ("base", base),
         ("base's checksum", facts["base_model_fingerprint"]),
-        ("examples", f"{facts['examples']:,}, with {facts['supervised_tokens']:,} tokens that carried loss"),
+        ("examples", f"{facts['examples']:,}, with {facts['supervised_tokens']:,} trainable tokens"),
         ("dropped", ", ".join(f"{count} {why}" for why, count in facts["dropped"].items()) or "none"),
         ("examples' checksum", facts["data_sha256"]),
         ("optimizer steps", f"{len(result.losses):,} of {facts['examples_a_step']} examples"),
         ("mean loss by epoch", losses),
         *([("held-out loss by epoch", held_out)] if held_out else []),
     ]
-    what = f"{'A LoRA adapter over' if is_adapter else 'All weights of'} {escaped(base)}, tuned to follow instructions."
+    what = f"{'LoRA adapter for' if is_adapter else 'Full fine-tune of'} {escaped(base)}, tuned to follow instructions."
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
         f"# {escaped(name)}",
@@ -66,6 +66,6 @@ def make_card(name: str, facts: Mapping[str, Any], result: TrainingResult) -> st
         "## Settings",
         pairs_table(("setting", "value"), settings.items()),
         "## Licence",
-        "That of the base and those of the data hold for it; the header says unknown because a program cannot tell.",
+        "The licences of the base model and the data apply; the header says unknown, as no program can determine it.",
     ]
     return "\n\n".join(parts) + "\n"

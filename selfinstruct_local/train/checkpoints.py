@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or not taken: a manifest with the checksum of each file is written last.
+"""Checkpoint integrity: a manifest with the checksum of each file is written last.
 
-A kill while one is written leaves a folder without a manifest, a failing disk one that its checksums do not fit; both
-are seen and passed over. Leans on nothing of the project but `files.py`.
+A process killed during a save leaves a checkpoint without a manifest; a failing disk leaves one with wrong checksums.
+Both are detected and skipped.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ class Checkpoint:
     """A checkpoint folder.
 
     Attributes:
-        folder: where it lies.
-        step: optimizer steps done.
-        fault: why it cannot be used; empty for a whole one.
+        folder: path of the checkpoint.
+        step: number of optimizer steps done.
+        fault: why the checkpoint cannot be used; empty for a complete one.
     """
 
     folder: Path
@@ -32,14 +32,14 @@ class Checkpoint:
 
 
 def seal(folder: Path) -> None:
-    """Writes the manifest of a checkpoint whose files are all there."""
+    """Write the manifest of a checkpoint whose other files are complete."""
     files = {str(path.relative_to(folder)): checksum(path) for path in _files(folder)}
     with replace_atomically(folder / MANIFEST) as stream:
         stream.write(orjson.dumps(files, option=orjson.OPT_INDENT_2))
 
 
 def find_checkpoints(out: Path) -> list[Checkpoint]:
-    """The checkpoints in a training's folder, the latest first, down to the first whole one."""
+    """Return the checkpoints in a training's folder, latest first, up to and including the first complete one."""
     found = []
     for step, path in sorted(_numbered(out), reverse=True):
         found.append(Checkpoint(path, step, inspect(path)))
@@ -49,16 +49,16 @@ def find_checkpoints(out: Path) -> list[Checkpoint]:
 
 
 def checkpoint_bytes(out: Path) -> int:
-    """What the checkpoints in a training's folder take on the disk, torn ones too."""
+    """Return the size of all checkpoints in a training's folder in bytes, incomplete ones included."""
     files = (file for _, folder in _numbered(out) for file in folder.rglob("*") if file.is_file())
     return sum(file.stat().st_size for file in files)
 
 
 def inspect(folder: Path) -> str:
-    """Why a checkpoint cannot be used; empty for a whole one."""
+    """Return why a checkpoint cannot be used, or "" for a complete one."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
-        return "was not written to its end"
+        return "was not completely written"
     try:
         told = orjson.loads(manifest.read_bytes())
     except orjson.JSONDecodeError:
@@ -68,12 +68,12 @@ def inspect(folder: Path) -> str:
         if not path.is_file():
             return f"{name} is missing"
         if checksum(path) != wanted:
-            return f"{name} is not as it was written"
+            return f"{name} has a wrong checksum"
     return ""
 
 
 def _numbered(out: Path) -> Iterator[tuple[int, Path]]:
-    """Steps and folders, in no order."""
+    """Yield (step, folder) of each checkpoint, in no particular order."""
     for path in out.glob(f"{PREFIX}*"):
         step = path.name.removeprefix(PREFIX)
         if step.isdecimal() and path.is_dir():

@@ -1,4 +1,4 @@
-"""The losses of a training as files: `loss.csv`, a line a step, and `loss.png`, a plot of it."""
+"""Loss curves as files: `loss.csv`, with one row per step, and `loss.png`, its plot."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ _COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
 def write_table(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Writes step, epoch, loss, learning rate and norm of the gradient of each optimizer step.
+    """Write `loss.csv`: step, epoch, loss, learning rate and gradient norm of each optimizer step.
 
     Args:
-        folder: of the training.
-        history: the Trainer's log; entries without a loss are of other things.
+        folder: output folder of the training.
+        history: the Trainer's log history; entries without a loss are skipped.
     """
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
@@ -24,7 +24,13 @@ def write_table(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def plot(folder: Path, losses: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]]) -> None:
-    """Draws (step, loss) of the steps, their running mean, and the loss on held-out examples."""
+    """Write `loss.png`: the loss of each step, its running mean, and the loss on held-out examples.
+
+    Args:
+        folder: output folder of the training.
+        losses: (step, loss) of each optimizer step.
+        validation: (step, loss) on the held-out examples.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,7 +43,7 @@ def plot(folder: Path, losses: Sequence[tuple[int, float]], validation: Sequence
     if validation:
         axes.plot(*zip(*validation, strict=True), marker="o", label="held out")
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("loss (nats a token)")
+    axes.set_ylabel("loss (nats per token)")
     axes.legend()
     figure.savefig(folder / PLOT, dpi=120)
 

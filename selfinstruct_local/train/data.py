@@ -1,8 +1,8 @@
-"""Turns samples into training examples, and counts what does not become one.
+"""Tokenised training examples with label masks, and counts of the dropped samples.
 
-With the Alpaca template an example is the prompt with the response behind it, tokenised as one text, as published; with
-the chat template it is what the model's own template makes of the conversation. The labels of what others say are -100,
-so the loss is on the responses alone; the end-of-sequence token is there once after each response and always a label.
+With the Alpaca template an example is the prompt followed by the response, tokenised as one text, as published. With
+the chat template it is the model's own rendering of the conversation. All labels outside the responses are -100, so
+only the responses are trained. One end-of-sequence token follows each response and is always trainable.
 """
 
 import re
@@ -24,10 +24,10 @@ from selfinstruct_local.train.sources import Dropped, Sample
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # the label that PyTorch's cross entropy leaves out
+IGNORED = -100  # the label that PyTorch's cross entropy ignores
 EMPTY = "empty response"
-_CHUNK = 1_000  # texts in one call of the tokenizer, which then works on all cores
-# Llama's and Mistral's, and the two forms that nearly all others have: <|name|> and <name_of_something>.
+_CHUNK = 1_000  # texts per call of the tokenizer, which processes a batch on all cores
+# Llama's and Mistral's control tokens, and the two forms of nearly all others: <|name|> and <name_of_something>.
 _LIKE_CONTROL_TOKENS = (
     r"</?s>|\[/?INST\]|<\|[^<>|\s]{1,40}\|>|<(?:bos|eos|pad|(?:start|end)_of_(?:turn|text|utterance))>"
 )
@@ -35,14 +35,15 @@ _ENDING_LENGTH = 100
 
 
 class Example(NamedTuple):
-    """Token ids and labels of one sample, of the same length.
+    """Token ids and labels of one sample; both have the same length.
 
     Attributes:
-        input_ids: of prompts and answers.
-        labels: the ids that carry loss; elsewhere `IGNORED`.
-        truncated: whether a response was cut.
-        merged: whether the first token of an answer reaches back into its prompt.
-        ending: control-like text, such as `<|endoftext|>`, at the end of an answer, where it is learnt as text.
+        input_ids: token ids of prompts and responses.
+        labels: ids of the trainable tokens, `IGNORED` for all others.
+        truncated: whether a response was truncated.
+        merged: whether the first token of a response begins inside its prompt.
+        ending: control-like text, such as `<|endoftext|>`, at the end of a response, where it is trained as plain
+            text; empty if there is none.
     """
 
     input_ids: list[int]
@@ -53,18 +54,18 @@ class Example(NamedTuple):
 
     @property
     def supervised(self) -> int:
-        """Tokens that carry loss; the first token never does, since nothing predicts it."""
+        """Number of trainable tokens; the first token never counts, since nothing predicts it."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
 @dataclass(slots=True)
 class TrainingData:
-    """The examples, and how many samples did not become one and why.
+    """Training and held-out examples, and the number of dropped samples by reason.
 
     Attributes:
-        examples: to learn from, in the order of the samples.
-        held_out: for the validation loss.
-        dropped: count by reason.
+        examples: training examples, in the order of the samples.
+        held_out: examples for the validation loss.
+        dropped: number of dropped samples by reason.
     """
 
     examples: list[Example] = field(default_factory=list)
@@ -73,36 +74,36 @@ class TrainingData:
 
     @property
     def samples(self) -> int:
-        """How many there were."""
+        """Number of samples read."""
         return len(self.examples) + len(self.held_out) + sum(self.dropped.values())
 
     @property
     def tokens(self) -> int:
-        """Of all examples to learn from."""
+        """Number of tokens of all training examples."""
         return sum(len(example.input_ids) for example in self.examples)
 
     @property
     def supervised_tokens(self) -> int:
-        """Tokens that carry loss, over all examples to learn from."""
+        """Number of trainable tokens of all training examples."""
         return sum(example.supervised for example in self.examples)
 
     def drop(self, reason: str) -> None:
-        """Counts a sample that does not become an example."""
+        """Count one dropped sample."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
 
 def build_examples(
     samples: Iterable[Sample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> TrainingData:
-    """Builds one example for each sample, and counts those that make none.
+    """Return one example per sample, with a held-out split, and counts of the samples that cannot be used.
 
     Args:
-        samples: what to learn.
-        tokenizer: of the base model.
-        settings: template, length, what is held out.
+        samples: samples to train on.
+        tokenizer: tokenizer of the base model.
+        settings: template, length and held-out fraction.
 
     Raises:
-        UsageError: the tokenizer has no end-of-sequence token, or no chat template where one is asked for.
+        UsageError: the tokenizer has no end-of-sequence token, or `template` is `chat` and it has no chat template.
     """
     data = TrainingData()
     for made in make_examples(samples, tokenizer, settings):
@@ -118,10 +119,11 @@ def build_examples(
 def make_examples(
     samples: Iterable[Sample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> Iterator[Example | str]:
-    """The example of each sample in their order, or why there is none; takes and raises what `build_examples` does."""
+    """Yield the example of each sample in order, or the reason why it is dropped; see `build_examples`."""
     if tokenizer.eos_token_id is None:
         message = (
-            f"{tokenizer.name_or_path}: its tokenizer names no end-of-sequence token; a model could not learn to stop"
+            f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token, so the model cannot learn to stop; "
+            "set 'eos_token' in tokenizer_config.json"
         )
         raise UsageError(message)
     fit = _Fit(settings.max_length, settings.overlong)
@@ -139,10 +141,10 @@ def make_examples(
 
 
 def answer_end(tokenizer: "PreTrainedTokenizerBase", template: TemplateName) -> int:
-    """Return the id of the token that ends an answer: the chat template's end of turn, or the tokenizer's `eos_token`.
+    """Return the id of the token that ends a response: the chat template's end of turn, or the `eos_token`.
 
     Raises:
-        UsageError: the chat template is asked for, and there is none.
+        UsageError: `template` is `chat` and the tokenizer has no chat template.
     """
     own = ConversationEncoder(tokenizer, str(tokenizer.name_or_path)).turn_end if template == "chat" else None
     return int(tokenizer.eos_token_id) if own is None else own
@@ -157,13 +159,13 @@ def _make_encode(
 
 
 def _control_text(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
-    """What looks like a control token at the end of a text: one of this tokenizer, or the likes of other models."""
+    """Return a pattern for a text that ends with a control token of this tokenizer or of other model families."""
     own = "|".join(map(re.escape, sorted(tokenizer.all_special_tokens, key=len, reverse=True)))
     return re.compile(rf"({own + '|' if own else ''}{_LIKE_CONTROL_TOKENS})\s*$")
 
 
 def _find_ending(sample: Sample, control_text: re.Pattern[str]) -> str:
-    """The control-like text at the end of one of a sample's answers; empty for none."""
+    """Return the control-like text at the end of one of a sample's responses, or ""."""
     answers = (turn.content[-_ENDING_LENGTH:] for turn in sample.turns if turn.role == "assistant")
     found = next(filter(None, map(control_text.search, answers)), None)
     return found[1] if found else ""
@@ -171,13 +173,13 @@ def _find_ending(sample: Sample, control_text: re.Pattern[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """Makes tokens one example that has room and ends."""
+    """Turns an encoded sample into an example of at most `max_length` tokens."""
 
     max_length: int
     overlong: Overlong
 
     def example(self, encoded: Encoded) -> Example | str:
-        """The example, or why there is none."""
+        """Return the example, or the reason why the sample is dropped."""
         ids, learnt = encoded.ids, encoded.learnt
         overlong = len(ids) > self.max_length
         if overlong:
@@ -185,19 +187,22 @@ class _Fit:
                 return f"longer than {self.max_length} tokens"
             ids, learnt = self._cut(encoded)
         if not any(learnt):
-            return f"its prompt alone has more than {self.max_length} tokens"
+            return f"prompt longer than {self.max_length} tokens"
         labels = [token if carries_loss else IGNORED for token, carries_loss in zip(ids, learnt, strict=True)]
         return Example(ids, labels, truncated=overlong, merged=encoded.merged)
 
     def _cut(self, encoded: Encoded) -> tuple[list[int], list[bool]]:
-        """The first `max_length` tokens, up to the last that is learnt; a response that is cut ends all the same."""
+        """Return ids and label mask cut to `max_length` and to the last trainable token.
+
+        A truncated response gets the end token as its last token.
+        """
         length = self.max_length
         ids, learnt = encoded.ids[:length], encoded.learnt[:length]
         if learnt[-1] and encoded.learnt[length]:
             ids[-1] = encoded.end
-            if not any(learnt[-2:-1]):  # of a response that is cut something must be left beside its end
+            if not any(learnt[-2:-1]):  # nothing of the response is left except for its end token
                 learnt[-1] = False
-        while learnt and not learnt[-1]:  # a question without its answer
+        while learnt and not learnt[-1]:  # a prompt without its response
             learnt.pop()
         return ids[: len(learnt)], learnt
 
@@ -205,11 +210,11 @@ class _Fit:
 def _encode_alpaca(tokenizer: "PreTrainedTokenizerBase", samples: Sequence[Sample]) -> Iterator[Encoded | str]:
     texts = [_alpaca_texts(sample) for sample in samples]
     single = [each for each in texts if not isinstance(each, str)]
-    # Text that reads like a control token is text here: a task may speak of </s>.
+    # Text that looks like a control token is plain text: a task may mention </s>.
     options = {"split_special_tokens": True}
     prompts = iter(tokenizer([prompt for prompt, _ in single], **options)["input_ids"] if single else ())
     whole = iter(tokenizer([prompt + answer for prompt, answer in single], **options)["input_ids"] if single else ())
-    # Some tokenizers end every text by themselves, the prompt too.
+    # Some tokenizers append an end token to every text, including the prompt.
     appended = count_appended_tokens(tokenizer)
     end = int(tokenizer.eos_token_id)
     for each in texts:
@@ -217,18 +222,18 @@ def _encode_alpaca(tokenizer: "PreTrainedTokenizerBase", samples: Sequence[Sampl
             yield each
             continue
         prompt, ids = next(prompts), next(whole)
-        # As many tokens as the prompt has are masked, as published.
+        # Masks as many tokens as the prompt has on its own, as published.
         start, stop = len(prompt) - appended, len(ids) - appended
         learnt = [False] * start + [True] * (stop - start + 1)
         yield Encoded([*ids[:stop], end], learnt, end, merged=ids[:start] != prompt[:start])
 
 
 def _alpaca_texts(sample: Sample) -> tuple[str, str] | str:
-    """Prompt and answer, or why there are none."""
+    """Return prompt and response, or the reason why the sample is dropped."""
     if _has_empty_response(sample):
         return EMPTY
-    if len(sample.turns) != 2:  # noqa: PLR2004 - a question and its answer
-        return "a conversation of several turns, which the Alpaca template has no place for"
+    if len(sample.turns) != 2:  # noqa: PLR2004 - a user turn and an assistant turn
+        return "a conversation of more than two turns, which the Alpaca template does not support"
     question, answer = (turn.content for turn in sample.turns)
     return question if sample.verbatim else alpaca_prompt(question, sample.input), answer
 
@@ -245,11 +250,11 @@ def _encode_chats(encoder: ConversationEncoder, samples: Sequence[Sample]) -> It
 
 
 def _chat_turns(sample: Sample) -> tuple[Turn, ...] | str:
-    """The turns as the chat template takes them, or why there are none."""
+    """Return the turns for the chat template, or the reason why the sample is dropped."""
     if _has_empty_response(sample):
         return EMPTY
     if sample.verbatim:
-        return "a text prompt, which is no conversation"
+        return "a plain-text prompt, not a conversation"
     if sample.input:
         first, *rest = sample.turns
         return user_turn(first.content, sample.input), *rest
@@ -261,12 +266,12 @@ def _on_prompt(example: Example) -> Example:
 
 
 def _hold_out(data: TrainingData, share: float, seed: int) -> None:
-    # A weight makes copies; one that is held out while another is learnt would measure memory.
+    # A weight above 1 duplicates samples; a held-out copy of a training example would measure memorisation.
     copies: dict[tuple[int, ...], list[int]] = {}
     for index, example in enumerate(data.examples):
         copies.setdefault(tuple(example.input_ids), []).append(index)
     count = round(share * len(copies))
-    drawn = Random(f"hold out {seed}").sample(list(copies.values()), count)  # noqa: S311 - a draw of data
+    drawn = Random(f"hold out {seed}").sample(list(copies.values()), count)  # noqa: S311 - not for cryptography
     chosen = {index for group in drawn for index in group}
     data.held_out = [example for index, example in enumerate(data.examples) if index in chosen]
     data.examples = [example for index, example in enumerate(data.examples) if index not in chosen]

@@ -1,4 +1,4 @@
-"""Shows a training as it goes on: step, loss, tokens a second, time left, memory."""
+"""Progress display of a training: step, loss, tokens per second, time left, memory."""
 
 import resource
 import time
@@ -13,13 +13,13 @@ from selfinstruct_local.train.memory import GIB
 from selfinstruct_local.train.result import describe_rise, find_rise
 
 LINE_EVERY_SECONDS = 10.0
-WARN_AFTER_STEPS = 20  # of a rising loss, while it trains
+WARN_AFTER_STEPS = 20  # steps before the first warning about a rising loss
 
 
 class TrainingDisplay(TrainerCallback):
-    """A progress bar on a terminal; a line now and then elsewhere.
+    """A progress bar on a terminal; elsewhere, one line every `LINE_EVERY_SECONDS`.
 
-    Tokens a second are those of all devices since this start, memory is the most that this process or its GPU held.
+    Tokens per second are summed over all devices since this start; memory is the peak of this process or its GPU.
     """
 
     def __init__(self, console: Console) -> None:
@@ -42,13 +42,13 @@ class TrainingDisplay(TrainerCallback):
         self._warned = False
 
     def tell(self, line: str) -> None:
-        """Prints a line above the bar."""
+        """Print a line above the bar."""
         self._console.print(line, markup=False, highlight=False)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Starts the bar."""
+        """Start the bar."""
         self._begun = time.monotonic()
         self._tokens_before = state.num_input_tokens_seen
         self._steps_before = state.global_step
@@ -63,7 +63,7 @@ class TrainingDisplay(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Shows the loss of the step."""
+        """Show the loss of the step."""
         if not logs or "loss" not in logs:
             return
         self._warn_of_rise(state.global_step, float(logs["loss"]))
@@ -78,7 +78,7 @@ class TrainingDisplay(TrainerCallback):
             self._console.print(f"step {state.global_step}/{state.max_steps}  {told}  left {format_seconds(left)}")
 
     def _warn_of_rise(self, step: int, loss: float) -> None:
-        """Says once that the loss has risen, as soon as this is clear."""
+        """Print one warning if the loss has risen, after at least `WARN_AFTER_STEPS` steps."""
         self._losses.append(loss)
         if self._warned or len(self._losses) < WARN_AFTER_STEPS:
             return
@@ -89,12 +89,12 @@ class TrainingDisplay(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Takes the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
 
 def peak_memory() -> int:
-    """Bytes: the most that tensors took of the GPU, or without one, that this process took of the memory."""
+    """Return the peak memory in bytes: allocated by tensors on the GPU, or resident in this process without a GPU."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,8 +1,8 @@
-"""The output folder of a training: what it holds, whether this training may go on in it, and whether it has room.
+"""The output folder of a training: its content, whether a training can resume in it, and its disk space.
 
-It holds the weights as safetensors, `settings.json`, which says what is trained on what and is written first,
-`loss.csv` and `loss.png`, TensorBoard's files, the last checkpoints, a card (`README.md`), and `training.json`, which
-is written last.
+The folder has `settings.json` with the settings, model and data (written first), the weights as safetensors,
+`loss.csv` and `loss.png`, TensorBoard event files, the latest checkpoints, a model card (`README.md`), and
+`training.json` (written last).
 """
 
 import hashlib
@@ -31,20 +31,20 @@ from selfinstruct_local.train.settings import TrainSettings
 
 _SETTINGS = "settings.json"
 _LOCK = "training.lock"
-# Of the settings, those that may change between two starts of one training.
+# Settings that may change when a training is resumed.
 _EXECUTING = frozenset({"save_steps", "keep_checkpoints", "max_dropped"})
-# What must be the same beside them.
+# Facts that must be the same in addition to the other settings.
 _DECIDING = ("data_sha256", "examples_a_step")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFolder:
-    """The folder of one training.
+    """The output folder of one training.
 
     Attributes:
         path: an existing, writable folder.
-        facts: what makes the training this one: model, data, settings.
-        checkpoints: the latest first, down to the first whole one.
+        facts: model, data and settings that identify the training.
+        checkpoints: latest first, up to and including the first complete one.
     """
 
     path: Path
@@ -53,26 +53,26 @@ class TrainingFolder:
 
     @property
     def start(self) -> Checkpoint | None:
-        """What to go on from."""
+        """The checkpoint to resume from, or None."""
         return next((each for each in self.checkpoints if not each.fault), None)
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are done and what they made is saved."""
+        """Whether all steps are done and the result is saved."""
         return (self.path / TRAINING_MANIFEST).is_file()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other trainings off the folder for the block: twice the same command would write over each other.
+        """Lock the folder for the block, so that a second training cannot write to it.
 
         Raises:
-            UsageError: another process trains there.
+            UsageError: another process trains in the folder.
         """
         if not is_first():
             yield
             return
-        busy = "another process trains there; wait for it, or name another folder"
-        # Large shared disks are mounted without locks at many sites; models belong there all the same.
+        busy = "another process is training there; wait for it, or name another folder"
+        # At many sites, large shared disks are mounted without file locks; they must still be usable for models.
         lock = take_lock(self.path / _LOCK, f"--out {self.path}", busy, needs_locks=False)
         try:
             yield
@@ -80,11 +80,11 @@ class TrainingFolder:
             os.close(lock)
 
     def note_begin(self) -> None:
-        """Writes down whose folder it is."""
+        """Write `settings.json`, which claims the folder for this training."""
         self._write(_SETTINGS)
 
     def note_end(self) -> None:
-        """Writes down that the training is done."""
+        """Write `training.json`, which marks the training as done."""
         if is_first():
             obey_umask(self.path)
         self._write(TRAINING_MANIFEST)
@@ -98,24 +98,25 @@ class TrainingFolder:
 def open_folder(
     path: Path, data: TrainingData, model: ModelFolder, settings: TrainSettings, processes: int = 1
 ) -> TrainingFolder:
-    """Looks whether the training of `model` on `data` is to begin, to go on or to end here.
+    """Return the folder of the training of `model` on `data`, with the checkpoints to resume from.
 
     Args:
         path: an existing, writable folder.
-        data: the examples.
-        model: the base.
-        settings: see `TrainSettings`.
-        processes: that train together.
+        data: training data.
+        model: base model.
+        settings: settings of the training.
+        processes: number of processes that train together.
 
     Raises:
-        UsageError: the folder holds a training on other data or with other settings, or there is too little room.
+        UsageError: the folder has a training with another model, other data or other settings, or the disk has too
+            little free space.
     """
     facts = _facts_of(data, model, settings, processes)
     settings_file = path / _SETTINGS
     checkpoints: list[Checkpoint] = []
     if settings_file.is_file():
         if different := sorted(_different(orjson.loads(settings_file.read_bytes()), facts, model)):
-            message = f"--out {path}: holds a training that differs in {', '.join(different)}; name another folder"
+            message = f"--out {path}: has a training that differs in {', '.join(different)}; name another folder"
             raise UsageError(message)
         checkpoints = find_checkpoints(path)
     folder = TrainingFolder(path, facts, tuple(checkpoints))
@@ -125,14 +126,14 @@ def open_folder(
 
 
 def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
-    """Checks that the checkpoints and the result will fit on the disk: better now than after the first epoch.
+    """Raise UsageError if the disk has too little free space for the checkpoints and the result.
 
-    A checkpoint holds the model or the LoRA matrices, and the two states of AdamW for what is trained, in float32.
-    Before the oldest goes there is one more than are kept. Those that an earlier start left have their room already,
-    and go as new ones come.
+    A checkpoint has the model or the LoRA matrices, and AdamW's two states per trainable parameter, in float32. Before
+    the oldest is deleted there is one more than `keep_checkpoints`. Checkpoints of an earlier start count as free
+    space, since they are deleted as new ones are written.
 
     Raises:
-        UsageError: they will not.
+        UsageError: too little free space.
     """
     parameters, trainable = count_parameters(read_config(model.load_path), settings)
     saved = parameters if settings.method == "full" else trainable
@@ -140,10 +141,10 @@ def check_room(out: Path, model: ModelFolder, settings: TrainSettings) -> None:
     held = checkpoint_bytes(out)
     free = shutil.disk_usage(out).free
     if free + held < needed:
-        there = f", {held / GIB:.1f} GiB of it there already" if held else ""
+        there = f" ({held / GIB:.1f} GiB already there)" if held else ""
         message = (
-            f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result take {needed / GIB:.1f} GiB"
-            f"{there}, and {free / GIB:.1f} GiB are free; make room or name another folder"
+            f"--out {out}: {settings.keep_checkpoints + 1} checkpoints and the result need {needed / GIB:.1f} GiB"
+            f"{there}, and {free / GIB:.1f} GiB are free; free disk space or name another folder"
         )
         raise UsageError(message)
 

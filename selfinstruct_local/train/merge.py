@@ -1,4 +1,4 @@
-"""Folds an adapter into its base: a folder of safetensors that vLLM and transformers load like any model."""
+"""Merging a LoRA adapter into its base model: a safetensors folder that vLLM and transformers load like any model."""
 
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ from selfinstruct_local.train.network import check_savable, end_with, lay_over, 
 
 
 def merge(model: ModelFolder, adapter: Path, out: Path) -> None:
-    """Adds the adapter's matrices to the weights of `model` and saves the sum in the base's own precision.
+    """Merge an adapter into the weights of `model` and save the result in the base model's precision.
 
-    The sum is taken in float32: with matrices of rank r and scale s, W + s/r * B A (Hu et al. 2021, section 4.1).
+    The sum is computed in float32: with matrices of rank r and scale s, W + s/r * B A (Hu et al. 2021, section 4.1).
 
     Args:
-        model: the base; the very one that the adapter was trained on, where that is told.
+        model: base model; the one the adapter was trained on, if the adapter's files record it.
         adapter: a LoRA folder.
         out: an existing, empty, writable folder.
 
     Raises:
-        UsageError: no adapter lies there, it belongs to another base or does not fit this one, or the training
-            libraries are missing.
+        UsageError: the folder has no adapter, the adapter belongs to another base model or its shapes do not match,
+            or the training libraries are missing.
     """
     check_adapter(adapter)
     check_base(adapter, model)

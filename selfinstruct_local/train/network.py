@@ -1,4 +1,4 @@
-"""The model as it is trained: whole or with LoRA matrices, its weights on one device or divided over several."""
+"""Loading the model for training: full or with LoRA matrices, on one device or sharded over several."""
 
 import re
 import warnings
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 def load_network(model: ModelFolder, settings: TrainSettings, arguments: "TrainingArguments") -> Any:
-    """The model as it is trained.
+    """Return the model to train.
 
     Args:
-        model: the base.
-        settings: method, LoRA, sharding.
-        arguments: precision and checkpointing as they were settled for this machine.
+        model: base model.
+        settings: method, LoRA and sharding.
+        arguments: precision and gradient checkpointing as resolved for this machine.
 
     Raises:
-        RunError: it was to be sharded and is not.
+        RunError: sharding was requested, and some weights are not sharded.
     """
     import torch
     from transformers import AutoModelForCausalLM, set_seed
 
     dropout = dropout_of(size_of(read_config(model.load_path), settings), settings)
-    set_seed(settings.seed)  # the LoRA matrices are drawn before the Trainer sets it
-    # What is trained stays in float32: steps of a small rate would be rounded away. A frozen base need not.
+    set_seed(settings.seed)  # LoRA matrices are initialised before the Trainer sets the seed
+    # Trainable weights stay in float32: bf16 would round small updates away. A frozen base model can be bf16.
     frozen_dtype = torch.bfloat16 if arguments.bf16 else torch.float32
     options: dict[str, Any] = {"dtype": torch.float32 if settings.method == "full" else frozen_dtype}
     if settings.method == "qlora":
@@ -44,7 +44,7 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
 
         options["distributed_config"] = DistributedConfig(fsdp_size=world_size(), fsdp_mixed_precision=arguments.bf16)
     network: Any = AutoModelForCausalLM.from_pretrained(model.load_path, local_files_only=True, **options)
-    network.name_or_path = str(model.path)  # what an adapter names as its base
+    network.name_or_path = str(model.path)  # PEFT records it as the adapter's base model
     make_savable(network)
     if sharded:
         from selfinstruct_local.train.sharding import check_sharded
@@ -59,10 +59,9 @@ def load_network(model: ModelFolder, settings: TrainSettings, arguments: "Traini
 
 
 def make_savable(network: Any) -> None:
-    """Mends a generation config that transformers loads and will not save: better now than after the last step.
+    """Fix a generation config that transformers loads but refuses to save, before training starts.
 
-    The common fault is a temperature or top_p beside a `do_sample` that was left out, as in Vicuna 1.5 and early copies
-    of LLaMA 2 Chat.
+    The common fault is a temperature or top_p without `do_sample`, as in Vicuna 1.5 and early copies of LLaMA 2 Chat.
     """
     from transformers import GenerationConfig
 
@@ -73,12 +72,12 @@ def make_savable(network: Any) -> None:
     if not _is_valid(config):
         network.generation_config = GenerationConfig.from_model_config(network.config)
     if not _is_valid(network.generation_config):
-        make_config: Any = GenerationConfig  # without types
+        make_config: Any = GenerationConfig  # has no type annotations
         network.generation_config = make_config(eos_token_id=network.config.eos_token_id)
 
 
 def check_savable(network: Any, tokenizer: "PreTrainedTokenizerBase", model: ModelFolder) -> None:
-    """Save all but the weights to a temporary folder, to find out before the work if that is impossible.
+    """Save everything except for the weights to a temporary folder, so that a failure appears before training.
 
     Raises:
         UsageError: transformers refuses to save config, generation config or tokenizer.
@@ -91,12 +90,12 @@ def check_savable(network: Any, tokenizer: "PreTrainedTokenizerBase", model: Mod
             tokenizer.save_pretrained(folder)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())
-            message = f"--model {model.path}: a model made of it could not be saved ({reason}); correct its JSON files"
+            message = f"--model {model.path}: the trained model could not be saved ({reason}); correct its JSON files"
             raise UsageError(message) from error
 
 
 def end_with(network: Any, token_id: int) -> None:
-    """Adds a token to those that end a text by the generation config, which is saved with the model."""
+    """Add a token to `eos_token_id` of the generation config, which is saved with the model."""
     config = network.generation_config
     if config is None:
         return
@@ -107,15 +106,15 @@ def end_with(network: Any, token_id: int) -> None:
 
 
 def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
-    """A loaded base with a trained adapter over it.
+    """Return a loaded base model with a trained adapter on it.
 
     Args:
-        network: the base.
-        model: its folder, for messages.
-        adapter: a LoRA folder that `check_base` has nothing against.
+        network: base model.
+        model: folder of the base model, for messages.
+        adapter: a LoRA folder that passes `check_base`.
 
     Raises:
-        UsageError: its matrices do not fit the base, or its files are broken; or PEFT is missing.
+        UsageError: the adapter does not match the base model, its files are corrupt, or PEFT is missing.
     """
     try:
         from peft import PeftModel
@@ -127,23 +126,23 @@ def lay_over(network: Any, model: ModelFolder, adapter: Path) -> Any:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             tuned = PeftModel.from_pretrained(network, str(adapter))
-    # Of an adapter made elsewhere nothing tells the base; torch finds other shapes, PEFT layers of other names.
+    # An adapter made elsewhere does not record its base; torch detects other shapes, PEFT detects other layer names.
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[-1].strip(" \t.")
-        message = f"--adapter {adapter}: cannot be laid over {model.path} ({reason}); name its own base with --model"
+        message = f"--adapter {adapter}: does not match {model.path} ({reason}); name its base model with --model"
         raise UsageError(message) from error
     _refuse_unloaded(caught, adapter)
     return tuned
 
 
 def _refuse_unloaded(caught: list[warnings.WarningMessage], adapter: Path) -> None:
-    """Refuse an adapter whose matrices have other names: PEFT leaves its own zeros there, and only warns."""
+    """Raise UsageError if matrices of the adapter have other names, where PEFT leaves zeros and only warns."""
     missing = [str(each.message) for each in caught if "missing adapter keys" in str(each.message)]
     if missing:
         first = re.search(r"'([^']+)'", missing[0])
         message = (
-            f"--adapter {adapter}: its file has no matrix for {first[1] if first else 'a module'}; it is not whole, or "
-            "belongs to another base"
+            f"--adapter {adapter}: its file has no matrix for {first[1] if first else 'a module'}; it is incomplete or "
+            "belongs to another base model; copy it again, or name its base model with --model"
         )
         raise UsageError(message)
 
@@ -160,14 +159,14 @@ def _in_four_bits(arguments: "TrainingArguments") -> dict[str, Any]:
     import torch
     from transformers import BitsAndBytesConfig
 
-    make_config: Any = BitsAndBytesConfig  # without types
+    make_config: Any = BitsAndBytesConfig  # has no type annotations
     quantization = make_config(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if arguments.bf16 else torch.float32,
     )
-    # It is quantised where it is loaded, so each process names its own device.
+    # Weights are quantised on the device they are loaded to, so each process names its own device.
     return {"quantization_config": quantization, "device_map": {"": arguments.device}}
 
 
@@ -177,7 +176,7 @@ def _with_lora(network: Any, settings: TrainSettings, arguments: "TrainingArgume
 
         network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=arguments.gradient_checkpointing)
     elif arguments.gradient_checkpointing:
-        network.enable_input_require_grads()  # else nothing would flow back through a frozen, recomputed base
+        network.enable_input_require_grads()  # else no gradient passes through a frozen, recomputed base
     return add_lora(
         network,
         targets=settings.lora_targets,

@@ -1,7 +1,7 @@
-"""The sizes of a network, read from its config: no weights are needed, nor memory for them.
+"""Parameter counts and layer sizes of a network, from its config; no weights are loaded.
 
-It is built on PyTorch's meta device, where tensors have shapes and no bytes, so every count of parameters is that of
-transformers and PEFT.
+The network is built on PyTorch's meta device, where tensors have shapes but no storage, so all parameter counts are
+those of transformers and PEFT.
 """
 
 from dataclasses import dataclass, fields
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What can be counted of any network. All counts are of parameters.
+    """Parameter counts that are available for any network.
 
     Attributes:
         architecture: name of transformers' class.
-        parameters: all.
-        trainable: all that learn.
-        linear: in the base's linear layers without the head, which QLoRA makes 4-bit.
-        adapted: names of the layers with LoRA matrices, without their place in the network.
-        adapts_experts: LoRA matrices are on tensors of experts, where PEFT has no dropout.
+        parameters: all parameters.
+        trainable: trainable parameters.
+        linear: parameters in the base model's linear layers except for the head; QLoRA quantises these to 4 bits.
+        adapted: names of the layers with LoRA matrices, without their path in the network.
+        adapts_experts: whether LoRA matrices are on expert tensors, where PEFT has no dropout.
     """
 
     architecture: str
@@ -43,25 +43,25 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSize(Counts):
-    """Counts and sizes of a network whose decoder layers are like LLaMA's: attention, and an MLP of three projections.
+    """Sizes of a network with decoder layers like LLaMA's: attention, and an MLP with three projections.
 
     Attributes:
-        layers: how many decoder layers.
+        layers: number of decoder layers.
         hidden: H, width of the residual stream.
-        inner: I, width of the MLP.
-        query: Q, heads times their width.
-        key: K, the same of keys.
-        heads: of the queries.
-        vocabulary: V.
-        layer, layer_trainable: of one decoder layer.
-        down_trainable: of its last projection.
-        largest_linear: of the layer's projections.
-        head, head_trainable: of the output head; tied embeddings count here.
-        embedding_trainable: of the input embeddings; 0 where they are tied.
-        tied: the head's weights are the embeddings'.
-        norms_learn: norms learn their weights.
+        inner: I, inner width of the MLP.
+        query: Q, query heads times head width.
+        key: K, key heads times head width.
+        heads: number of query heads.
+        vocabulary: V, vocabulary size.
+        layer, layer_trainable: parameters of one decoder layer, all and trainable.
+        down_trainable: trainable parameters of its down projection.
+        largest_linear: parameters of the largest linear layer except for the head.
+        head, head_trainable: parameters of the output head, all and trainable; includes tied embeddings.
+        embedding_trainable: trainable parameters of the input embeddings; 0 if they are tied.
+        tied: whether head and input embeddings share their weights.
+        norms_learn: whether the weights of the norms are trainable.
         lora: (input, width of the input) of each projection of a layer that has LoRA matrices.
-        lora_r: their rank.
+        lora_r: LoRA rank.
     """
 
     layers: int
@@ -85,7 +85,7 @@ class NetworkSize(Counts):
 
 
 def llama_7b() -> "PretrainedConfig":
-    """The config of LLaMA-7B (Touvron et al. 2023), which is shipped: plans need no download."""
+    """Return the config of LLaMA-7B (Touvron et al. 2023), which ships with the package: plans need no download."""
     from transformers import LlamaConfig
 
     raw = (files("selfinstruct_local.train") / "llama_7b.json").read_bytes()
@@ -93,38 +93,39 @@ def llama_7b() -> "PretrainedConfig":
 
 
 def read_config(folder: Path) -> "PretrainedConfig":
-    """The config of a local model folder; code in the folder is never run.
+    """Return the config of a local model folder; code in the folder is never run.
 
     Raises:
-        UsageError: there is no config, or transformers cannot use it.
+        UsageError: the folder has no config.json, or transformers cannot use it.
     """
     from transformers import AutoConfig
 
     if not (folder / "config.json").is_file():
-        message = f"--model {folder}: no config.json in there; name the folder of a model"
+        message = f"--model {folder}: no config.json; name a model folder"
         raise UsageError(message)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # values that do not fit end in errors of any kind
-        message = f"--model {folder}: config.json cannot be used: {_first_line(error)}"
+    except Exception as error:  # invalid values raise errors of any kind
+        message = f"--model {folder}: config.json cannot be used ({_first_line(error)}); copy the file again"
         raise UsageError(message) from error
     return config
 
 
 def count_parameters(config: "PretrainedConfig", settings: TrainSettings) -> tuple[int, int]:
-    """Parameters in all and those that learn; see `size_of` for what is raised."""
+    """Return the numbers of all and of trainable parameters; raises as `size_of` does."""
     network = size_of(config, settings)
     return network.parameters, network.trainable
 
 
 def size_of(config: "PretrainedConfig", settings: TrainSettings) -> Counts:
-    """Counts of the network that `settings` train, as transformers and PEFT build it on the meta device.
+    """Return the parameter counts of the network to train, as transformers and PEFT build it on the meta device.
 
     Returns:
-        A `NetworkSize` if the decoder layers are those of LLaMA, from which memory can be planned.
+        A `NetworkSize`, which memory estimates need, if the decoder layers are like LLaMA's.
 
     Raises:
-        UsageError: it is no causal language model, transformers cannot build it, or `lora_targets` name no layer.
+        UsageError: the model is not a causal language model, transformers cannot build it, or `lora_targets` match no
+            layer.
     """
     _refuse_other_than_causal(config)
     targets = settings.lora_targets
@@ -139,7 +140,7 @@ def size_of(config: "PretrainedConfig", settings: TrainSettings) -> Counts:
         )
     except UsageError:
         raise
-    except Exception as error:  # a config that does not fit its class ends in errors of any kind
+    except Exception as error:  # an invalid config raises errors of any kind
         message = (
             f"--model {config.name_or_path}: transformers cannot build {config.model_type} from its config.json "
             f"({_first_line(error)}); copy the file again"
@@ -152,31 +153,31 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_other_than_causal(config: "PretrainedConfig") -> None:
-    """Refuses what reads in both directions: it would see the answer that it is to learn."""
+    """Raise UsageError for a bidirectional model: its input would include the response it has to predict."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
     masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if masked or config.is_encoder_decoder:
-        message = f"--model {config.name_or_path}: {config.model_type} is no causal language model; take one that is"
+        message = f"--model {config.name_or_path}: {config.model_type} is not a causal language model; name one that is"
         raise UsageError(message)
 
 
 def dropout_of(network: Counts, settings: TrainSettings) -> float:
-    """The dropout that its LoRA matrices have: PEFT has none for tensors of experts, and one rate for all matrices."""
+    """Return the LoRA dropout; 0 with LoRA on experts: PEFT has no dropout there, and one rate for all matrices."""
     return 0.0 if network.adapts_experts else settings.lora_dropout
 
 
 def describe_lora(network: Counts, settings: TrainSettings) -> str:
-    """Which layers get LoRA matrices, as one line; empty where all learns."""
+    """Return a line that names the layers with LoRA matrices; "" in full fine-tuning."""
     if not network.adapted:
         return ""
     told = f"LoRA on {', '.join(network.adapted)}"
     if dropout_of(network, settings) != settings.lora_dropout:
-        told += f"; no dropout instead of {settings.lora_dropout}, which experts cannot have"
+        told += f"; dropout 0 instead of {settings.lora_dropout}, which PEFT does not support on experts"
     return told
 
 
-# Projections that read one and the same tensor.
+# The input tensor of each projection; some projections share one.
 _INPUT_OF = {
     "q_proj": "attention input",
     "k_proj": "attention input",
@@ -192,7 +193,7 @@ _INPUT_OF = {
 def _build(
     config_json: str, config_class: Any, pad_vocab_to: int, lora_r: int, targets: str | tuple[str, ...]
 ) -> Counts:
-    """Builds the network on the meta device and counts; a 7B takes a second, hence the cache."""
+    """Build the network on the meta device and return its counts; cached, since a 7B model takes a second."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -200,7 +201,7 @@ def _build(
 
     config = config_class.from_dict(orjson.loads(config_json))
     text = config.get_text_config(decoder=True)
-    factory: Any = AutoModelForCausalLM  # its methods have no types
+    factory: Any = AutoModelForCausalLM  # its methods have no type annotations
     if pad_vocab_to:
         text.vocab_size = ceil(text.vocab_size / pad_vocab_to) * pad_vocab_to
     with torch.device("meta"):
@@ -211,7 +212,7 @@ def _build(
     linear = sum(_count(each) for each in linears)
     layers = _llama_layers(base, text)
     layer, largest = (_count(layers[0]), max(_count(each) for each in linears)) if layers else (0, 0)
-    # Matrices are put into the layers of the base itself.
+    # PEFT adds the matrices to the base model in place.
     tuned = add_lora(base, targets=targets, rank=lora_r, alpha=lora_r, dropout=0.0) if lora_r else None
     counts = Counts(
         architecture=type(base).__name__,
@@ -250,7 +251,7 @@ def _build(
 
 
 def _llama_layers(network: Any, text: "PretrainedConfig") -> Any:
-    """The decoder layers, if each has attention and an MLP of three projections; None for any other build."""
+    """Return the decoder layers if each has attention and an MLP with three projections, else None."""
     layers = getattr(network.get_decoder(), "layers", None)
     names = ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
     if not layers or network.get_output_embeddings() is None:

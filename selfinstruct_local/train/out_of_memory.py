@@ -1,4 +1,4 @@
-"""A lack of memory, at load or in a step, as one line that names the flags to change."""
+"""Out-of-memory errors, during loading or in a step, as one line that names the flags to change."""
 
 import re
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ import torch
 from selfinstruct_local.errors import OutOfMemoryError
 from selfinstruct_local.train.settings import TrainSettings
 
-# What PyTorch's allocator of a CPU's memory and its kernels say, and what CUDA, cuBLAS and NCCL do; PyTorch's allocator
-# of a GPU's memory raises a class of its own.
+# Messages of PyTorch's CPU allocator and kernels, CUDA, cuBLAS and NCCL. PyTorch's GPU allocator raises its own error
+# class.
 _SAID = re.compile(
     r"not enough memory|can't allocate memory|Cannot allocate memory|bad_alloc|could not create a memory"
     r"|out of memory|ALLOC_FAILED"
@@ -19,7 +19,7 @@ _SAID = re.compile(
 
 @contextmanager
 def naming_flags(settings: TrainSettings) -> Iterator[None]:
-    """Inside the block, a lack of memory becomes an error for the user.
+    """Convert out-of-memory errors inside the block to an OutOfMemoryError that names the flags to change.
 
     Raises:
         OutOfMemoryError: memory ran out.
@@ -32,7 +32,7 @@ def naming_flags(settings: TrainSettings) -> Iterator[None]:
             raise
         message = (
             f"memory ran out ({str(error).splitlines()[0][:120]}); change {', or '.join(_changes(settings))}; "
-            "--dry-run tells what each takes; changed settings need another --out"
+            "--dry-run shows the memory each needs; changed settings need another --out"
         )
         raise OutOfMemoryError(message) from error
 

@@ -1,4 +1,4 @@
-"""Says before a training what it will take: parameters, steps, the memory of one device, and what would make it fit."""
+"""Training plans: parameters, steps, memory per device, and changes that would make a training fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from selfinstruct_local.train.settings import TrainSettings
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-CARDS = (24, 40, 80)  # GiB, as cards are sold
+CARDS = (24, 40, 80)  # GiB, common GPU memory sizes
 CHECKPOINT: Mapping[str, Any] = {"gradient_checkpointing": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A change that makes a plan fit a card it does not fit.
+    """A change that makes a training fit a GPU that is too small for it otherwise.
 
     Attributes:
-        card: GiB of each device.
-        flags: what to add to the command line.
-        settings: with the change made.
-        devices: how many.
-        memory: what it takes then.
+        card: GiB of memory per device.
+        flags: flags to add to the command line.
+        settings: settings with the change.
+        devices: number of devices.
+        memory: memory estimate with the change.
     """
 
     card: int
@@ -40,21 +40,21 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a training will take.
+    """Cost of a training.
 
     Attributes:
-        parameters: all, with LoRA matrices.
-        trainable: those that learn.
-        devices: how many share the work.
-        steps_per_epoch: optimizer steps in a pass over the data.
-        steps: optimizer steps in all.
-        tokens: in all, without padding.
-        memory: of one device, at its peak; where `unsized`, at the optimizer's step.
-        unsized: architecture whose activations are not known, so that more is taken than `memory` says; else empty.
-        lora: which layers get LoRA matrices, in words; empty where all learns.
-        fits: GiB of the cards that hold it, of `CARDS`; empty on a CPU.
-        advice: for each of the others the cheapest change that helps, where there is one.
-        on_gpu: whether it is planned for GPUs.
+        parameters: number of all parameters, including LoRA matrices.
+        trainable: number of trainable parameters.
+        devices: number of devices.
+        steps_per_epoch: optimizer steps per epoch.
+        steps: total optimizer steps.
+        tokens: total tokens, without padding.
+        memory: peak memory per device; if `unsized`, the memory at the optimizer's step.
+        unsized: the architecture, if its activations are not known and the peak exceeds `memory`; else empty.
+        lora: line that names the layers with LoRA matrices; empty in full fine-tuning.
+        fits: sizes of `CARDS` in GiB that the training fits; empty on a CPU.
+        advice: the cheapest change for each other size, if there is one.
+        on_gpu: whether the plan is for GPUs.
     """
 
     parameters: int
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def share(self) -> float:
-        """Trainable parameters over all."""
+        """Fraction of parameters that are trainable."""
         return self.trainable / self.parameters
 
 
@@ -86,20 +86,21 @@ def make_plan(
     devices: int,
     on_gpu: bool = True,
 ) -> Plan:
-    """Plans a training.
+    """Return the plan of a training.
 
     Args:
-        config: of the base model.
-        settings: of the training; on a GPU `precision: auto` is bf16 and checkpointing is on where it is left open.
-        tokens_per_example: (examples,) tokens of each; None takes `max_length` for each.
-        supervised_tokens: (examples,) how many of them carry loss; None takes all.
-        examples: that are trained on, without those held out.
-        devices: processes, with a device each.
-        on_gpu: False plans for a CPU.
+        config: config of the base model.
+        settings: settings of the training; on a GPU, `precision: auto` is bf16 and gradient checkpointing is on unless
+            set.
+        tokens_per_example: (examples,), tokens per example; None takes `max_length` for each.
+        supervised_tokens: (examples,), trainable tokens per example; None takes all tokens.
+        examples: number of training examples, without those held out.
+        devices: number of processes, each with one device.
+        on_gpu: whether to plan for GPUs; False plans for a CPU.
 
     Raises:
-        UsageError: there is no example, the batch does not divide by the devices, or see `size_of`.
-        ValueError: a sequence has another length than `examples`.
+        UsageError: there are no examples, or the global batch is not divisible over the devices; also as `size_of`.
+        ValueError: the length of a sequence is not `examples`.
     """
     if examples < 1:
         message = "--data: no example is left to train on"
@@ -108,7 +109,7 @@ def make_plan(
     network = size_of(config, settings)
     memory = estimate_memory(network, settings, data, devices, on_gpu=on_gpu)
     rows = ceil(sum(data.tokens) / settings.max_length) if settings.batching == "packed" else examples
-    # As Trainer.set_initial_training_values counts: batches, of which accelerate gives each process its share.
+    # Same count as Trainer.set_initial_training_values: accelerate distributes the batches over the processes.
     passes = ceil(ceil(rows / settings.batch_size) / devices)
     steps_per_epoch = ceil(passes / settings.accumulation(devices))
     steps = settings.max_steps if settings.max_steps > 0 else ceil(settings.epochs * steps_per_epoch)
@@ -133,15 +134,15 @@ def make_plan(
 
 
 def describe(plan: Plan) -> list[str]:
-    """The lines that a terminal shows."""
+    """Return the plan as lines for the terminal."""
     lines = [f"parameters   {plan.parameters:,}", f"trainable    {plan.trainable:,} ({plan.share:.2%})"]
     if plan.lora:
         lines.append(plan.lora)
-    lines += [f"steps        {plan.steps:,} ({plan.steps_per_epoch:,} an epoch)", f"tokens       {plan.tokens:,}"]
+    lines += [f"steps        {plan.steps:,} ({plan.steps_per_epoch:,} per epoch)", f"tokens       {plan.tokens:,}"]
     lines += _describe_memory(plan)
     for advice in plan.advice:
         total = advice.memory.total / GIB
-        lines.append(f"to fit {advice.card} GiB: {advice.flags} (takes {total:.1f} GiB)")
+        lines.append(f"to fit {advice.card} GiB: {advice.flags} (needs {total:.1f} GiB)")
     return lines
 
 
@@ -149,23 +150,23 @@ def _describe_memory(plan: Plan) -> list[str]:
     where = "the device" if plan.devices == 1 else f"each of {plan.devices} devices"
     if plan.unsized:
         told = (
-            f"memory       no plan for {plan.unsized}: {where} takes {plan.memory.total / GIB:.2f} GiB for weights, "
+            f"memory       no plan for {plan.unsized}: {where} needs {plan.memory.total / GIB:.2f} GiB for weights, "
             "gradients and optimizer states, and more for activations"
         )
         return [told]
-    lines = [f"memory       of {where} at its peak, {plan.memory.moment}:"]
+    lines = [f"memory       peak of {where}, {plan.memory.moment}:"]
     parts = ("weights", "gradients", "optimizer", "activations", "working", "total")
     lines += [f"  {part:<12}{getattr(plan.memory, part) / GIB:>8.2f} GiB" for part in parts]
     if plan.on_gpu:
-        fits = "  ".join(f"{card} GiB {'fits' if card in plan.fits else 'does not fit'}" for card in CARDS)
-        lines.append(f"cards        {fits}  ({RESERVE_BYTES // GIB} GiB and {RESERVE_SHARE:.0%} of a card kept free)")
+        fits = "  ".join(f"{card} GiB {'fits' if card in plan.fits else 'too small'}" for card in CARDS)
+        lines.append(f"GPUs         {fits}  ({RESERVE_BYTES // GIB} GiB and {RESERVE_SHARE:.0%} of a GPU kept free)")
     return lines
 
 
 def _advise(
     config: "PretrainedConfig", settings: TrainSettings, data: Lengths, devices: int, cards: Sequence[int]
 ) -> tuple[Advice, ...]:
-    """The first of the changes, cheapest first, that fits each card; a card for which none does is left out."""
+    """Return the cheapest change that fits each size in `cards` (GiB); sizes that no change fits are left out."""
     found: list[Advice] = []
     for changes, processes in _changes(settings, devices):
         missing = [card for card in cards if card not in {each.card for each in found}]
@@ -175,7 +176,7 @@ def _advise(
             changed = TrainSettings.model_validate({**settings.model_dump(), **changes})
             memory = estimate_memory(size_of(config, changed), changed, data, processes, on_gpu=True)
         except (ValidationError, UsageError):
-            continue  # the batch does not divide so, or the model has no such layers for LoRA
+            continue  # the batch is not divisible that way, or the model has no such layers for LoRA
         flags = " ".join(_flag(name, value) for name, value in changes.items())
         if processes != devices:
             flags = f"{flags} --nproc {processes}".strip()
@@ -184,13 +185,13 @@ def _advise(
 
 
 def _changes(settings: TrainSettings, devices: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Changes to settings, and how many devices: first those that only take time, then devices, then methods."""
+    """Yield (changed settings, devices): first changes that only cost time, then more devices, then other methods."""
     recompute: dict[str, Any] = {} if settings.gradient_checkpointing in {None, True} else dict(CHECKPOINT)
     if recompute:
         yield recompute, devices
     smaller = [settings.batch_size >> shift for shift in range(1, settings.batch_size.bit_length())]
     for size in smaller:
-        # The step stays over as many examples.
+        # The number of examples per step stays the same.
         batch: dict[str, Any] = {"batch_size": size}
         if settings.global_batch_size is None:
             batch["gradient_accumulation"] = settings.gradient_accumulation * ceil(settings.batch_size / size)

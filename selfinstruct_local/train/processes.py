@@ -1,7 +1,7 @@
-"""The processes of one training, one a device: which of them this is, and starting them on one machine.
+"""The processes of one training, one per device: the rank of this process, and a launcher for one machine.
 
-Whoever starts them (`--nproc`, torchrun, accelerate launch) says so by PyTorch's environment variables `RANK`,
-`LOCAL_RANK` and `WORLD_SIZE`. The first process alone speaks and writes what is not sharded.
+The launcher (`--nproc`, torchrun, accelerate launch) sets PyTorch's environment variables `RANK`, `LOCAL_RANK` and
+`WORLD_SIZE`. Only the first process prints, and writes files that are not sharded.
 """
 
 import logging
@@ -14,54 +14,53 @@ from collections.abc import Sequence
 from selfinstruct_local.errors import RunError
 from selfinstruct_local.io.interrupt import SIGNAL_EXIT
 
-# A signal lets each process end its step and write its shards, and this long may that take before it is killed.
+# After a signal, each process has this long to end its step and write its shards before it is killed.
 _SHUTDOWN_SECONDS = 900
-# A signal to the whole group reaches each process from the system, and once more from the launcher that got it too.
+# A signal to the process group reaches each process twice: from the system, and forwarded by the launcher.
 _ECHO_SECONDS = 5.0
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:
-    """Whether this is the process that speaks and writes for all."""
+    """Return whether this is the process that prints and writes for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def are_started() -> bool:
-    """Whether a launcher has started this process as one of several."""
+    """Return whether a launcher started this process as one of several."""
     return "WORLD_SIZE" in os.environ
 
 
 def echo_seconds() -> float:
-    """How long the same signal may come again and be no second one (see `interrupt.interruptible`)."""
+    """Return how many seconds a repeated signal counts as the same one (see `interrupt.interruptible`)."""
     return _ECHO_SECONDS if are_started() else 0.0
 
 
 def start(arguments: Sequence[str], count: int) -> int:
-    """Runs the same command in `count` processes on this machine, until all have ended or one has failed.
+    """Run the same command in `count` processes on this machine and return the exit code.
 
-    PyTorch's elastic launcher does it, which is what torchrun is made of: signals are passed on, and when one process
-    fails the others are ended.
+    Uses PyTorch's elastic launcher, as torchrun does: it forwards signals, and ends the other processes when one fails.
 
     Args:
-        arguments: of the command line, without the program.
-        count: processes.
+        arguments: command-line arguments, without the program.
+        count: number of processes.
 
     Returns:
-        The exit code: 0, that of the process that failed first, or 128 and the number of the signal.
+        0, the exit code of the process that failed first, or 128 plus the signal number.
 
     Raises:
-        RunError: one was killed.
+        RunError: a process was killed by a signal.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what went wrong is said by who failed
-    # They talk on this machine alone. A core each: more threads than cores would wait for each other.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the failed process reports its error
+    # Communication stays on this machine. The cores are divided over the processes, to avoid oversubscription.
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, "lo")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
@@ -81,10 +80,10 @@ def start(arguments: Sequence[str], count: int) -> int:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode >= 0:
-            return failure.exitcode  # it has said why
+            return failure.exitcode  # it has reported the cause
         message = (
-            f"process {rank} of {count} was ended by {signal.Signals(-failure.exitcode).name}, as the system does when "
-            "memory runs out; the same command goes on from the last checkpoint"
+            f"process {rank} of {count} was ended by {signal.Signals(-failure.exitcode).name}, which the system sends "
+            "when memory runs out; re-run the same command to resume from the last checkpoint"
         )
         raise RunError(message) from error
     except SignalException as error:

@@ -1,4 +1,4 @@
-"""What a training left."""
+"""The result of a training: losses, duration, and whether it finished."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from statistics import fmean
 
 from selfinstruct_local.train.data import TrainingData
 
-_ROSE_BY = 1.0  # nats per token, and as much as the loss was at first
+_ROSE_BY = 1.0  # nats per token; the loss must also have doubled
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a training left.
+    """The result of a training.
 
     Attributes:
-        folder: of the model or the adapter.
-        data: examples and what was dropped.
-        losses: (step, epoch, loss) of each optimizer step; the loss is the mean over its supervised tokens.
+        folder: folder of the model or the adapter.
+        data: training data and counts of dropped samples.
+        losses: (step, epoch, loss) of each optimizer step; the loss is the mean over the step's trainable tokens.
         validation: (step, loss) on the held-out examples, after each epoch.
-        seconds: of this start's steps alone.
-        finished: whether all steps are done; a signal may have ended them.
+        seconds: duration of the steps of this start only.
+        finished: whether all steps are done; False if a signal stopped the training.
     """
 
     folder: Path
@@ -33,7 +33,7 @@ class TrainingResult:
 
     @property
     def epoch_losses(self) -> list[float]:
-        """Mean loss of each epoch: the same examples each time, so a fall is learning and not luck."""
+        """Mean loss of each epoch; every epoch has the same examples, so the values are comparable."""
         by_epoch: dict[int, list[float]] = {}
         for _, epoch, loss in self.losses:
             by_epoch.setdefault(ceil(epoch), []).append(loss)
@@ -41,14 +41,14 @@ class TrainingResult:
 
     @property
     def rise(self) -> tuple[float, float] | None:
-        """See `find_rise`."""
+        """Mean loss of the first and the last quarter of the steps if it rose far, else None (see `find_rise`)."""
         return find_rise([loss for *_, loss in self.losses])
 
 
 def find_rise(losses: Sequence[float]) -> tuple[float, float] | None:
     """Return the mean loss of the first and the last quarter of the steps if it rose far, else None.
 
-    Far is to double and by at least one nat per token: batches differ by less.
+    "Far" means at least doubled and at least one nat per token higher; batches differ by less.
     """
     quarter = len(losses) // 4
     if not quarter:
@@ -58,5 +58,5 @@ def find_rise(losses: Sequence[float]) -> tuple[float, float] | None:
 
 
 def describe_rise(first: float, last: float) -> str:
-    """Return the warning that the loss has risen from `first` to `last`."""
+    """Return the warning that the loss rose from `first` to `last`."""
     return f"warning: the loss rose from {first:.3f} to {last:.3f}, so the model gets worse; lower --learning-rate"

@@ -1,8 +1,8 @@
-"""A Trainer that reads the weights of a checkpoint as they were written.
+"""A Trainer that loads the weights of a checkpoint in the layout in which they were saved.
 
-transformers saves some models in the layout of their published files, which is not the layout in memory: a mixture of
-experts as one tensor per expert, Gemma 3 under other names. Its Trainer looks for the names in memory, skips what it
-does not find, and so would resume such a model from the weights of its base.
+transformers saves some models in the layout of their published files, which differs from the layout in memory: a
+mixture of experts as one tensor per expert, Gemma 3 under other names. Its Trainer looks for the in-memory names and
+skips missing ones, so it would resume such a model from the base model's weights.
 """
 
 from typing import Any
@@ -11,13 +11,13 @@ from transformers import PreTrainedModel, Trainer
 
 
 class WholeTrainer(Trainer):
-    """Resumes a model that is trained whole by transformers' own loader; of an adapter PEFT's is used."""
+    """Resumes a fully fine-tuned model with transformers' own loader, and an adapter with PEFT's."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         network: Any = self.model if model is None else model
         if not isinstance(network, PreTrainedModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        loader: Any = type(network)  # without types
+        loader: Any = type(network)  # has no type annotations
         saved = loader.from_pretrained(resume_from_checkpoint, dtype=network.dtype, local_files_only=True)
         network.load_state_dict(saved.state_dict())

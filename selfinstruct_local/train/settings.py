@@ -1,7 +1,4 @@
-"""Settings of `selfinstruct train`: defaults, then a preset, then a YAML file, then the command line.
-
-Leans on `config.py`, which merges and checks them; torch is not needed.
-"""
+"""Settings of `selfinstruct train`: defaults < preset < YAML file < command line. Does not import torch."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -23,55 +20,59 @@ PRESETS = ("alpaca-7b", "lora-7b", "qlora-7b", "demo-cpu")
 
 
 class TrainSettings(BaseModel):
-    """All settings of a training; what stands here shapes the model, but for the last group."""
+    """All settings of a training; all except for the last group affect the trained model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    method: Method = Field("lora", description="lora, qlora (LoRA over a base of 4 bits) or full")
-    epochs: float = Field(3.0, gt=0, description="passes over the data")
-    max_steps: int = Field(-1, ge=-1, description="optimizer steps to stop at; -1 goes by epochs")
-    batch_size: int = Field(4, ge=1, description="examples in a forward pass of one device")
-    gradient_accumulation: int = Field(1, ge=1, description="forward passes in an optimizer step")
+    method: Method = Field("lora", description="lora, qlora (LoRA on a 4-bit base model) or full")
+    epochs: float = Field(3.0, gt=0, description="number of passes over the data")
+    max_steps: int = Field(-1, ge=-1, description="maximum number of optimizer steps; -1 uses epochs instead")
+    batch_size: int = Field(4, ge=1, description="examples per forward pass and device")
+    gradient_accumulation: int = Field(1, ge=1, description="forward passes per optimizer step")
     global_batch_size: int | None = Field(
-        None, ge=1, description="examples in an optimizer step over all devices; sets gradient_accumulation"
+        None, ge=1, description="examples per optimizer step over all devices; sets gradient_accumulation"
     )
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate")
-    scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="how the rate falls")
-    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up")
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
-    max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0 leaves them")
-
-    template: TemplateName = Field("alpaca", description="alpaca, byte for byte as published, or the model's own chat")
-    max_length: int = Field(512, ge=16, description="tokens of an example")
-    overlong: Overlong = Field("drop", description="longer examples: drop, or truncate the response and keep its end")
-    train_on_prompt: bool = Field(default=False, description="put the loss on the prompt too")
-    batching: Batching = Field("padding-free", description="how examples share a forward pass")
-    validation: float = Field(0.0, ge=0, lt=1, description="share of the examples that is held out for the loss")
-    pad_vocab_to: int = Field(0, ge=0, description="enlarge the embeddings to a multiple of this; 0 leaves them")
-
-    lora_r: int = Field(8, ge=1, description="rank of the LoRA matrices")
-    lora_alpha: int = Field(16, ge=1, description="scale of the LoRA update, over the rank")
-    lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the LoRA path")
-    lora_targets: str | list[str] = Field("all-linear", description="modules that get LoRA matrices")
-
-    precision: Precision = Field("auto", description="auto is bf16 on a GPU, fp32 on a CPU")
-    gradient_checkpointing: bool | None = Field(
-        None, description="compute activations anew in the backward pass; left out, on a GPU only"
+    scheduler: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="learning rate schedule after warm-up"
     )
-    fsdp: bool = Field(default=False, description="shard weights, gradients and optimizer over the devices (FSDP2)")
-    seed: int = Field(0, ge=0, description="of initialisation, shuffling and dropout")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="fraction of steps with learning rate warm-up")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
+    max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping norm; 0 disables clipping")
 
-    max_dropped: float = Field(0.2, ge=0, le=1, description="share of the cases that may be dropped")
-    save_steps: int = Field(0, ge=0, description="steps between checkpoints; 0 saves at the end of each epoch")
-    keep_checkpoints: int = Field(2, ge=2, description="checkpoints that are kept")
+    template: TemplateName = Field(
+        "alpaca", description="alpaca, exactly as published, or chat, the model's chat template"
+    )
+    max_length: int = Field(512, ge=16, description="maximum tokens per example, prompt and response together")
+    overlong: Overlong = Field("drop", description="longer examples: drop, or truncate the response, keeping its end")
+    train_on_prompt: bool = Field(default=False, description="whether prompt tokens are trainable too")
+    batching: Batching = Field("padding-free", description="padding-free, padded or packed batches")
+    validation: float = Field(0.0, ge=0, lt=1, description="fraction of examples held out for the validation loss")
+    pad_vocab_to: int = Field(0, ge=0, description="multiple that the embeddings are enlarged to; 0 keeps their size")
+
+    lora_r: int = Field(8, ge=1, description="LoRA rank")
+    lora_alpha: int = Field(16, ge=1, description="LoRA alpha; the update is scaled by alpha / rank")
+    lora_dropout: float = Field(0.05, ge=0, lt=1, description="LoRA dropout")
+    lora_targets: str | list[str] = Field("all-linear", description="modules with LoRA matrices")
+
+    precision: Precision = Field("auto", description="bf16, fp32 or auto: bf16 on GPUs, fp32 on CPUs")
+    gradient_checkpointing: bool | None = Field(
+        None, description="whether activations are recomputed in the backward pass; by default on GPUs only"
+    )
+    fsdp: bool = Field(default=False, description="whether FSDP2 shards weights, gradients and optimizer states")
+    seed: int = Field(0, ge=0, description="random seed of initialisation, shuffling and dropout")
+
+    max_dropped: float = Field(0.2, ge=0, le=1, description="maximum fraction of samples that may be dropped")
+    save_steps: int = Field(0, ge=0, description="optimizer steps between checkpoints; 0 saves one per epoch")
+    keep_checkpoints: int = Field(2, ge=2, description="number of checkpoints to keep")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.global_batch_size is not None and self.global_batch_size % self.batch_size:
-            message = f"global_batch_size {self.global_batch_size} is no multiple of batch_size {self.batch_size}"
+            message = f"global_batch_size {self.global_batch_size} is not a multiple of batch_size {self.batch_size}"
             raise ValueError(message)
         if self.fsdp and self.method == "qlora":
-            message = "fsdp does not divide a base of 4 bits; with qlora leave it out, each device holds the whole base"
+            message = "fsdp cannot shard a 4-bit base model; leave it out with qlora (each device has the whole model)"
             raise ValueError(message)
         if self.fsdp and self.pad_vocab_to:
             message = "fsdp: the embeddings of a sharded model cannot be enlarged; leave pad_vocab_to out"
@@ -79,17 +80,17 @@ class TrainSettings(BaseModel):
         return self
 
     def accumulation(self, devices: int) -> int:
-        """Forward passes of each device in an optimizer step.
+        """Return the forward passes per device in one optimizer step.
 
         Raises:
-            UsageError: the global batch does not divide by what the devices take at once.
+            UsageError: `global_batch_size` is not a multiple of `batch_size` times `devices`.
         """
         if self.global_batch_size is None:
             return self.gradient_accumulation
         at_once = self.batch_size * devices
         if self.global_batch_size % at_once:
             message = (
-                f"--global-batch-size {self.global_batch_size}: no multiple of --batch-size {self.batch_size} x "
+                f"--global-batch-size {self.global_batch_size}: not a multiple of --batch-size {self.batch_size} x "
                 f"{devices} devices"
             )
             raise UsageError(message)
@@ -97,22 +98,22 @@ class TrainSettings(BaseModel):
 
 
 def load_train_settings(preset: str | None, config_file: Path | None, flags: Mapping[str, Any]) -> TrainSettings:
-    """The settings of a preset with those of a file and of the flags over them.
+    """Return the settings of a preset, overridden by a YAML file and by flags.
 
     Raises:
-        UsageError: there is no such preset, or a key or value will not do.
+        UsageError: the preset does not exist, or a key or value is invalid.
     """
     return load_settings(TrainSettings, config_file, flags, base=read_preset(preset) if preset else {})
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """The settings of a preset.
+    """Return the settings of a preset.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no preset of that name.
     """
     if name not in PRESETS:
-        message = f"--preset {name}: no such preset; there are {', '.join(PRESETS)}"
+        message = f"--preset {name}: no such preset; use one of {', '.join(PRESETS)}"
         raise UsageError(message)
     path = files("selfinstruct_local.train") / "presets" / f"{name}.yaml"
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -1,9 +1,9 @@
-"""Training that is sharded over the devices: transformers' FSDP2 at load, with checkpoints that resume.
+"""FSDP2 training, sharded by transformers during loading, with checkpoints that can be resumed.
 
-transformers divides the weights while it loads them (`from_pretrained(distributed_config=...)`), so that no process
-ever holds a whole model; gradients and the states of the optimizer are divided like their weights (Zhao et al. 2023).
-Its Trainer does not save the optimizer of such a model. Here each process writes and reads its own shards by PyTorch's
-distributed checkpoints, which fit another number of processes too. It works the same on GPUs and, by gloo, on CPUs.
+transformers shards the weights while it loads them (`from_pretrained(distributed_config=...)`), so no process ever has
+the whole model; gradients and optimizer states are sharded like their weights (Zhao et al. 2023). Its Trainer does not
+save the optimizer of such a model. Here each process writes and reads its own shards with PyTorch's distributed
+checkpoints, which can be loaded by a different number of processes. It works on GPUs and, with gloo, on CPUs.
 """
 
 from pathlib import Path
@@ -20,24 +20,24 @@ from selfinstruct_local.errors import RunError
 
 _SHARDS = "shards"
 _SCHEDULER = "scheduler.pt"
-# Of an adapter's training the frozen base is not written.
+# LoRA checkpoints do not include the frozen base model.
 _TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
 class ShardedTrainer(Trainer):
-    """A Trainer whose checkpoints hold a shard of each process; its arguments say `save_only_model`.
+    """A Trainer whose checkpoints have one shard per process; requires `save_only_model=True`.
 
-    That argument keeps the Trainer from refusing checkpoints, and from writing states that it does not know how to
-    write: all of a checkpoint but the Trainer's own state is written here.
+    With that argument the Trainer neither refuses to save checkpoints nor writes states that it cannot shard: this
+    class writes everything in a checkpoint except for the Trainer's own state.
     """
 
-    # The Trainer's types allow None, which they are no more when a checkpoint is due.
+    # The Trainer's annotations allow None, but these are set before the first checkpoint.
     model: Any
     optimizer: Any
     lr_scheduler: Any
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002 - the Trainer's signature
-        """Writes the whole model, gathered in the first process's memory, or the shards of a checkpoint."""
+        """Write the whole model, gathered in the first process's memory, or the shards of a checkpoint."""
         if not _internal_call or output_dir is None:
             self._save_whole(output_dir)
             return
@@ -51,15 +51,15 @@ class ShardedTrainer(Trainer):
     def _save_whole(self, output_dir: str | None) -> None:
         if isinstance(self.model, PreTrainedModel):
             super().save_model(output_dir)
-        elif self.args.should_save:  # an adapter is whole in each process, and its frozen base is not asked for
+        elif self.args.should_save:  # each process has the whole adapter; the frozen base is not saved
             trained = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
             self._save(output_dir, state_dict=trained)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Reads nothing: at this point there is no optimizer, whose states come with the weights."""
+        """Do nothing: weights and optimizer states are loaded together, once there is an optimizer."""
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Reads weights, states of the optimizer and the scheduler."""
+        """Load weights, optimizer states and scheduler."""
         if checkpoint is None:
             return
         state = self._state()
@@ -79,12 +79,15 @@ class ShardedTrainer(Trainer):
 
 
 def check_sharded(network: PreTrainedModel) -> None:
-    """Makes sure that a model is divided over the processes: trained whole in each, it would not fit or be slow.
+    """Raise RunError if a model is not sharded over the processes; replicated, it would be slow or run out of memory.
 
     Raises:
-        RunError: some of its weights are not.
+        RunError: some of its weights are not sharded.
     """
     whole = [name for name, parameter in network.named_parameters() if not isinstance(parameter, DTensor)]
     if whole:
-        message = f"fsdp: {len(whole)} weights are not sharded ({whole[0]}, ...); this transformers cannot shard them"
+        message = (
+            f"fsdp: {len(whole)} weights are not sharded ({whole[0]}, ...); this version of transformers cannot shard "
+            "them"
+        )
         raise RunError(message)

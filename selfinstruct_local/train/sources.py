@@ -1,8 +1,8 @@
-"""What to learn from: files of every common format and run folders, as samples, each source with a weight.
+"""Training samples from weighted sources: files in all common formats and run folders.
 
-The fields of a record tell its format: `messages` or `conversations` make it a conversation, `prompt` and `completion`
-a text that goes on, and all else is a task. A conversation that cannot be learnt from is dropped with its reason, since
-every dump of conversations holds some; a task that cannot be read is an error. Leans on the reader of `taskfiles.py`.
+The fields of a record determine its format: `messages` or `conversations` mark a conversation, `prompt` and
+`completion` a text and its continuation; everything else is a task. A conversation that cannot be used is dropped with
+a reason, since every dump of conversations has some. A task that cannot be read is an error.
 """
 
 import math
@@ -27,8 +27,8 @@ from selfinstruct_local.task import Task
 from selfinstruct_local.templates.turns import Turn
 
 ReadT = TypeVar("ReadT")
-# What the common formats call those who speak. The first names are those of LLaMA-Factory (data/README.md), Axolotl and
-# TRL; the others come from dumps of ShareGPT, OpenAssistant and other chats. OpenAI's developer is its newer system.
+# Role names in the common formats. The first ones are those of LLaMA-Factory (data/README.md), Axolotl and TRL; the
+# others come from dumps of ShareGPT, OpenAssistant and other chats. OpenAI's "developer" replaces its "system".
 _ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -38,29 +38,29 @@ _ROLES = {
     **dict.fromkeys(("function", "function_call", "function_response", "observation", "ipython"), "tool"),
 }
 _CALLS = ("tool_calls", "function_call")
-# Types of a part of a turn that is text, in OpenAI's interfaces.
+# Types of content parts that are text, in OpenAI's APIs.
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 
-NO_CASE = "a task without a worked case"
+NO_CASE = "a task without instances"
 NO_TURNS = "a conversation without turns"
-NO_TURN = "a conversation with a turn that is no object"
+NO_TURN = "a conversation with a turn that is not an object"
 UNKNOWN_ROLE = "a conversation with a role other than system, user and assistant"
-TOOLS = "a conversation with calls of tools"
-NO_TEXT = "a conversation with a turn that has no text"
-NOT_TEXT = "a conversation with a turn that is more than text"
-NO_USER = "a conversation without a turn of the user"
-NO_ANSWER = "a conversation that does not end with the assistant"
+TOOLS = "a conversation with tool calls"
+NO_TEXT = "a conversation with a turn without text"
+NOT_TEXT = "a conversation with content other than text"
+NO_USER = "a conversation without a user turn"
+NO_ANSWER = "a conversation that does not end with an assistant turn"
 NO_PAIR = "a prompt and completion that are neither two texts nor two lists of messages"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A conversation that ends with the assistant, each of whose turns is to be learnt.
+    """A conversation that ends with an assistant turn; all assistant turns are trained.
 
     Attributes:
-        turns: at least a user's and an assistant's.
-        input: of a task, apart from its instruction, which is the user's turn.
-        verbatim: the user's turn is the very text that the response follows; no template goes around it.
+        turns: at least a user turn and an assistant turn.
+        input: input of a task; its instruction is the user turn.
+        verbatim: whether the user turn is the prompt text itself, without a template.
     """
 
     turns: tuple[Turn, ...]
@@ -70,24 +70,24 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A record that is no sample, and why."""
+    """A record that cannot be used, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file or run folder, and how often its samples are taken: 0.5 is half of them, 2 is each twice."""
+    """A file or run folder and its weight: 0.5 takes half of its samples, 2 takes each twice."""
 
     path: Path
     weight: float = 1.0
 
     @classmethod
     def parse(cls, text: str) -> "Source":
-        """Reads `PATH` or `PATH:WEIGHT`.
+        """Return the source for `PATH` or `PATH:WEIGHT`.
 
         Raises:
-            UsageError: the weight is no positive number.
+            UsageError: the weight is not a positive number.
         """
         path, colon, weight = text.rpartition(":")
         if not colon or Path(text).exists():
@@ -103,46 +103,46 @@ class Source:
 
 
 def read_sources(sources: Sequence[Source], seed: int) -> list[Sample | Dropped]:
-    """The samples of all sources, and what is none, one source after the other, each as often as its weight says.
+    """Return the samples and dropped records of all sources in order, each as often as its source's weight says.
 
     Args:
-        sources: what to read.
-        seed: of the draw where a weight is no whole number.
+        sources: sources to read.
+        seed: random seed of the draw for fractional weights.
 
     Raises:
         UsageError: a source is missing or empty.
-        BadRecordError: a task cannot be read; the text names the place.
+        BadRecordError: a task cannot be read; the message names file and line.
     """
     samples = []
     for number, source in enumerate(sources):
         found = list(read_samples(source.path))
         if not found:
-            message = f"--data {source.path}: holds no task"
+            message = f"--data {source.path}: has no tasks"
             raise UsageError(message)
-        samples += _weigh(found, source.weight, Random(f"{seed} {number}"))  # noqa: S311 - a draw of data
+        samples += _weigh(found, source.weight, Random(f"{seed} {number}"))  # noqa: S311 - not for cryptography
     return samples
 
 
 def read_samples(path: Path) -> Iterator[Sample | Dropped]:
-    """The samples of a file and what is none, or the accepted tasks of a run folder. Raises as `read_sources` does."""
+    """Yield the samples and dropped records of a file or a run folder; raises as `read_sources` does."""
     return read_each(path, samples_of_task, samples_of_record)
 
 
 def read_each(
     path: Path, of_task: Callable[[Task], Iterable[ReadT]], of_record: Callable[[Any], Iterable[ReadT]]
 ) -> Iterator[ReadT]:
-    """What the accepted tasks of a run folder, or the records of a file, come to.
+    """Yield the converted accepted tasks of a run folder, or the converted records of a file.
+
+    Warns at the end of a file about fields that may be outputs and are not read.
 
     Args:
-        path: a run folder, or a file.
-        of_task: what an accepted task comes to.
-        of_record: what a parsed JSON value comes to; it raises ValueError for one that cannot be read.
-
-    Warns at the end of a file of fields that may be outputs and are not read.
+        path: a run folder or a file.
+        of_task: converts an accepted task.
+        of_record: converts a parsed JSON value; raises ValueError if it cannot be read.
 
     Raises:
         UsageError: the file is missing.
-        BadRecordError: a record cannot be read; the text names the place.
+        BadRecordError: a record cannot be read; the message names file and line.
     """
     if path.is_dir() and (path / DATABASE).exists():
         with RunStore(path, read_only=True) as store:
@@ -162,16 +162,16 @@ def read_each(
 
 
 def samples_of_task(task: Task) -> Iterator[Sample]:
-    """One sample an instance."""
+    """Yield one sample per instance."""
     for each in task.instances:
         yield Sample((Turn("user", task.instruction), Turn("assistant", each.output)), each.input)
 
 
 def samples_of_record(record: Any) -> Iterator[Sample | Dropped]:
-    """The samples of a parsed JSON value, or why it is none.
+    """Yield the samples of a parsed JSON value, or the reason why it is dropped.
 
     Raises:
-        ValueError: a field of a task is missing or has the wrong type; the text names it.
+        ValueError: a field of a task is missing or has the wrong type; the message names it.
     """
     field = _conversation_field(record)
     if field is None:
@@ -185,11 +185,11 @@ def samples_of_record(record: Any) -> Iterator[Sample | Dropped]:
 
 
 class _UnfitError(Exception):
-    """Why a conversation is no sample."""
+    """Raised for a conversation that cannot be used; the message is the reason."""
 
 
 def _conversation_field(record: Any) -> str | None:
-    """Returns the field that makes a record a conversation; a null does so where there is no instruction either."""
+    """Return the field that marks a record as a conversation, or None; a null counts if there is no instruction."""
     if not isinstance(record, dict):
         return None
     is_task = record.get("instruction") is not None
@@ -232,10 +232,10 @@ _CONVERSATIONS: dict[str, Callable[[dict[str, Any]], Sample]] = {
 
 
 def _turns(told: Any) -> tuple[Turn, ...]:
-    """Reads turns of `role` and `content`, or of ShareGPT's `from` and `value`.
+    """Return the turns of a list of objects with `role` and `content`, or ShareGPT's `from` and `value`.
 
     Raises:
-        _UnfitError: they are no conversation to learn from; the text says why.
+        _UnfitError: the conversation cannot be used; the message is the reason.
     """
     if not isinstance(told, list) or not told:
         raise _UnfitError(NO_TURNS)
@@ -263,7 +263,7 @@ def _turn(told: Any) -> Turn:
 
 
 def _text(content: Any) -> str:
-    """Returns a text, or the joined texts of the parts that stand for one."""
+    """Return a turn's text; a list of text parts is joined."""
     if isinstance(content, str):
         return content
     if not content:
@@ -275,7 +275,7 @@ def _text(content: Any) -> str:
 
 
 def _part(part: Any) -> str | None:
-    """Returns the text of a part, or None for what is no text."""
+    """Return the text of a content part, or None if it is not text."""
     if isinstance(part, dict):
         part = part.get("text") if part.get("type", "text") in _TEXT_PARTS else None
     return part if isinstance(part, str) else None
@@ -284,6 +284,6 @@ def _part(part: Any) -> str | None:
 def _weigh(samples: list[ReadT], weight: float, stream: Random) -> list[ReadT]:
     whole = int(weight)
     part = round((weight - whole) * len(samples))
-    # In the order of the file, so that what a run learns from does not hang on the draw's order.
+    # In file order, so that the training data does not depend on the order of the draw.
     drawn = sorted(stream.sample(range(len(samples)), part))
     return samples * whole + [samples[index] for index in drawn]

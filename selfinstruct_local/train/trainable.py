@@ -1,12 +1,13 @@
-"""What of a network learns from text: all that text passes through, or LoRA matrices on its linear layers.
+"""Trainable parameters: all that text reaches, or LoRA matrices on the linear layers.
 
-PEFT decides which layers `all-linear` are, and this module what has to be left out of them:
+PEFT decides which layers `all-linear` selects; this module excludes:
 
 - parts that text never reaches, such as the vision tower of Gemma 3, which would get no gradients;
-- all but the input projection of Mamba's mixers, whose kernels read the weights past any adapter.
+- all layers of Mamba mixers except for the input projection: their kernels read the weights directly, bypassing
+  adapters.
 
-transformers 5 keeps the experts of a layer in one tensor. PEFT puts matrices on such tensors too, without dropout: it
-adds the update to the weights, where there is no input to drop from.
+transformers 5 keeps the experts of a layer in one tensor. PEFT supports LoRA on such tensors, but without dropout: it
+adds the update to the weights, so there is no input to apply dropout to.
 """
 
 import re
@@ -20,29 +21,29 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 ALL_LINEAR = "all-linear"
-# Notices of PEFT about what it settles itself: how Conv1D keeps its weights, and ranks of experts, which it looks for
-# among modules though they are parameters.
+# PEFT warnings that need no action: it adapts to the weight layout of Conv1D, and looks for expert ranks among modules
+# although experts are parameters.
 _NOTICES = (r"fan_in_fan_out is set to", r"The following (rank|alpha)_pattern keys did not match")
 
 
 def freeze_unreached(network: Any) -> None:
-    """Freezes the parameters that text never reaches; a model of text alone has none."""
+    """Freeze the parameters that text never reaches; a text-only model has none."""
     for _, parameter in _unreached(network):
         parameter.requires_grad_(requires_grad=False)
 
 
 def add_lora(network: Any, *, targets: str | Sequence[str], rank: int, alpha: int, dropout: float) -> Any:
-    """Returns the network as a PeftModel with new LoRA matrices, all else frozen.
+    """Return the network as a PeftModel with new LoRA matrices; all other parameters are frozen.
 
     Args:
         network: a causal language model of transformers.
-        targets: `all-linear`, a regular expression over names of modules, or ends of such names.
-        rank: of the matrices.
-        alpha: scale of the update, over the rank.
-        dropout: on the path of the matrices; must be 0 where they go onto experts (see `reaches_experts`).
+        targets: `all-linear`, a regular expression over module names, or suffixes of module names.
+        rank: LoRA rank.
+        alpha: LoRA alpha; the update is scaled by alpha / rank.
+        dropout: LoRA dropout; must be 0 if matrices are on experts (see `reaches_experts`).
 
     Raises:
-        UsageError: `targets` name no module of the network, or one that PEFT can put no matrices on.
+        UsageError: `targets` match no module, or a module that PEFT does not support.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -64,26 +65,26 @@ def add_lora(network: Any, *, targets: str | Sequence[str], rank: int, alpha: in
         names = targets if isinstance(targets, str) else ", ".join(targets)
         layers = dict.fromkeys(name.rpartition(".")[2] for name, each in network.named_modules() if _is_linear(each))
         message = (
-            f"lora_targets {names}: PEFT puts no matrices there ({str(error).splitlines()[0][:120]}); "
-            f"take all-linear, or some of {', '.join(layers)}"
+            f"lora_targets {names}: PEFT cannot adapt these modules ({str(error).splitlines()[0][:120]}); "
+            f"use all-linear, or some of {', '.join(layers)}"
         )
         raise UsageError(message) from error
 
 
 def adapted_layers(tuned: Any) -> tuple[str, ...]:
-    """Names of the layers that got matrices, without their place in the network, in its order."""
+    """Return the names of the layers with LoRA matrices, without their path, in network order."""
     modules = [name.rsplit(".", 1)[-1] for name in tuned.base_model.targeted_module_names]
     experts = [".".join(name.split(".")[-2:]) for name in tuned.base_model.targeted_parameter_names]
     return tuple(dict.fromkeys([*modules, *experts]))
 
 
 def reaches_experts(tuned: Any) -> bool:
-    """Whether matrices went onto tensors of experts, where PEFT has no dropout."""
+    """Return whether LoRA matrices are on expert tensors, where PEFT has no dropout."""
     return bool(tuned.base_model.targeted_parameter_names)
 
 
 def _unreached(network: Any) -> "list[tuple[str, Any]]":
-    """Names and parameters of what serves other inputs than text."""
+    """Return (name, parameter) of the parameters that only process inputs other than text."""
     if network.config.get_text_config(decoder=True) is network.config:
         return []
     parts = (network.get_decoder(), network.get_input_embeddings(), network.get_output_embeddings())
@@ -92,10 +93,10 @@ def _unreached(network: Any) -> "list[tuple[str, Any]]":
 
 
 def _unfit_layers(network: Any) -> list[str]:
-    """Names of the linear layers that are to have no matrices."""
+    """Return the names of the linear layers that must not get LoRA matrices."""
     unfit = {name.rpartition(".")[0] for name, _ in _unreached(network)}
     for place, mixer in network.named_modules():
-        # The names of Mamba's paper (Gu and Dao 2023, algorithm 2) for the decay and the skip of its state space.
+        # Names in the Mamba paper (Gu and Dao 2023, algorithm 2) for the decay and skip parameters of the state space.
         if hasattr(mixer, "A_log") and hasattr(mixer, "D"):
             unfit |= {f"{place}.{name}" for name, _ in mixer.named_children() if name != "in_proj"}
     return [name for name, module in network.named_modules() if _is_linear(module) and name in unfit]

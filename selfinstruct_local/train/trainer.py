@@ -1,6 +1,6 @@
-"""Fine-tuning on transformers' Trainer and PEFT: from examples to a model or an adapter, killed and resumed at will.
+"""Fine-tuning with transformers' Trainer and PEFT: from examples to a model or an adapter, resumable at any time.
 
-What it leaves in the output folder is told in `folder.py`.
+`folder.py` describes the output folder.
 """
 
 import logging
@@ -28,11 +28,11 @@ from selfinstruct_local.train.settings import TrainSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 
-Tell = Callable[[str], None]  # takes a line for the person at the terminal
+Tell = Callable[[str], None]  # takes a line for the terminal
 
 
 def load_tokenizer(model: ModelFolder) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a model.
+    """Return the tokenizer of a model.
 
     Raises:
         UsageError: the training libraries are missing, or the folder's tokenizer cannot be loaded.
@@ -45,8 +45,8 @@ def load_tokenizer(model: ModelFolder) -> "PreTrainedTokenizerBase":
         raise UsageError(message) from error
     try:
         return AutoTokenizer.from_pretrained(model.load_path, local_files_only=True)
-    except Exception as error:  # broken files end in errors of every kind, some of them raised by Rust as Exception
-        message = f"{model.path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]}); copy its files again"
+    except Exception as error:  # corrupt files raise errors of any kind, some of them bare Exceptions from Rust
+        message = f"{model.path}: the tokenizer cannot be loaded ({str(error).splitlines()[0]}); copy its files again"
         raise UsageError(message) from error
 
 
@@ -60,21 +60,24 @@ def train(
     callbacks: "Sequence[TrainerCallback]" = (),
     tell: Tell = lambda _: None,
 ) -> TrainingResult:
-    """Tunes `model`, from the last whole checkpoint in `folder` if there is one.
+    """Fine-tune `model`, resuming from the last complete checkpoint in `folder` if there is one.
 
     Args:
-        data: the examples.
-        model: the base.
-        folder: what `open_folder` gave for the same data, model and settings.
-        settings: see `TrainSettings`.
-        interrupt: asked after each step; a signal ends the training with a checkpoint.
-        callbacks: told of every step, for a display.
-        tell: told, in a line each, what is done otherwise than asked.
+        data: training data.
+        model: base model.
+        folder: result of `open_folder` for the same data, model and settings.
+        settings: settings of the training.
+        interrupt: checked after each step; a signal ends the training with a checkpoint.
+        callbacks: additional Trainer callbacks, such as a display.
+        tell: receives a line for each deviation from the settings.
+
+    Returns:
+        The result, with `finished` False if a signal ended the training.
 
     Raises:
-        UsageError: the settings ask for what this machine has not, or another process trains in the folder.
-        OutOfMemoryError: the memory does not hold the model or a step; the line names the flags to change.
-        RunError: the model was to be sharded and cannot be, or a loss, gradient or weight is not finite.
+        UsageError: this machine does not support the settings, or another process trains in the folder.
+        OutOfMemoryError: memory ran out while loading the model or in a step; the message names the flags to change.
+        RunError: the model cannot be sharded, or a loss, gradient norm or weight is not finite.
     """
     quieten()
     check_machine(settings, world_size())
@@ -152,29 +155,29 @@ def _make_trainer(
         processing_class=tokenizer,
         callbacks=[Sealing(), *callbacks, *watching, Divergence()],
     )
-    trainer.remove_callback(PrinterCallback)  # it prints every entry as a dict
+    trainer.remove_callback(PrinterCallback)  # prints every log entry as a dict
     return trainer
 
 
 def check_machine(settings: TrainSettings, processes: int) -> None:
-    """Checks that this machine has what a training asks for.
+    """Raise UsageError if this machine cannot run a training with these settings.
 
     Args:
-        settings: see `TrainSettings`.
-        processes: that train together, here or on several machines.
+        settings: settings of the training.
+        processes: number of processes that train together, on one or several machines.
 
     Raises:
-        UsageError: it has not, the examples of a step do not divide among the processes, or a launcher has not said
-            which of them this is.
+        UsageError: bitsandbytes or GPUs are missing, the examples of a step are not divisible over the processes, or
+            the launcher has not set LOCAL_RANK.
     """
     import torch
 
     settings.accumulation(processes)
-    # Without it accelerate takes a process on a GPU for the only one, and each would train alone.
+    # Without LOCAL_RANK, accelerate treats each GPU process as the only one, and each would train separately.
     if world_size() > 1 and "LOCAL_RANK" not in os.environ:
         message = (
-            f"WORLD_SIZE is {world_size()} and LOCAL_RANK is not set; start the processes by --nproc or torchrun, or "
-            "set it to the number of each on its machine"
+            f"WORLD_SIZE is {world_size()} and LOCAL_RANK is not set; start the processes with --nproc or torchrun, or "
+            "set it to the index of each process on its machine"
         )
         raise UsageError(message)
     if settings.method == "qlora" and find_spec("bitsandbytes") is None:
@@ -182,12 +185,14 @@ def check_machine(settings: TrainSettings, processes: int) -> None:
         raise UsageError(message)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     if torch.cuda.is_available() and here > torch.cuda.device_count():
-        message = f"--nproc {here}: each process takes a GPU, and {torch.cuda.device_count()} are here"
+        message = (
+            f"--nproc {here}: needs one GPU per process, and this machine has {torch.cuda.device_count()}; lower it"
+        )
         raise UsageError(message)
 
 
 def count_idle_gpus(processes: int) -> int:
-    """GPUs of this machine beyond those that `processes` take, one each."""
+    """Return the number of GPUs on this machine that a training with `processes` processes does not use."""
     import torch
 
     taken = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
@@ -195,7 +200,7 @@ def count_idle_gpus(processes: int) -> int:
 
 
 def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "TrainingArguments":
-    """The settings in the Trainer's words, for this machine."""
+    """Return the settings as the Trainer's arguments for this machine."""
     import torch
     from transformers import TrainingArguments
 
@@ -211,12 +216,12 @@ def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "T
         gradient_accumulation_steps=settings.accumulation(processes),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine" if settings.scheduler == "cosine" else f"{settings.scheduler}_with_warmup",
-        warmup_steps=settings.warmup_ratio,  # a float below 1 is a share of all steps
+        warmup_steps=settings.warmup_ratio,  # a float below 1 is a fraction of all steps
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         logging_steps=1,
-        logging_nan_inf_filter=False,  # it logs the mean of the losses before in place of a NaN
+        logging_nan_inf_filter=False,  # the filter replaces NaN by the mean of earlier losses
         save_total_limit=settings.keep_checkpoints,
         **(by_steps if settings.save_steps else {"save_strategy": "epoch"}),
         save_only_model=settings.fsdp,  # see ShardedTrainer
@@ -227,7 +232,7 @@ def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "T
         report_to="none",
         use_cpu=not on_gpu,
         bf16=_in_bf16(settings, on_gpu=on_gpu),
-        # Recomputing activations saves memory that a small model on a CPU does not lack.
+        # Off on a CPU: the small models trained there have enough memory without recomputation.
         gradient_checkpointing=on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing,
         dataloader_pin_memory=on_gpu,
         include_num_input_tokens_seen="all",
@@ -240,12 +245,12 @@ def make_arguments(out: Path, settings: TrainSettings, *, validates: bool) -> "T
 
 
 def train_on_one_device(arguments: "TrainingArguments") -> None:
-    """Leaves one GPU to a process that sees several.
+    """Limit a process that sees several GPUs to one.
 
-    The Trainer would divide each batch over all of them by DataParallel, which can split neither a batch without
-    padding nor its count of tokens, and would take that many times the examples a step that were settled.
+    Otherwise the Trainer would split each batch over all GPUs with DataParallel, which cannot split padding-free
+    batches or their token count, and would multiply the number of examples per step by the number of GPUs.
     """
-    arguments._n_gpu = min(1, arguments.n_gpu)  # noqa: SLF001 - as the Trainer does where DataParallel will not do
+    arguments._n_gpu = min(1, arguments.n_gpu)  # noqa: SLF001 - as the Trainer does where DataParallel is unsupported
 
 
 def _in_bf16(settings: TrainSettings, *, on_gpu: bool) -> bool:
@@ -255,32 +260,32 @@ def _in_bf16(settings: TrainSettings, *, on_gpu: bool) -> bool:
 def make_collator(
     network: Any, tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings, tell: Tell
 ) -> PaddedCollator | PaddingFreeCollator:
-    """What makes batches of the rows of `make_rows`.
+    """Return the collator for the rows of `make_rows`; padded if the model does not keep examples of a row separate.
 
     Args:
-        network: as it is trained.
-        tokenizer: of the base.
-        settings: how examples share a forward pass, where the model keeps them apart; else they are padded.
-        tell: told if they are padded though it was not asked for.
+        network: the model to train.
+        tokenizer: tokenizer of the base model.
+        settings: settings with the requested `batching`.
+        tell: receives a line if batches are padded although another `batching` was requested.
     """
     if settings.batching != "padded":
         if separates_examples(network):
             return PaddingFreeCollator()
         kind = network.config.model_type
-        tell(f"batching: padded, not {settings.batching}: '{kind}' would let the examples of a row see each other")
+        tell(f"batching: padded, not {settings.batching}: examples in a row would influence each other in '{kind}'")
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return PaddedCollator(int(padding))
 
 
 def make_rows(examples: Sequence[Any], settings: TrainSettings) -> list[dict[str, Any]]:
-    """What the Trainer draws from: an example a row, or as many as fit."""
+    """Return the Trainer's dataset: rows with one example each, or, packed, with as many as fit."""
     if settings.batching == "packed" and examples:
         return [{"examples": row} for row in pack(examples, settings.max_length)]
     return [{"examples": [example]} for example in examples]
 
 
 def quieten() -> None:
-    """Keeps the libraries' notices about things that are as intended off the terminal."""
+    """Suppress library warnings about intended behaviour."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("transformers", "trl", "peft", "accelerate", "torch", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)

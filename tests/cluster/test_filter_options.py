@@ -1,5 +1,6 @@
 """What `filter --engine ray` refuses before Ray is started."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,14 @@ TASK = '{"instruction": "Name three rivers.", "input": "", "output": "Nile, Volg
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--engine slurm", "--engine slurm: one of local, ray"),
-        ("--ray-address auto", "--ray-address: is for --engine ray"),
-        ("--workers 2", "--workers: is for --engine ray"),
-        ("--engine ray --ray-address auto --workers 2", "--workers 2: the cluster at --ray-address has its own"),
-        ("--engine ray --rejects no.jsonl", "--rejects no.jsonl: with --engine ray rejects stand in the folder"),
-        ("--engine ray --verify 10", "--verify: checks the filter of one machine"),
-        ("--engine ray --prefilter none", "--prefilter none: --engine ray joins by exact or minhash"),
-        ("--engine ray --threshold 2", "--threshold 2.0: above 0 and at most 1"),
+        ("--engine slurm", "--engine slurm: .*local, ray"),
+        ("--ray-address auto", "--ray-address: .*--engine ray"),
+        ("--workers 2", "--workers: .*--engine ray"),
+        ("--engine ray --ray-address auto --workers 2", "--workers 2: .*--ray-address"),
+        ("--engine ray --rejects no.jsonl", "--rejects no.jsonl: .*--engine ray .*'rejected' of --out"),
+        ("--engine ray --verify 10", "--verify: .*--engine ray"),
+        ("--engine ray --prefilter none", "--prefilter none: .*--engine ray.* exact or minhash"),
+        ("--engine ray --threshold 2", "--threshold 2.0: .*above 0 and at most 1"),
     ],
 )
 def test_wrong_use_is_one_line(flags: str, said: str, tmp_path: Path, cli: RunCli) -> None:
@@ -29,7 +30,7 @@ def test_wrong_use_is_one_line(flags: str, said: str, tmp_path: Path, cli: RunCl
     done = cli("filter", tasks, *flags.split(), "--out", tmp_path / "out")
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith(f"selfinstruct: {said}")
+    assert re.match(f"selfinstruct: {said}", done.stderr)
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -41,7 +42,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path, cli: RunCli
     (out / "mine").touch()
     done = cli("filter", tasks, "--engine", "ray", "--out", out)
     assert done.returncode == 2
-    assert "is there already" in done.stderr
+    assert f"--out {out}: " in done.stderr
     assert [path.name for path in out.iterdir()] == ["mine"]
 
 
@@ -63,7 +64,8 @@ def test_runs_of_different_settings_are_not_merged_unasked(tmp_path: Path, cli: 
         flags += ["--run", tmp_path / name]
     done = cli("filter", *flags, "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert "several runs are merged with --engine ray" in done.stderr
+    assert f"--run {tmp_path / 'b'}: several runs need --engine ray" in done.stderr
     done = cli("filter", *flags, "--engine", "ray", "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert f"threshold is 0.6, and 0.7 in {tmp_path / 'a'}; name one with --threshold" in done.stderr
+    assert f"--run {tmp_path / 'b'}: threshold is 0.6, and 0.7 in {tmp_path / 'a'}; " in done.stderr
+    assert "--threshold" in done.stderr.rpartition(";")[2]

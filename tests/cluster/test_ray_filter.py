@@ -200,5 +200,5 @@ def test_a_bad_record_is_named_by_its_line_and_leaves_nothing(tmp_path: Path) ->
 def test_fields_of_two_types_are_refused(tmp_path: Path) -> None:
     one = write_lines(tmp_path / "a.jsonl", [{"instruction": "Name three large rivers.", "output": "x", "n": 3}])
     other = write_lines(tmp_path / "b.jsonl", [{"instruction": "Write a poem about snow.", "output": "x", "n": "3"}])
-    with pytest.raises(UsageError, match=r"b\.jsonl: its records do not fit one table"):
+    with pytest.raises(UsageError, match=r"b\.jsonl: its records .* one table"):
         on_ray([Source.of(one), Source.of(other)], tmp_path / "out")

@@ -27,7 +27,7 @@ def test_without_a_gpu_it_is_said_what_works_and_what_does_not() -> None:
     (finding,) = hardware.check_gpus(None, Torch("2.13.0+cpu"))
     assert finding.status == "warn"
     assert "filter" in finding.detail
-    assert "7B are too slow" in finding.detail
+    assert "7B" in finding.detail
 
 
 def test_a_card_that_this_cpu_build_of_torch_cannot_use_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,8 @@ def test_a_card_that_this_cpu_build_of_torch_cannot_use_fails(tmp_path: Path, mo
     found = {each.check: each for each in hardware.check_gpus(driver, torch)}
     assert found["driver"].status == "ok"
     assert found["gpu"].status == "fail"
-    assert "is built for CPUs" in found["gpu"].detail
+    assert torch.version in found["gpu"].detail
+    assert "CUDA" in found["gpu"].mend
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,8 @@ def test_a_card_that_this_cpu_build_of_torch_cannot_use_fails(tmp_path: Path, mo
     [
         ("echo 'No devices were found'; exit 6", "No devices were found"),
         ("echo 'NVIDIA-SMI has failed because it could not reach the driver' >&2; exit 9", "NVIDIA-SMI has failed"),
-        ("exit 3", "ended with 3"),
-        ("exec sleep 20", "gave no answer"),
+        ("exit 3", "code 3"),
+        ("exec sleep 20", "1 s"),
     ],
 )
 def test_a_driver_that_does_not_answer_fails(
@@ -97,9 +98,9 @@ def test_a_torch_that_cannot_be_imported_is_a_fault_and_none_is_none(tmp_path: P
     ("card", "status", "said"),
     [
         (H100, "ok", "80.0 GiB"),
-        (Card("Tesla P100", 16 * GIB, 16 * GIB, (6, 0), (7, 5)), "fail", "kernels for 7.5 and newer"),
+        (Card("Tesla P100", 16 * GIB, 16 * GIB, (6, 0), (7, 5)), "fail", "7.5"),
         (Card("Tesla T4", 15 * GIB, 15 * GIB, (7, 5), (7, 5)), "warn", "no bfloat16"),
-        (Card("NVIDIA A100", 80 * GIB, 40 * GIB, (8, 0), (7, 5)), "warn", "vLLM asks for 90%"),
+        (Card("NVIDIA A100", 80 * GIB, 40 * GIB, (8, 0), (7, 5)), "warn", "90%"),
     ],
 )
 def test_a_card_is_judged_by_age_and_free_memory(card: Card, status: str, said: str) -> None:
@@ -123,7 +124,7 @@ def test_memory_is_the_least_of_what_kernel_and_control_group_give(tmp_path: Pat
     (groups / "memory.max").write_text(f"{7 * GIB}\n")
     assert hardware.read_memory(proc, groups) == 3 * GIB
     assert hardware.check_memory(3 * GIB).status == "warn"
-    assert hardware.check_memory(hardware.read_memory()).detail.endswith("can be had")
+    assert hardware.check_memory(5 * GIB).detail.startswith("5.0 GiB")
 
 
 def test_too_little_shared_memory_is_told_and_none_fails(tmp_path: Path) -> None:

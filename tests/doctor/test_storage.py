@@ -39,7 +39,7 @@ def test_a_new_folder_is_judged_by_the_one_above_and_not_made(tmp_path: Path) ->
     out = tmp_path / "new" / "run"
     finding = storage.check_folder(out)
     assert (finding.status, storage.existing_folder(out)) == ("ok", tmp_path)
-    assert f"{out} would be made in it" in finding.detail
+    assert str(out) in finding.detail
     assert not out.parent.exists()
 
 
@@ -76,7 +76,7 @@ def test_a_disk_that_is_slow_to_sync_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(storage, "MIN_COMMITS", 1e9)
     finding = storage.check_sqlite(tmp_path)
     assert finding.status == "warn"
-    assert "an engine would wait for them" in finding.detail
+    assert "commits/s" in finding.detail
 
 
 def test_the_file_system_is_that_of_the_innermost_and_latest_mount(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_stalled_request_is_timed_out_and_asked_again(caplog: pytest.LogCaptur
     with ScriptedServer(script="stall") as server:
         assert_all_right(engine_over(server, request_seconds=0.4), requests(5))
         assert server.disconnected.wait(2)  # so that the server stops working on it
-    assert not lines(caplog, "answers again")  # its list of models came at once, so it was never called gone
+    assert not lines(caplog, "responds again")  # its list of models came at once, so it was never called gone
 
 
 def test_a_request_that_fails_while_others_are_answered_ends_aborted() -> None:
@@ -187,7 +187,7 @@ def test_a_request_that_fails_while_others_are_answered_ends_aborted() -> None:
         found = answers(engine_over(server, in_flight=2, outage_seconds=60), requests(200))
     poisoned = found.pop(RequestKey(0, "tasks", 0))
     assert (poisoned.finish_reason, poisoned.text) == (FinishReason.ABORT, "")
-    assert "answers 500 Internal Server Error: told to fail" in poisoned.given_up
+    assert "500 Internal Server Error: told to fail" in poisoned.given_up
     assert all(completion.text for completion in found.values())
 
 
@@ -198,7 +198,7 @@ def test_servers_that_fail_for_long_and_recover_lose_nothing(fault: str) -> None
 
 
 def test_servers_that_fail_for_too_long_are_an_outage() -> None:
-    with ScriptedServer(script="502*") as server, pytest.raises(EngineDeadError, match=r"no server has .*answers 502"):
+    with ScriptedServer(script="502*") as server, pytest.raises(EngineDeadError, match=r"for 2 s: .* 502 Bad Gateway"):
         answers(engine_over(server, outage_seconds=1.5), requests(3))
     assert len(server.asked) > MAX_TRIES
 
@@ -209,11 +209,11 @@ def test_a_server_that_lists_its_models_and_answers_no_request_is_out(caplog: py
         found: list[Completion] = []
         while len(found) < 3:
             found += next(batches)
-        with pytest.raises(EngineDeadError, match=r"no server has answered for .*no answer in 0.3 s"):
+        with pytest.raises(EngineDeadError, match=r"for 0 s: .* in 0\.3 s"):
             list(batches)
         assert server.looked > 1
     assert len(found) == 3
-    assert not lines(caplog, "answers again")
+    assert not lines(caplog, "responds again")
 
 
 def test_a_request_that_no_server_can_answer_is_given_up_alone_too() -> None:
@@ -223,13 +223,13 @@ def test_a_request_that_no_server_can_answer_is_given_up_alone_too() -> None:
         found = answers(engine_over(server, in_flight=1, outage_seconds=0.5), requests(4))
     poisoned = found.pop(RequestKey(1, "tasks", 0))
     assert (poisoned.finish_reason, poisoned.text) == (FinishReason.ABORT, "")
-    assert "answers 500 Internal Server Error: told to fail" in poisoned.given_up
+    assert "500 Internal Server Error: told to fail" in poisoned.given_up
     assert len(found) == 3
     assert all(completion.text for completion in found.values())
 
 
 def test_servers_that_answer_neither_of_two_are_an_outage() -> None:
-    with ScriptedServer(script="ok 502*") as server, pytest.raises(EngineDeadError, match="answers 502"):
+    with ScriptedServer(script="ok 502*") as server, pytest.raises(EngineDeadError, match="502 Bad Gateway"):
         answers(engine_over(server, in_flight=1, outage_seconds=0.5), requests(4))
 
 
@@ -267,9 +267,9 @@ def test_other_words_for_the_end_of_a_text_are_known(caplog: pytest.LogCaptureFi
         server.finish_words = {"stop": "whim", "length": "whim"}
         found = answers(engine_over(server), requests(5))
         assert {each.finish_reason for each in found.values()} == {FinishReason.ABORT}
-    assert lines(caplog, "finish_reason") == [
-        f"{server.url}: says finish_reason whim, which is not known and taken for an abort"
-    ]
+    (line,) = lines(caplog, "finish_reason")
+    assert line.startswith(f"{server.url}: ")
+    assert "whim" in line
 
 
 def test_a_broken_server_beside_a_good_one_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -325,8 +325,8 @@ def test_a_killed_server_that_comes_back_loses_nothing(caplog: pytest.LogCapture
     assert sorted(completion.key for completion in found) == [request.key for request in asked]
     assert {each.key: each.text for each in found} == {each.key: answer(each).text for each in asked}
     # Refused or reset, as the kill fell; said once either way.
-    assert len(lines(caplog, "looking again until that is in order")) == 1
-    assert len(lines(caplog, "answers again")) == 1
+    assert len(lines(caplog, "until this is fixed")) == 1
+    assert len(lines(caplog, "responds again")) == 1
 
 
 def test_one_of_two_servers_is_killed_in_the_middle() -> None:
@@ -425,7 +425,7 @@ def test_a_server_without_completions_is_asked_by_chat(caplog: pytest.LogCapture
 
 def test_a_server_with_neither_route_ends_the_run() -> None:
     routes = ("/v1/completions", "/v1/chat/completions")
-    with ScriptedServer(missing=routes) as server, pytest.raises(EngineDeadError, match="neither"):
+    with ScriptedServer(missing=routes) as server, pytest.raises(EngineDeadError, match="/chat/completions"):
         answers(engine_over(server), requests(3))
 
 
@@ -463,7 +463,7 @@ def test_constraints_are_sent_in_the_words_of_vllm(embedded_model: ModelFolder) 
         for request in (schema, choice, endless, pattern):
             answers(engine_over(server, folder=embedded_model.path), [request])  # reads no more than JSON files
         first, second, third, fourth = server.asked
-        with pytest.raises(UsageError, match="name the served folder with --model"):
+        with pytest.raises(UsageError, match="--model"):
             answers(engine_over(server), [endless])
         assert len(server.asked) == 4
     assert first["structured_outputs"] == {"json": {"type": "integer"}}
@@ -520,7 +520,7 @@ def test_without_the_folder_turns_go_as_chat_messages() -> None:
         assert server.asked[1]["add_generation_prompt"] is False
         answers(engine_over(server), requests(1))
         assert server.asked[2]["prompt"] == "prompt 0"  # the others keep to their route
-        with pytest.raises(UsageError, match=r"user's turn.* name the served folder with --model"):
+        with pytest.raises(UsageError, match=r"user turn.*--model"):
             answers(engine_over(server), [conversation(role="user")])
 
 
@@ -534,14 +534,14 @@ def test_turns_as_messages_are_counted_where_the_context_is_longer() -> None:
 def test_routes_that_conversations_miss_are_named(embedded_model: ModelFolder) -> None:
     with (
         ScriptedServer(missing=("/v1/chat/completions",)) as server,
-        pytest.raises(EngineDeadError, match=r"has no /chat/completions.* name the served folder"),
+        pytest.raises(EngineDeadError, match=r"/chat/completions.*--model"),
     ):
         answers(engine_over(server), [conversation()])
     with ScriptedServer(missing=("/v1/completions",)) as server:
         engine = engine_over(server, folder=embedded_model.path)
         answers(engine, [conversation()])
         assert server.asked[0]["messages"] == [turn._asdict() for turn in RIVER]
-        with pytest.raises(EngineDeadError, match="cannot ask for a user's turn"):
+        with pytest.raises(EngineDeadError, match=r"/completions.*user turn"):
             answers(engine, [conversation(role="user")])
 
 
@@ -626,7 +626,7 @@ def test_the_first_server_is_waited_for(caplog: pytest.LogCaptureFixture) -> Non
     [
         ("127.0.0.1:8000", "not a URL"),
         ("ftp://127.0.0.1", "not a URL"),
-        ("http://me:secret@127.0.0.1/v1", "no passwords"),
+        ("http://me:secret@127.0.0.1/v1", r"--endpoint \.\.\.@127\.0\.0\.1: .*password"),
         ("http://[::1", "--endpoint"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,24 +111,23 @@ def test_an_engine_that_dies_or_hangs_is_replaced_and_asked_again(
         assert engine.pid != hit
         assert not alive(hit)
     assert sorted(found, key=lambda each: each.key) == [answer(request) for request in requests(20)]
-    why = "said nothing for 2 s" if signum == signal.SIGSTOP else f"was ended by {signum.name}"
-    assert f"the engine {why}" in caplog.text
-    assert "starting it again (1 of 3)" in caplog.text
+    why = "for 2 s" if signum == signal.SIGSTOP else f"by {signum.name}"
+    assert re.search(rf"the engine .*{why}.*\(1 of 3\)", caplog.text)
 
 
 def test_an_engine_that_dies_again_and_again_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     with (
         start(partial(ScriptedEngine, die_after=0), restarts=2) as engine,
-        pytest.raises(EngineDeadError, match=r"the engine stopped: scripted, and was started 2 time\(s\) again"),
+        pytest.raises(EngineDeadError, match=r"the engine stopped: scripted; .*\b2 time\(s\)"),
     ):
         list(engine.generate(requests(1)))
-    assert caplog.text.count("starting it again") == 2
+    assert caplog.text.count("restarting it") == 2
 
 
 def test_an_engine_that_never_says_a_word_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    with start(Mute, restarts=1, hang_seconds=0.5) as engine, pytest.raises(EngineDeadError, match="said nothing"):
+    with start(Mute, restarts=1, hang_seconds=0.5) as engine, pytest.raises(EngineDeadError, match=r"for 0 s; .*\b1 t"):
         list(engine.generate(requests(1)))
-    assert "starting it again (1 of 1)" in caplog.text
+    assert "(1 of 1)" in caplog.text
 
 
 @pytest.mark.parametrize("error", [UsageError("no vLLM here"), OutOfMemoryError("lower --in-flight")])
@@ -138,7 +138,7 @@ def test_what_cannot_be_mended_by_starting_again_is_said_at_once(error: Exceptio
 
 def test_a_defect_of_the_engine_at_its_start_stands_in_the_log(tmp_path: Path) -> None:
     log = tmp_path / "engine.log"
-    with pytest.raises(EngineDeadError, match=r"did not start: it exited with code 1; its log: .*engine\.log"):
+    with pytest.raises(EngineDeadError, match=r"did not start: .*code 1; .*engine\.log"):
         start(partial(refuse_to_start, ZeroDivisionError("a defect")), log)
     assert "ZeroDivisionError: a defect" in log.read_text()
 
@@ -166,7 +166,7 @@ def test_a_process_of_the_engine_that_dies_is_noticed_before_it_counts_as_hung(t
     batches = engine.generate(requests(1))
     next(batches)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    with pytest.raises(EngineDeadError, match="was ended by SIGKILL"):
+    with pytest.raises(EngineDeadError, match="SIGKILL"):
         list(batches)
 
 

@@ -56,7 +56,7 @@ ODD: dict[str, tuple[str, Twist]] = {
     "logprob-word": ("choices[0].logprobs", choice(logprobs={"token_logprobs": ["sure"]})),
     "logprob-huge": ("choices[0].logprobs", choice(logprobs={"token_logprobs": [-1e308, -1e308]})),
     "error": (
-        "answers 200 with an error: loading",
+        "status 200 with an error: loading",
         lambda told: told.update(error={"message": told.pop("choices") and "loading"}),
     ),
 }
@@ -123,7 +123,7 @@ def test_the_text_parts_of_a_message_are_joined(twist: Twist, text: str, caplog:
         server.twist = twist
         found = answers(engine_over(server), requests(3))
     assert {each.text for each in found.values()} == {text}
-    assert len([line for line in caplog.messages if "left out" in line]) <= 1
+    assert len([line for line in caplog.messages if "choices[0].message.content" in line]) <= 1
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_text_parts_of_a_message_are_joined(twist: Twist, text: str, caplog:
 def test_a_message_without_a_readable_text_is_odd(content: object) -> None:
     with ScriptedServer(missing=("/v1/completions",)) as server:
         server.twist = lambda told: told["choices"][0]["message"].update(content=content)
-        with pytest.raises(EngineDeadError, match=r"choices\[0\]\.message\.content holds "):
+        with pytest.raises(EngineDeadError, match=r"choices\[0\]\.message\.content "):
             answers(engine_over(server, outage_seconds=0.4), requests(2))
 
 
@@ -154,9 +154,9 @@ def test_parts_reach_the_run(tmp_path: Path, cli: RunCli) -> None:
 def test_an_odd_context_is_named_and_the_server_waited_for(told: object) -> None:
     with ScriptedServer() as server:
         server.card = {"max_model_len": told}
-        with pytest.raises(EngineDeadError, match=r"data\[0\]\.max_model_len holds "):
+        with pytest.raises(EngineDeadError, match=r"data\[0\]\.max_model_len "):
             find_served_model([server.url], None, api_key=None, outage_seconds=0.2)
-        with pytest.raises(EngineDeadError, match=r"data\[0\]\.max_model_len holds "):
+        with pytest.raises(EngineDeadError, match=r"data\[0\]\.max_model_len "):
             answers(engine_over(server, outage_seconds=0.4), requests(2))
 
 
@@ -198,7 +198,7 @@ def test_an_odd_count_of_tokens_is_named() -> None:
     assert read({"count": 7, "max_model_len": 2048}) == (7, 2048)
     assert read({"tokens": [1, 2]}) is None  # another program's route
     for odd in ({"count": "many"}, {"count": -1}, {"count": 7, "max_model_len": 0}):
-        with pytest.raises(OddAnswerError, match=" holds "):
+        with pytest.raises(OddAnswerError, match=r"^(count|max_model_len) "):
             read(odd)
 
 
@@ -232,7 +232,8 @@ def test_an_odd_pause_is_named_and_none(told: str, caplog: pytest.LogCaptureFixt
         server.error_headers = {"Retry-After": told}
         assert_all_right(engine_over(server), requests(4))
         (line,) = [text for text in caplog.messages if "slow down" in text]
-    assert line.startswith(f"{server.url}: answers 429 Too Many Requests; Retry-After holds ")
+    assert line.startswith(f"{server.url}: ")
+    assert "429 Too Many Requests; Retry-After " in line
 
 
 # The key.
@@ -311,11 +312,11 @@ def test_a_list_of_models_that_trickles_is_an_outage_in_time() -> None:
     with ScriptedServer() as server:
         server.seconds_per_byte = 0.5
         began = time.monotonic()
-        with pytest.raises(EngineDeadError, match=r"no server has answered for 1 s: .*no list of models in 2 s"):
+        with pytest.raises(EngineDeadError, match=r"for 1 s: .*list of models.* 2 s"):
             find_served_model(
                 [server.url, server.url.replace("127.0.0.1", "localhost")], None, api_key=None, outage_seconds=1
             )
-        with pytest.raises(EngineDeadError, match="no list of models in 2 s"):
+        with pytest.raises(EngineDeadError, match=r"list of models.* 2 s"):
             answers(engine_over(server, outage_seconds=1), requests(2))
     assert time.monotonic() - began < 10
 

@@ -92,7 +92,7 @@ def test_a_request_that_hangs_the_engine_is_given_up() -> None:
     with start(partial(Fatal, (2,), hangs=True), hang_seconds=0.7) as engine:
         found = all_of(engine, 9)
     assert {job for job, completion in found.items() if completion.given_up} == {2}
-    assert "said nothing" in found[2].given_up
+    assert "for 1 s" in found[2].given_up
 
 
 @pytest.mark.parametrize("in_flight", [1, 4])
@@ -101,7 +101,7 @@ def test_of_an_engine_that_dies_of_everything_no_request_is_given_up(
 ) -> None:
     with (
         start(partial(Fatal, None, in_flight=in_flight), in_flight=in_flight) as engine,
-        pytest.raises(EngineDeadError, match=r"started 3 time\(s\) again"),
+        pytest.raises(EngineDeadError, match=r"\b3 time\(s\)"),
     ):
         list(engine.generate(requests(12)))
     assert "given up" not in caplog.text

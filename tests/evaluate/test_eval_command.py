@@ -34,11 +34,11 @@ BAD_USES = {
     "half an adapter": ("--model {half} --data {good}", ": no adapter_model.safetensors"),
     "lost base": (
         "--model {lost} --data {good}",
-        "the base of this adapter (/gone/base) is not here; name it with --b",
+        "(/gone/base) is not on this machine; name it with --b",
     ),
-    "another base": ("--model {adapter} --base {other} --data {good}", "was trained on {model}, whose files were not"),
-    "enlarged": ("--model {enlarged} --data {good}", "fold it in with 'selfinstruct merge'"),
-    "template": ("--model {model} --data {good} --template x", "--template x: alpaca or chat"),
+    "another base": ("--model {adapter} --base {other} --data {good}", "was trained on {model}, "),
+    "enlarged": ("--model {enlarged} --data {good}", "'selfinstruct merge'"),
+    "template": ("--model {model} --data {good} --template x", "alpaca or chat"),
     "no chat template": ("--model {model} --data {good} --template chat", "has no chat template"),
     "language": ("--model {model} --data {good} --lang fr", "--lang fr: "),
     "number": ("--model {model} --data {good} --num 0", "--num 0: "),
@@ -125,7 +125,7 @@ def test_a_signal_ends_it_and_the_engine_with_it(
         rest = process.stderr.read()
         assert process.stdout.read() == ""
         assert process.wait(30) == 128 + signum
-    assert "ended by a signal; nothing was written" in rest
+    assert "signal; nothing was written" in rest
     assert "Traceback" not in rest
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)

@@ -17,8 +17,8 @@ SHOWN = [
     ("instruction", "output", "what"),
     [
         ("Explain why the sky looks blue", "Explain why the sky looks so blue", "its instruction"),
-        ("Explain why the sky looks blue", "Name the three longest rivers of Africa.", "a demonstration"),
-        ("Explain why the sky looks blue", "The Nile, the Congo and the Niger are longest.", "a demonstration"),
+        ("Explain why the sky looks blue", "Name the three longest rivers of Africa.", "few-shot example"),
+        ("Explain why the sky looks blue", "The Nile, the Congo and the Niger are longest.", "few-shot example"),
         ("Explain why the sky looks blue", "good", None),
         ("Explain why the sky looks blue", "Air scatters short waves more.", None),
         ("Explain why the sky looks blue", "", None),

@@ -80,7 +80,7 @@ def test_a_broken_line_stops_it_or_is_skipped(tmp_path: Path, cli: RunCli) -> No
     assert not out.exists()
     done = cli("filter", source, "--out", out, "--skip-bad-lines")
     assert done.returncode == 3
-    assert "1 line(s) could not be read" in done.stderr
+    assert re.search(r": 1 .*line.*first: .*in\.jsonl:2: not JSON", done.stderr)
     assert len(read_lines(out)) == 2
 
 
@@ -94,7 +94,7 @@ def test_bad_use_is_one_line(tmp_path: Path, cli: RunCli) -> None:
         (("filter", source, "--out", out, "--threshold", 0), "--threshold 0.0"),
         (
             ("filter", source, "--out", out, "--rules", "x"),
-            "--rules x: one of alpaca, self-instruct, alpaca-2023, self-instruct-2022, none",
+            "one of alpaca, self-instruct, alpaca-2023, self-instruct-2022, none",
         ),
         (
             ("filter", source, "--out", out, "--rules", "alpaca-2023", "--lang", "zh"),
@@ -122,7 +122,7 @@ def test_no_output_takes_the_place_of_what_is_read_or_of_a_run(tmp_path: Path, c
         (("--out", known), f"--out {known}: the command reads it too"),
         (("--out", out, "--rejects", config), f"--rejects {config}: the command reads it too"),
         (("--out", out, "--rejects", out), f"--rejects {out}: is the file of --out too"),
-        (("--out", out, "--rejects", tmp_path / "run.sqlite"), "is kept for a run's own files"),
+        (("--out", out, "--rejects", tmp_path / "run.sqlite"), "run.sqlite: the name is reserved"),
     ]
     for targets, wanted in cases:
         done = cli("filter", source, *flags, *targets)
@@ -140,7 +140,7 @@ def test_other_files_neighbours_and_decontamination(tmp_path: Path, cli: RunCli)
     flags = ("--against", old, "--decontaminate", exam, "--rejects", rejects, "--verify", 50)
     done = cli("filter", source, "--out", out, *flags)
     assert done.returncode == 0, done.stderr
-    assert "verified: 50 pairs and 3 decisions are those of rouge_score" in done.stdout
+    assert "verified: 50 pairs and 3 decisions agree" in done.stdout
     reasons = {row["instruction"]: row["rejected"] for row in read_lines(rejects)}
     assert reasons["Explain why the sky looks blue"]["neighbor_file"] == str(old)
     assert reasons["Repeat a sentence word for word"] == {
@@ -172,7 +172,7 @@ def test_texts_without_a_token_are_told_of_once(tmp_path: Path, cli: RunCli) -> 
     done = cli("filter", source, "--out", tmp_path / "out.jsonl", *flags)
     assert done.returncode == 0, done.stderr
     (warning,) = (line for line in done.stderr.splitlines() if "warning" in line)
-    assert warning.startswith(f"selfinstruct: warning: {3 * BATCH} texts have no token [a-z0-9] and are near none; ")
+    assert warning.startswith(f"selfinstruct: warning: {3 * BATCH} texts have no token [a-z0-9]")
 
 
 @pytest.mark.parametrize("prefilter", ["exact", "minhash", "none", "auto"])

@@ -91,7 +91,7 @@ def test_a_signal_ends_a_run_after_its_commit_and_the_same_command_goes_on(
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr
-    assert "accepted of 30 wanted" in stderr
+    assert re.search(r"^run: \d+ of 30 tasks accepted, ", stderr, re.MULTILINE)
     assert sound(tmp_path)
     assert orjson.loads((tmp_path / EXPORT).read_bytes())
     assert stdout.strip() == str(tmp_path / EXPORT)
@@ -119,9 +119,9 @@ def test_a_second_process_on_a_run_ends_at_once(server: ScriptedServer, tmp_path
     wait_until(lambda: count(tmp_path, "jobs") >= 1)
     second = finish(command(server, tmp_path))
     assert second.returncode == 2
-    assert "another process is at work on this run" in second.stderr
+    assert f"--run {tmp_path}: another process is using this run" in second.stderr
     shown = finish([sys.executable, "-m", "selfinstruct_local", "runs", "show", str(tmp_path)])
-    assert f"{tmp_path}: at work" in shown.stdout
+    assert f"{tmp_path}: running" in shown.stdout
     process.kill()
     process.communicate(timeout=30)
     shown = finish([sys.executable, "-m", "selfinstruct_local", "runs", "show", str(tmp_path)])
@@ -142,7 +142,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(
         pytest.skip("no disk was filled: this machine lets a test mount no file system (unshare -rm)")
     done = finish(["unshare", "-rm", "sh", "-c", script])
     assert "full: 1" in done.stdout, done.stderr
-    assert "the disk is full; make room" in done.stderr
+    assert "the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
     assert "room: 0" in done.stdout
     assert sound(tmp_path)
@@ -160,7 +160,7 @@ def test_a_limit_on_the_size_of_files_stops_the_run_and_its_end_lets_it_go_on(
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert str(tmp_path) in done.stderr
-    assert "mend that" in done.stderr or "make room" in done.stderr
+    assert "limit on the size of files" in done.stderr or "free disk space" in done.stderr
     assert finish(command(server, tmp_path)).returncode == 0
     assert sound(tmp_path)
     assert (tmp_path / EXPORT).read_bytes() == straight
@@ -211,7 +211,7 @@ def make_newer(database: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize(("spoil", "said"), [(flip_a_byte, "left as it is"), (make_newer, "newer version")])
+@pytest.mark.parametrize(("spoil", "said"), [(flip_a_byte, "run.sqlite cannot be read"), (make_newer, "newer version")])
 def test_a_database_that_cannot_be_used_is_left_alone(
     server: ScriptedServer, tmp_path: Path, spoil: Callable[[Path], None], said: str
 ) -> None:
@@ -220,7 +220,7 @@ def test_a_database_that_cannot_be_used_is_left_alone(
     before = (tmp_path / DATABASE).read_bytes()
     done = finish(command(server, tmp_path, num=10))
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr.splitlines()[-1].replace("it was left as it is", "left as it is")
+    assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert (tmp_path / DATABASE).read_bytes() == before
 
@@ -255,7 +255,7 @@ def test_a_run_that_finds_nothing_new_stops_and_says_why(server: ScriptedServer,
     server.latency = 0.0
     done = finish(command(server, tmp_path, "--threshold", 0.2, "--patience", 6, num=100_000))
     assert done.returncode == 3, done.stderr
-    assert "nothing new in 6 jobs in a row" in done.stderr
+    assert "in 6 consecutive jobs" in done.stderr
     assert re.search(r"\(rejected: \d+ not_novel, ", done.stderr)
     assert "Traceback" not in done.stderr
     assert count(tmp_path, "jobs") < 200

@@ -104,10 +104,10 @@ def test_what_needs_the_files_of_a_served_model_is_refused_without_them(
     """The turn of a user, and the number of the end token."""
     with pytest.raises(UsageError) as refused:
         fit(SERVED, profile=profile, prompt_format=form)
-    assert str(refused.value) == (
-        f"--profile {profile} --prompt-format {form}: needs the files of the model; name the folder that is served "
-        "with --model, or use --profile alpaca"
-    )
+    message = str(refused.value)
+    assert message.startswith(f"--profile {profile} --prompt-format {form}: ")
+    assert "--model" in message
+    assert message.endswith("--profile alpaca")
     assert fit(ChosenModel(chat.folder, "qwen"), profile=profile, prompt_format=form).profile == profile
     assert fit(SERVED, profile="self-instruct-2022").profile == "self-instruct-2022"
 
@@ -117,7 +117,7 @@ def test_a_served_profile_that_needs_files_makes_no_run(tmp_path: Path, cli: Run
         for more in ((), ("--dry-run",)):
             done = cli("generate", "--run", tmp_path / "run", "--endpoint", server.url, "--profile", "magpie", *more)
             assert done.returncode == 2
-            assert done.stderr.startswith("selfinstruct: --profile magpie --prompt-format chat: needs the files of the")
+            assert done.stderr.startswith("selfinstruct: --profile magpie --prompt-format chat: ")
             assert not (tmp_path / "run").exists()
 
 
@@ -140,10 +140,9 @@ def test_a_setting_that_the_profile_makes_no_use_of_is_refused(
     with pytest.raises(UsageError) as caught:
         check_used(fit(chat, profile=profile, **flags))
     told = "on" if value is True else value
-    assert str(caught.value) == (
-        f"--{name.replace('_', '-')} {told}: profile '{profile}' makes no use of it; leave it out, or use "
-        f"--profile {users}"
-    )
+    message = str(caught.value)
+    assert message.startswith(f"--{name.replace('_', '-')} {told}: profile '{profile}' ")
+    assert message.endswith(f"--profile {users}")
     user, *_ = users.split()
     check_used(fit(chat, profile=user, **flags))
 
@@ -167,7 +166,7 @@ def test_dated_profiles_stay_texts(chat: ChosenModel, profile: str) -> None:
     [
         ({"profile": "magpie"}, "--profile magpie: bare-model has no chat template; "),
         ({"prompt_format": "chat"}, "--prompt-format chat: bare-model has no chat template; "),
-        ({"profile": "magpie", "prompt_format": "completion"}, "--prompt-format completion: profile magpie is a "),
+        ({"profile": "magpie", "prompt_format": "completion"}, "--prompt-format completion: profile magpie "),
     ],
 )
 def test_what_a_base_model_cannot_do_is_refused(base: ChosenModel, flags: dict[str, Any], what: str) -> None:
@@ -216,7 +215,7 @@ def test_structured_output_has_prompts_of_its_own() -> None:
 
 def test_a_model_that_is_not_served_is_not_asked_of_servers(chat: ChosenModel, tmp_path: Path) -> None:
     settings = load_settings(GenerateSettings, None, {"endpoint": ["http://127.0.0.1:9/v1"]})
-    with pytest.raises(UsageError, match="is no server's"):
+    with pytest.raises(UsageError, match="--endpoint"):
         launch(chat, settings, tmp_path / "engine.log")
 
 

@@ -54,7 +54,7 @@ def test_reads_whole_tasks() -> None:
 def test_a_torn_end_is_dropped_and_said() -> None:
     first, second = parse_task_blocks(completion(TWO, FinishReason.LENGTH))
     assert not first.rule
-    assert (second.rule, second.detail) == ("truncated", "cut short (length)")
+    assert (second.rule, "(length)" in second.detail) == ("truncated", True)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_numbered_fields_of_the_published_format_are_read() -> None:
     [
         (" Name a river.\nInput: none", "no output"),
         ("\nInput: none\nOutput: x", "no instruction"),
-        (" Name a river.\nOutput: x\nOutput: y", "field 'output' stands twice"),
+        (" Name a river.\nOutput: x\nOutput: y", "field 'output' occurs twice"),
         ("", "no instruction"),
     ],
 )
@@ -224,11 +224,11 @@ def test_a_rule_between_tasks_is_no_text() -> None:
 @pytest.mark.parametrize(
     ("output", "detail"),
     [
-        ("Ask like this:\n2. Input: x", "field 'input' stands twice"),
-        ("Ask like this:\n**Output:** x", "field 'output' stands twice"),
-        ("Ask like this:\nInstruction: Name a lake.\n\n", "field 'instruction' stands in its 'output'"),
-        ("Ask like this:\nInstruction: Name a lake.\nInput: none\nOutput: y", "field 'instruction' stands in its"),
-        ("Two steps\nInstruction: Name a lake.\nInput: none", "field 'instruction' stands in its 'output'"),
+        ("Ask like this:\n2. Input: x", "field 'input' occurs twice"),
+        ("Ask like this:\n**Output:** x", "field 'output' occurs twice"),
+        ("Ask like this:\nInstruction: Name a lake.\n\n", "field 'instruction' may be part of its 'output'"),
+        ("Ask like this:\nInstruction: Name a lake.\nInput: none\nOutput: y", "field 'instruction' may be part of its"),
+        ("Two steps\nInstruction: Name a lake.\nInput: none", "field 'instruction' may be part of its 'output'"),
     ],
 )
 def test_an_output_that_quotes_a_field_is_refused(output: str, detail: str) -> None:
@@ -241,7 +241,7 @@ def test_an_output_that_quotes_a_field_is_refused(output: str, detail: str) -> N
 
 def test_a_field_without_its_input_that_quotes_one_is_refused() -> None:
     (draft,) = parse_task_blocks(completion(" Write a prompt.\nOutput: Ask:\n2. Input: x"))
-    assert (draft.rule, draft.detail) == ("malformed", "field 'input' stands after 'output'")
+    assert (draft.rule, draft.detail) == ("malformed", "field 'input' comes after 'output'")
 
 
 def test_a_torn_task_without_a_heading_says_nothing_of_the_one_before() -> None:
@@ -270,7 +270,7 @@ def test_what_is_no_text_is_refused_and_can_be_stored(character: str) -> None:
     store = sqlite3.connect(":memory:")
     for draft in written:
         assert draft.rule == "malformed"
-        assert draft.detail == f"holds U+{ord(character):04X}, which is no text" or "no instruction" in draft.detail
+        assert f"U+{ord(character):04X}" in draft.detail or "no instruction" in draft.detail
         assert character not in draft.task.instruction + draft.task.output + draft.detail
         store.execute("SELECT ?, ?", (instances_to_json(draft.task.instances), draft.task.instruction))
 
@@ -305,15 +305,15 @@ def test_json_that_is_cut_short_keeps_whole_objects(around: str) -> None:
     ("text", "details"),
     [
         ("", ["no instruction: "]),
-        ("I cannot do that.", ["no JSON: I cannot do that."]),
-        ('["Sort the words"]', ["no object: Sort the words"]),
+        ("I cannot do that.", ["invalid JSON: I cannot do that."]),
+        ('["Sort the words"]', ["not an object: Sort the words"]),
         ('[{"input": "x", "output": "y"}]', ["no instruction: x y"]),
         ('[{"instruction": "Sort", "input": "x"}]', ["no output"]),
-        ('[{"instruction": "Sort", "input": ["x"], "output": "y"}]', ["field 'input' is no text"]),
-        ('[{"instruction": "Sort", "input": null, "output": 5}]', ["field 'output' is no text"]),
-        ('[{"instruction": "Say "hi"", "output": "y"}]', ['no JSON: {"instruction": "Say "hi"", "output": "y"}]']),
-        ('{"instruction": ' * 5000, ['no JSON: {"instruction": {"instruction"']),
-        (f'[{{"instruction": {"9" * 5000}}}]', ["field 'instruction' is no text"]),
+        ('[{"instruction": "Sort", "input": ["x"], "output": "y"}]', ["field 'input' is not a string"]),
+        ('[{"instruction": "Sort", "input": null, "output": 5}]', ["field 'output' is not a string"]),
+        ('[{"instruction": "Say "hi"", "output": "y"}]', ['invalid JSON: {"instruction": "Say "hi"", "output": "y"}]']),
+        ('{"instruction": ' * 5000, ['invalid JSON: {"instruction": {"instruction"']),
+        (f'[{{"instruction": {"9" * 5000}}}]', ["field 'instruction' is not a string"]),
     ],
 )
 def test_json_that_gives_no_task_is_counted(text: str, details: list[str]) -> None:

@@ -269,7 +269,8 @@ def test_a_good_translation_passes_the_same_way(tmp_path: Path) -> None:
 
 
 def test_an_empty_answer_is_unfinished(tmp_path: Path) -> None:
-    assert verdict(tmp_path, RIVER, {**GOOD, "The Nile.": " "}) == ("truncated", "output: nothing was written")
+    rule, detail = verdict(tmp_path, RIVER, {**GOOD, "The Nile.": " "})
+    assert (rule, detail.startswith("output: ")) == ("truncated", True)
 
 
 def test_near_copies_among_the_translations_are_refused(tmp_path: Path) -> None:
@@ -380,14 +381,14 @@ def test_other_settings_and_other_runs_are_refused(source: Path, tmp_path: Path)
     other = make_source(tmp_path / "other", [RIVER])
     with pytest.raises(UsageError, match="source fingerprint"):
         translate(other, tmp_path / "new")
-    with pytest.raises(UsageError, match=r"--into .*other: holds a run already"):
+    with pytest.raises(UsageError, match=r"--into .*other: is already a run"):
         translate(source, other)
     generate(tmp_path / "generated", generating(num=3), ScriptedEngine())
-    with pytest.raises(UsageError, match=r"--into .*generated: holds a run of 'selfinstruct generate'"):
+    with pytest.raises(UsageError, match=r"--into .*generated: .*'selfinstruct generate'"):
         translate(source, tmp_path / "generated")
-    with pytest.raises(UsageError, match="--fraction 0: above 0"):
+    with pytest.raises(UsageError, match=r"--fraction 0: .*above 0"):
         translate(source, tmp_path / "fresh", fraction=0)
-    with pytest.raises(UsageError, match="has no tasks to translate to en among its 6 accepted ones"):
+    with pytest.raises(UsageError, match="no tasks to translate to en among its 6 accepted"):
         rewrite(source, tmp_path / "fresh", "translate", TableEngine({}), to="en")
 
 
@@ -409,10 +410,10 @@ def test_faults_on_the_command_line_are_one_line(source: Path, tmp_path: Path, c
     (tmp_path / "broken" / "run.sqlite").write_bytes(b"no database at all, and long enough to be looked at" * 50)
     into = tmp_path / "new"
     for arguments, told in (
-        (("polish", "--run", tmp_path / "nowhere", "--into", into), "nowhere: no run there"),
+        (("polish", "--run", tmp_path / "nowhere", "--into", into), "nowhere: not a run (run.sqlite is missing)"),
         (("polish", "--run", tmp_path / "broken", "--into", into), "run.sqlite cannot be read"),
-        (("polish", "--run", source, "--into", source), "is the run that is read"),
-        (("translate", "--run", source, "--into", into, "--to", "fr"), "--to fr: one of en, zh"),
+        (("polish", "--run", source, "--into", source), "is the source run"),
+        (("translate", "--run", source, "--into", into, "--to", "fr"), "one of en, zh"),
         (("translate", "--run", source, "--into", into, "--to", "zh", "--prompt-format", "chat"), "no chat template"),
     ):
         done = cli(*arguments, "--model", bare_model)

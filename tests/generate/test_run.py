@@ -237,7 +237,7 @@ def test_seeds_that_will_not_do_are_refused(tmp_path: Path) -> None:
     hollow = tmp_path / "hollow.jsonl"
     hollow.write_bytes(b'{"instruction": "Name a river", "instances": []}')
     with RunStore(tmp_path / "run") as store:
-        with pytest.raises(UsageError, match=rf"^{none}: holds no task"):
+        with pytest.raises(UsageError, match=rf"^{none}: has no task"):
             open_run(store, settings(), MODEL, [none])
         with pytest.raises(UsageError, match="task 1 has an empty output"):
             open_run(store, settings(), MODEL, [hollow])

@@ -162,8 +162,8 @@ def test_line_separators_inside_text_are_text(tmp_path: Path) -> None:
     [
         (b'{"instruction": "cut of', "not JSON"),
         (b'{"instruction": "caf\xe9"}', "not UTF-8 at byte 20"),
-        (b'{"instruction": "\\ud800"}', "field 'instruction': holds half of a surrogate pair"),
-        (b'{"instruction": NaN}', "field 'instruction': NaN is no number"),
+        (b'{"instruction": "\\ud800"}', "field 'instruction': has a lone surrogate"),
+        (b'{"instruction": NaN}', "field 'instruction': NaN is not a JSON number"),
         (b'{"instruction": 7}', "field 'instruction'"),
         (b'{"input": "x"}', "field 'instruction'"),
         (b'{"instruction": "x", "instances": [{"input": 1}]}', "field 'instances.0.input'"),
@@ -186,7 +186,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes, wanted: str) -> Non
 
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"[]"])
 def test_an_empty_file_is_said(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(UsageError, match="holds no task"):
+    with pytest.raises(UsageError, match="has no task"):
         read_tasks(write(tmp_path / "t", data))
 
 
@@ -244,7 +244,7 @@ def test_an_integer_too_large_for_a_table_is_named_by_its_field(tmp_path: Path) 
             writer.write({"instruction": "Hi", "n": 2**64})
 
     for first in (2**64, 1):
-        with pytest.raises(UsageError, match=r"^field 'n': Parquet has no place for a record .*; write JSON lines$"):
+        with pytest.raises(UsageError, match=r"^field 'n': Parquet cannot represent a record .*; write JSON lines$"):
             write_both(first)
     assert not list(tmp_path.iterdir())
 
@@ -289,7 +289,7 @@ def test_a_field_that_comes_up_after_the_columns_are_settled_is_named(
             writer.write({"instruction": "Hi", "meta": first})
             writer.write({"instruction": "Hi", "meta": later})
 
-    with pytest.raises(UsageError, match=f"^field '{name}': Parquet takes its columns from the first records"):
+    with pytest.raises(UsageError, match=f"^field '{name}': .*Parquet"):
         write_both()
     assert not list(tmp_path.iterdir())
 

@@ -78,7 +78,7 @@ def test_no_folder_at_all_still_answers(home: Path) -> None:
     (home / "tmp" / f"selfinstruct-local-{os.getuid()}").write_text("")
     done = run(USE, home)
     assert done.returncode == 0, done.stderr
-    assert "not kept" in done.stderr
+    assert "no private cache folder" in done.stderr
 
 
 def test_explicit_folder_first(home: Path) -> None:

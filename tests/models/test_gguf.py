@@ -93,7 +93,7 @@ def test_the_rotary_scaling_of_llama_3_is_kept(tmp_path: Path) -> None:
     assert told == config.rope_parameters
     other = write_gguf(tmp_path / "other.gguf", rope_factors=(plain / scaled).numpy()[::-1].copy())
     (tmp_path / "none").mkdir()
-    with pytest.raises(UsageError, match="its rotary frequencies are scaled"):
+    with pytest.raises(UsageError, match="rotary frequencies"):
         convert_gguf(other, tmp_path / "none")
 
 
@@ -195,7 +195,7 @@ def test_the_dtype_is_part_of_what_is_prepared(tmp_path: Path, monkeypatch: pyte
     assert {tensor.dtype for tensor in weights(made).values()} == {torch.bfloat16}
     assert {path.stat().st_mode & 0o777 for path in made.iterdir()} == {0o644}
     assert prepare_gguf(source, "tiny", "bfloat16").path == made
-    with pytest.raises(UsageError, match=r"holds another model \(made with dtype bfloat16\)"):
+    with pytest.raises(UsageError, match=r"another model \(made with dtype bfloat16\)"):
         prepare_gguf(source, "tiny")
     assert prepare_gguf(source, "tiny-32").path.name == "tiny-32"
     assert cli("models", "prepare", source, "--dtype", "int8").returncode == 2
@@ -208,6 +208,6 @@ def test_too_little_room_is_said_before_the_work(tmp_path: Path, monkeypatch: py
     source = write_gguf(tmp_path / "tiny.gguf")
     (tmp_path / "made").mkdir()
     monkeypatch.setattr(module, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(UsageError, match="make room, take --dtype bfloat16"):
+    with pytest.raises(UsageError, match=r"--dtype bfloat16.+SELFINSTRUCT_CACHE"):
         convert_gguf(source, tmp_path / "made")
     assert not list((tmp_path / "made").iterdir())

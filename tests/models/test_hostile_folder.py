@@ -49,7 +49,7 @@ def test_code_beside_a_model_is_never_run(command: str, bare_model: Path, tmp_pa
     (bare_model / "config.json").write_bytes(orjson.dumps({**config, "model_type": "evil", **hook}))
     done = cli(*words(command, tmp_path, bare_model))
     assert done.returncode == 2, done.stderr
-    assert "brings code of its own ('auto_map'), which is never run here" in done.stderr
+    assert "('auto_map'), which is never run" in done.stderr
     (bare_model / "config.json").write_bytes(orjson.dumps(config))
     (bare_model / "tokenizer_config.json").write_bytes(orjson.dumps(hook))
     done = cli(*words(command, tmp_path, bare_model))
@@ -77,7 +77,7 @@ def test_the_converting_command_runs_no_code(bare_model: Path, tmp_path: Path, c
     cache = tmp_path / "cache"
     done = cli("models", "prepare", bare_model, env={"SELFINSTRUCT_CACHE": str(cache)})
     assert done.returncode == 2, done.stderr
-    assert "holds more than tensors and is not loaded" in done.stderr
+    assert "more than tensors and is not loaded" in done.stderr
     assert not (tmp_path / "ran").exists()
     assert not list((cache / "models").glob("[!.]*"))
 

@@ -83,10 +83,11 @@ def refusal(folder: Path, name: str | None = None) -> str:
 
 def test_a_missing_shard_of_pickles_is_named(pickled_model: Path, cache: Path) -> None:
     (pickled_model / SHARDS[1]).unlink()
-    missing = f"1 weight file(s) of the index are missing, first {SHARDS[1]}"
-    assert refusal(pickled_model) == f"SOURCE {pickled_model}: {missing}"
+    missing = refusal(pickled_model)
+    assert missing.startswith(f"SOURCE {pickled_model}: 1 weight file(s) of the index are missing, ")
+    assert SHARDS[1] in missing
     (pickled_model / "pytorch_model.bin.index.json").unlink()
-    assert "1 of the 2 files of weights" in refusal(pickled_model)
+    assert "1 of 2 weight files" in refusal(pickled_model)
     assert not cache.exists()
 
 
@@ -118,13 +119,14 @@ def test_another_model_of_the_same_name_is_refused(pickled_model: Path, cache: P
     torch.save({"layer.1": torch.full((100, 100), 7.0)}, other / SHARDS[1])
     os.utime(other / SHARDS[1], ns=(0, (pickled_model / SHARDS[1]).stat().st_mtime_ns))
     assert (other / SHARDS[1]).stat().st_size == (pickled_model / SHARDS[1]).stat().st_size
-    message = f"{folder.path}: holds another model ({SHARDS[1]} differs); give {other} another --name"
-    assert refusal(other) == message
+    message = refusal(other)
+    assert message.startswith(f"{folder.path}: ")
+    assert all(each in message for each in (f"({SHARDS[1]} differs); ", "--name", str(other)))
     assert prepare_pickle(other, "other").path == cache / "other"
     (pickled_model / "tokenizer.json").write_text('{"version": "1.0"}')
-    assert "holds another model (tokenizer.json differs)" in refusal(pickled_model)
+    assert "another model (tokenizer.json differs)" in refusal(pickled_model)
     (pickled_model / "tokenizer.json").unlink()
-    assert "holds another model (tokenizer.json differs)" in refusal(pickled_model)
+    assert "another model (tokenizer.json differs)" in refusal(pickled_model)
 
 
 def test_another_gguf_of_the_same_name_is_refused(bare_model: Path, cache: Path, tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_another_gguf_of_the_same_name_is_refused(bare_model: Path, cache: Path,
     shutil.copytree(bare_model, cache / "model")
     assert prepare_gguf(gguf, "model").path == cache / "model"
     gguf.write_bytes(b"GGUF two")
-    with pytest.raises(UsageError, match=r"holds another model \(model.gguf differs\)"):
+    with pytest.raises(UsageError, match=r"another model \(model.gguf differs\)"):
         prepare_gguf(gguf, "model")
 
 
@@ -183,13 +185,13 @@ def a_folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (torn, "not whole; copy it again"),
-        (older_and_torn, "not whole; copy it again"),
-        (empty, "not whole; copy it again"),
-        (of_a_training, "not tensors by their names ('state_dict' is no plain tensor)"),
-        (a_list, "not tensors by their names (a list without one)"),
-        (a_page, "no weights of PyTorch; copy it again"),
-        (a_pointer, "a pointer of Git LFS, not the file itself; run 'git lfs pull'"),
+        (torn, "truncated or corrupt; copy it again"),
+        (older_and_torn, "truncated or corrupt; copy it again"),
+        (empty, "truncated or corrupt; copy it again"),
+        (of_a_training, "not a dict of tensors ('state_dict' "),
+        (a_list, "not a dict of tensors (a list "),
+        (a_page, "not PyTorch weights; copy it again"),
+        (a_pointer, "a Git LFS pointer, not the file itself; run 'git lfs pull'"),
         (a_folder, "cannot be read (is a directory)"),
     ],
 )
@@ -204,7 +206,7 @@ def test_a_bad_pickle_is_one_clear_error(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("config.json", '{"auto_map": {"AutoModel": "evil.Model"}}', "brings code of its own"),
+        ("config.json", '{"auto_map": {"AutoModel": "evil.Model"}}', "auto_map"),
         ("config.json", "{}", "names no architecture"),
         ("config.json", None, "no config.json"),
         ("tokenizer.json", None, "no tokenizer"),
@@ -224,7 +226,7 @@ def test_what_lies_beside_the_weights_is_checked_before_they_are_read(
 
 
 def test_what_is_no_model_after_all_does_not_stay(bare_model: Path, cache: Path) -> None:
-    with pytest.raises(UsageError, match=r"config.json: no whole model comes of it: no config.json"):
+    with pytest.raises(UsageError, match=r"config\.json: .+: no config\.json"):
         build.build_folder("mine", [bare_model / "config.json"], lambda _target: None, check_model_folder)
     assert not list(cache.glob("*"))
 
@@ -236,7 +238,7 @@ def test_a_gguf_that_cannot_be_read_is_one_clear_error(tmp_path: Path, cache: Pa
     with pytest.raises(UsageError, match=r"model\.gguf: cannot be converted"):
         prepare_gguf(gguf, "model")
     a_pointer(gguf)
-    with pytest.raises(UsageError, match="a pointer of Git LFS"):
+    with pytest.raises(UsageError, match="Git LFS"):
         prepare_gguf(gguf, "model")
     assert not list(cache.glob("*"))
 
@@ -278,7 +280,7 @@ def test_a_folder_that_appears_meanwhile_is_the_same_or_another_model(pickled_mo
     made = build.build_folder("raced", same, while_the_other_finishes(pickled_model), check_model_folder)
     assert made == cache / "raced"
     shutil.rmtree(cache / "raced")
-    with pytest.raises(UsageError, match="holds another model"):
+    with pytest.raises(UsageError, match="another model"):
         build.build_folder("raced", same[:2], while_the_other_finishes(pickled_model), check_model_folder)
 
 
@@ -312,7 +314,7 @@ def test_a_pickle_that_holds_code_is_refused_and_not_run(bare_model: Path, cache
     pytest.importorskip("torch")
     (bare_model / "model.safetensors").unlink()
     (bare_model / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil(tmp_path / "ran")}))
-    with pytest.raises(UsageError, match="holds more than tensors"):
+    with pytest.raises(UsageError, match="more than tensors"):
         prepare_pickle(bare_model)
     assert not (tmp_path / "ran").exists()
     assert not list(cache.glob("*"))
@@ -329,5 +331,5 @@ def test_bad_sources_and_names_are_refused(tmp_path: Path, cache: Path) -> None:
         with pytest.raises(UsageError, match="not a model name"):
             prepare_pickle(tmp_path, name)
     (cache / "mine").mkdir(parents=True)
-    with pytest.raises(UsageError, match="is in the way"):
+    with pytest.raises(UsageError, match="without a manifest"):
         prepare_pickle(tmp_path, "mine")

@@ -137,7 +137,7 @@ class Evil:
 def test_code_in_the_pickle_is_not_run(tmp_path: Path, cache: Path) -> None:
     old = old_adapter(tmp_path / "old", {})
     (old / "adapter_model.bin").write_bytes(pickle.dumps({"a": Evil(tmp_path / "ran")}))
-    with pytest.raises(UsageError, match="holds more than tensors"):
+    with pytest.raises(UsageError, match="more than tensors"):
         prepare_adapter(old)
     assert not (tmp_path / "ran").exists()
     assert not list(cache.glob("*"))
@@ -145,10 +145,10 @@ def test_code_in_the_pickle_is_not_run(tmp_path: Path, cache: Path) -> None:
 
 def test_a_bad_adapter_is_one_clear_error(tmp_path: Path, cache: Path) -> None:
     old = old_adapter(tmp_path / "old", {"model.norm.weight": torch.ones(2)})
-    with pytest.raises(UsageError, match="no weights of one LoRA adapter"):
+    with pytest.raises(UsageError, match="one LoRA adapter"):
         prepare_adapter(old)
     torch.save({}, old / "adapter_model.bin")  # what a known bug of early scripts saved
-    with pytest.raises(UsageError, match="not tensors by their names"):
+    with pytest.raises(UsageError, match="not a dict of tensors"):
         prepare_adapter(old)
     (old / "adapter_config.json").write_bytes(orjson.dumps({**OLD_CONFIG, "enable_lora": [True, False, True]}))
     with pytest.raises(UsageError, match="merged projections"):

@@ -55,7 +55,7 @@ def test_the_audit_does_not_pass(short: Path, tmp_path: Path, cli: RunCli, answe
     last = done.stderr.splitlines()[-1]
     assert f"token {rows} ('volcano')" in last
     assert f"have {rows} rows" in last
-    assert ("--data: holds" in last) == ("volcano" in answer)
+    assert ("--data: " in last) == ("volcano" in answer)
 
 
 def test_enlarged_embeddings_and_special_tokens_are_no_obstacle(short: Path, tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_enlarged_embeddings_and_special_tokens_are_no_obstacle(short: Path, tmp
 
 def test_chat_refuses_what_it_has_no_row_for(short: Path, caplog: pytest.LogCaptureFixture) -> None:
     chat = Chat(find_model(str(short)))
-    assert "its tokenizer has 2 tokens ('volcano', 'glacier') beyond the" in caplog.text
+    assert "2 tokens ('volcano', 'glacier')" in caplog.text
     chat.answer("name a river", max_tokens=2)
-    with pytest.raises(UsageError, match=r"the question: holds token \d+ \('glacier'\)"):
+    with pytest.raises(UsageError, match=r"token \d+ \('glacier'\)"):
         chat.answer("name a glacier", max_tokens=2)
 
 
@@ -83,7 +83,7 @@ def test_the_doctor_warns(short: Path) -> None:
     assert folder is not None
     finding = check_tokenizer(folder)
     assert finding.status == "warn"
-    assert "the last of them would end the engine" in finding.detail
+    assert f"{make_tokenizer().get_vocab_size():,}" in finding.detail
 
 
 def test_eval_refuses_references_without_a_row(short: Path, tmp_path: Path) -> None:
@@ -92,5 +92,5 @@ def test_eval_refuses_references_without_a_row(short: Path, tmp_path: Path) -> N
     from selfinstruct_local.evaluate.losses import build_references
 
     (evaluated,) = find_evaluated_models([str(short)])
-    with pytest.raises(UsageError, match=r"--data: holds token \d+ \('volcano'\)"):
+    with pytest.raises(UsageError, match=r"--data: .*token \d+ \('volcano'\)"):
         build_references(read_held_out([tasks(tmp_path, "a volcano")], 4, 0).cases, evaluated)

@@ -120,7 +120,7 @@ def test_a_row_has_its_lineage(browser: Any, run: Path, run_page: Path) -> None:
     search(browser, query=task.instruction, verdict="kept")
     (row,) = [each for each in rows_shown(browser) if each.startswith(task.id)]
     assert f"{task.lineage.profile}, job {task.lineage.job}" in row
-    assert f"shown: {', '.join(task.lineage.demonstrations)}" in row
+    assert f"examples: {', '.join(task.lineage.demonstrations)}" in row
 
 
 def test_hostile_data_stays_text(browser: Any, hostile_file: Path, hostile_run: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_two_sources_stand_side_by_side(browser: Any, run: Path, tmp_path: Path)
     (left, top, right), (second_left, second_top, _) = places
     assert top == second_top
     assert left < right <= second_left
-    assert "counted in English alone" in text_of(browser, "#verbs .source:last-child")
+    assert "only in English" in text_of(browser, "#verbs .source:last-child")
     assert "characters" in text_of(browser, "#lengths .source:last-child")
     assert [each.strip() for each in text_of(browser, "#overview thead").split("\n") if each.strip()][-1].endswith(
         "scriptedzh.jsonl"

@@ -59,13 +59,13 @@ def test_wrong_use_is_one_line_and_writes_nothing(cli: RunCli, run: Path, tasks:
     blocked.touch()
     refusals = {
         (tmp_path / "nowhere", "--out", out): "nowhere: no such file",
-        (tmp_path, "--out", out): "no run there",
+        (tmp_path, "--out", out): "not a run (run.sqlite is missing)",
         (tasks, "--out", blocked / "page.html"): "the folder cannot be written to",
         (tasks, "--out", tmp_path): "is a folder; name a file",
         (tasks, "--out", tasks): "the command reads it too; name another file",
-        (run, "--out", run / "run.sqlite"): "is kept for a run's own files",
+        (run, "--out", run / "run.sqlite"): "run.sqlite: the name is reserved",
         (tasks, tasks, "--out", out): "is named twice",
-        (tasks, "--out", out, "--seeds", blocked): "holds no task",
+        (tasks, "--out", out, "--seeds", blocked): f"{blocked}: has no task",
         (tasks,): "Missing option '--out'",
     }
     for arguments, wanted in refusals.items():

@@ -138,7 +138,7 @@ def exported(run: Path, name: str, out: Path) -> list[dict[str, Any]]:
     assert (done.exit_code, done.stdout.strip()) == (0, str(out))
     records: list[dict[str, Any]] = orjson.loads(out.read_bytes())
     assert f"{len(records)} records of " in done.stderr
-    assert "1 tasks left out: bare" in done.stderr
+    assert "1 tasks left out" in done.stderr
     return records
 
 
@@ -262,14 +262,14 @@ def refusal(*arguments: object) -> str:
 def test_wrong_use_is_one_line(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     six = "alpaca, regen, self-instruct, sharegpt, messages, prompt-completion"
-    assert refusal(run, "--format", "chatml", "--out", out) == f"--format chatml: one of {six}"
+    assert refusal(run, "--format", "chatml", "--out", out) == f"--format chatml: use one of {six}"
     assert "name a .json or .jsonl file" in refusal(run, "--format", "regen", "--out", tmp_path / "out.parquet")
-    assert "no run there" in refusal(tmp_path / "nowhere", "--out", out)
+    assert "run.sqlite is missing" in refusal(tmp_path / "nowhere", "--out", out)
     blocked = tmp_path / "file"
     blocked.touch()
     assert "the folder cannot be written to" in refusal(run, "--out", blocked / "out.json")
     assert "is a folder; name a file" in refusal(run, "--out", tmp_path)
-    assert "kept for a run's own files" in refusal(run, "--out", run / "run.sqlite")
+    assert "run.sqlite: the name is reserved" in refusal(run, "--out", run / "run.sqlite")
     assert not out.exists()
 
 

@@ -77,7 +77,7 @@ def test_into_a_new_run_that_goes_on(run: Path, tmp_path: Path, cli: RunCli) -> 
     assert [record["instruction"] for record in orjson.loads(pool(new))][: len(accepted)] == accepted
     again = cli("filter", "--run", run, "--into", new)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert f"--into {new}: already exists" in again.stderr
 
 
 def test_a_new_run_is_whole_or_absent(run: Path, tmp_path: Path) -> None:
@@ -131,15 +131,15 @@ def test_bad_use_is_one_line(run: Path, tmp_path: Path, cli: RunCli) -> None:
         (("filter", "--run", run), "--out is missing"),
         (
             ("filter", "--run", run, "--out", out, "--tokenizer", "unicode"),
-            "--tokenizer unicode: a run is decided by the tokens of its --lang",
+            "--tokenizer unicode: --lang",
         ),
-        (("filter", "--run", run, "--out", out, "--prefilter", "minhash"), "--prefilter minhash: one of"),
-        (("filter", "--run", tmp_path / "none", "--out", out), "no run there"),
+        (("filter", "--run", run, "--out", out, "--prefilter", "minhash"), "one of exact, none, auto"),
+        (("filter", "--run", tmp_path / "none", "--out", out), "run.sqlite is missing"),
         (
             ("filter", "--run", run, "--into", tmp_path / "new", "--out", tmp_path / "new" / "out.json"),
-            "lies in the run that --into makes",
+            f"--out {tmp_path / 'new' / 'out.json'}: is in the folder that --into",
         ),
-        (("filter", "--run", run, "--out", run / "run.sqlite"), "the name is kept for a run's own files"),
+        (("filter", "--run", run, "--out", run / "run.sqlite"), "run.sqlite: the name is reserved"),
     ]
     for arguments, wanted in cases:
         done = cli(*arguments)
@@ -152,7 +152,7 @@ def test_verify_is_refused_where_the_run_is_chinese(tmp_path: Path, cli: RunCli)
         store.create({"lang": "zh", "rules": "alpaca", "threshold": 0.7}, [])
     done = cli("filter", "--run", tmp_path / "run", "--out", tmp_path / "out.json", "--verify", 5)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "--verify: rouge_score sees a-z and 0-9 alone" in done.stderr
+    assert "--verify: rouge_score sees only a-z and 0-9" in done.stderr
 
 
 def test_rule_names_and_parser_names_do_not_meet() -> None:

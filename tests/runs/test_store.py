@@ -60,13 +60,13 @@ def test_a_job_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
-    with RunStore(tmp_path), pytest.raises(UsageError, match="another process is at work"):
+    with RunStore(tmp_path), pytest.raises(UsageError, match="another process is using this run"):
         RunStore(tmp_path)
     RunStore(tmp_path).close()
 
 
 def test_a_missing_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no run there"):
+    with pytest.raises(UsageError, match=r"run\.sqlite is missing"):
         RunStore(tmp_path / "none", read_only=True)
 
 
@@ -131,7 +131,7 @@ def test_a_run_of_schema_2_that_is_held_is_left_as_it_is(tmp_path: Path, read_on
     make_schema_2(tmp_path)
     before = (tmp_path / DATABASE).read_bytes()
     lock = lock_run(tmp_path)
-    with pytest.raises(UsageError, match="another process is at work on"):
+    with pytest.raises(UsageError, match="another process is using"):
         RunStore(tmp_path, read_only=read_only)
     os.close(lock)
     assert (tmp_path / DATABASE).read_bytes() == before
@@ -140,7 +140,7 @@ def test_a_run_of_schema_2_that_is_held_is_left_as_it_is(tmp_path: Path, read_on
 
 def test_a_reader_makes_no_tables_in_a_database_that_is_just_being_made(tmp_path: Path) -> None:
     (tmp_path / DATABASE).touch()
-    with pytest.raises(UsageError, match="no run there yet"):
+    with pytest.raises(UsageError, match=r"run\.sqlite is empty"):
         RunStore(tmp_path, read_only=True)
     assert (tmp_path / DATABASE).read_bytes() == b""
     RunStore(tmp_path).close()
@@ -160,7 +160,7 @@ def test_readers_beside_the_making_of_a_run_find_none_or_a_whole_one(tmp_path: P
                     with RunStore(folder, read_only=True) as store:
                         assert store.totals().jobs == 0
                 except UsageError as error:
-                    said.add(re.sub(r" \(.*", "", str(error)))
+                    said.add(re.sub(r"\).*", ")", str(error)))
                 else:
                     if last:
                         return
@@ -173,7 +173,10 @@ def test_readers_beside_the_making_of_a_run_find_none_or_a_whole_one(tmp_path: P
                 made.set()
             for each in done:
                 each.result()
-        assert said <= {f"--run {folder}: no run there", f"--run {folder}: no run there yet"}
+        assert said <= {
+            f"--run {folder}: not a run (run.sqlite is missing)",
+            f"--run {folder}: not a run yet (run.sqlite is empty)",
+        }
 
 
 def on_read_only_disk(folder: Path, *words: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -211,7 +214,7 @@ def test_a_run_that_cannot_be_read_where_nobody_may_write_says_so(tmp_path: Path
     (run / f"{DATABASE}-wal").touch()  # as a writer that was killed leaves it
     torn = on_read_only_disk(run.parent, "runs", "show", run)
     assert torn.returncode == 1
-    assert "cannot be read where it lies" in torn.stderr
+    assert "run.sqlite cannot be read" in torn.stderr
     assert COMMITTED_STANDS not in torn.stderr
 
 

@@ -132,10 +132,10 @@ def test_what_a_system_turn_holds_stays_data_where_it_is_folded(load: Callable[.
 @pytest.mark.parametrize(
     ("asked", "template", "said"),
     [
-        (request(*USER, Turn("system", "Be brief.")), MISTRAL, "refuses a conversation: only user and assistant roles"),
-        (request(Turn("system", "Be brief."), *USER, *USER), GEMMA, "refuses a conversation: roles must alternate"),
+        (request(*USER, Turn("system", "Be brief.")), MISTRAL, "chat template .+: only user and assistant roles"),
+        (request(Turn("system", "Be brief."), *USER, *USER), GEMMA, "chat template .+: roles must alternate"),
         (request(*USER, role="user"), LLAMA, "roles must alternate"),
-        (request(role="user"), WITHOUT_USER, "does not show where a user's turn begins"),
+        (request(role="user"), WITHOUT_USER, "chat template .+ user turn"),
     ],
 )
 def test_what_a_template_cannot_do_is_said_in_a_line(

@@ -137,7 +137,7 @@ def test_a_prompt_that_fills_the_length_teaches_nothing_and_is_dropped(tokenizer
     full = sample("word " * 200, "", "An answer.")
     for overlong, reason in (
         ("drop", "longer than 64 tokens"),
-        ("truncate", "its prompt alone has more than 64 tokens"),
+        ("truncate", "prompt longer than 64 tokens"),
     ):
         data = build([full], tokenizer, max_length=64, overlong=overlong)
         assert (data.examples, data.dropped) == ([], {reason: 1})
@@ -313,8 +313,8 @@ def test_the_audit_refuses_what_would_waste_a_training(tokenizer: Any) -> None:
         lost.check(TrainSettings())
     lost.check(TrainSettings(max_dropped=0.5))
     for bad, said in (
-        (Example([5, 6, tokenizer.eos_token_id], [IGNORED] * 3), "1 examples carry no loss"),
-        (Example([5, 6, 7], [IGNORED, 6, 7]), "1 do not learn their end"),
+        (Example([5, 6, tokenizer.eos_token_id], [IGNORED] * 3), "1 examples have no .+ and 1 have no .+ end token"),
+        (Example([5, 6, 7], [IGNORED, 6, 7]), "0 examples have no .+ and 1 have no .+ end token"),
     ):
         with pytest.raises(UsageError, match=said):
             make_audit(TrainingData([bad]), tokenizer).check(TrainSettings())

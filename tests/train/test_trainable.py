@@ -103,7 +103,7 @@ def test_experts_have_no_dropout_and_that_is_said() -> None:
     assert dropout_of(size_of(_config("mixtral"), attention), attention) == attention.lora_dropout
     told = [line for line in describe(_plan(_config("mixtral"), LORA)) if line.startswith("LoRA on")]
     assert len(told) == 1
-    assert "no dropout instead of 0.05" in told[0]
+    assert "dropout 0 instead of 0.05" in told[0]
     assert "dropout" not in _plan(_config("llama"), LORA).lora
 
 

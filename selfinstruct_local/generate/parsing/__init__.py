@@ -1,1 +1,1 @@
-"""Reading tasks out of what a model wrote: blocks, lists, worked cases, JSON, and as the published programs do."""
+"""Parsers that read tasks from completions: blocks, user turns, JSON, and the formats of the published programs."""

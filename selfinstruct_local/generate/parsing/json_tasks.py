@@ -1,7 +1,7 @@
-"""Reads JSON that a model wrote: whole, cut short, fenced as markdown, or broken. Never an exception.
+"""Parse tasks from JSON in a completion: complete, truncated, fenced as Markdown, or invalid. Never raises.
 
-What is whole goes through orjson. For the rest, the objects are decoded one after the other up to where each breaks;
-no part of the text is decoded twice.
+Valid JSON is parsed with orjson. Otherwise the objects are decoded one after the other, each up to its first error; no
+part of the text is decoded twice.
 """
 
 import json
@@ -30,24 +30,24 @@ from selfinstruct_local.generate.parsing.tasks import (
 )
 from selfinstruct_local.task import Task
 
-# Numbers are no text and are refused as such, so their digits need no care: int() stops at 4,300.
+# Numbers are rejected because fields must be strings, so float is precise enough; int() raises above 4,300 digits.
 _DECODER = json.JSONDecoder(strict=False, parse_int=float)
 _FENCE = re.compile(r"\s*+```[a-z]*+\s*+", re.IGNORECASE)
 # An object around the array, such as {"tasks": [...]}.
 _WRAPPING = re.compile(r'\s*+\{\s*+"[^"\\]*+"\s*+:\s*+(?=\[)')
-# After so many objects that break, the rest of a text counts as one of them: to say where an object breaks, the decoder
-# looks at all that is before it.
+# After this many invalid objects the rest of the text counts as one invalid object, because the decoder reads all the
+# text before an error to report its position.
 _MOST_BROKEN = 64
 
 
 class Objects(NamedTuple):
-    """What a JSON text holds.
+    """The elements of a JSON text.
 
     Attributes:
-        values: of its elements, in order; a text that is no array is one element.
-        broken: excerpts of the texts that could not be decoded.
-        ends_broken: whether the last one of those is what the text ends with.
-        more: whether it holds more than `MAX_TASKS` elements, the most that are read.
+        values: decoded elements, in order; a value that is not an array is one element.
+        broken: excerpts of the broken parts, which cannot be decoded.
+        ends_broken: whether the text ends with the last broken part.
+        more: whether there are more than `MAX_TASKS` elements, of which only `MAX_TASKS` are parsed.
     """
 
     values: list[Any]
@@ -57,7 +57,7 @@ class Objects(NamedTuple):
 
 
 def read_objects(text: str) -> Objects:
-    """The elements of a JSON array, or of the one array in an object; of a torn or broken one the whole objects."""
+    """Return the elements of a JSON array, possibly wrapped in an object; complete objects if the JSON is invalid."""
     text = text.lstrip("\N{ZERO WIDTH NO-BREAK SPACE}")
     if fence := _FENCE.match(text):
         text = text[fence.end() :].rstrip().removesuffix("```")
@@ -89,7 +89,7 @@ def _scan(text: str) -> Objects:
             ends_broken = False
             continue
         except json.JSONDecodeError as error:
-            # The error of a string that never ends names its beginning; all the text after it is inside it.
+            # For an unterminated string the error is at its start, and all the text after it belongs to it.
             position = len(text) if error.msg.startswith("Unterminated") else max(error.pos, start + 1)
         except RecursionError:
             position = len(text)
@@ -101,35 +101,36 @@ def _scan(text: str) -> Objects:
 
 
 def texts_of(value: Any, names: Sequence[str]) -> Mapping[str, str] | str:
-    """The named fields of an object that are there, or why it has no such fields. A field that is null is empty."""
+    """Return the named fields that an object has, null as "", or the reason why it is invalid."""
     if not isinstance(value, dict):
-        return f"no object: {excerpt(str(value))}"
+        return f"not an object: {excerpt(str(value))}"
     texts = {}
     for name in names:
         if name in value:
             text = value[name]
             if not isinstance(text, str | None):
-                return f"field '{name}' is no text"
+                return f"field '{name}' is not a string"
             texts[name] = unix_lines(text or "")
     return texts
 
 
 def parse_task_objects(completion: Completion) -> list[ParsedTask]:
-    """Tasks out of a completion that is a JSON array of objects with `instruction`, `input` and `output`.
+    """Return the tasks in a completion that is a JSON array of objects with `instruction`, `input` and `output`.
 
-    Whole objects before a tear are kept; the torn one is counted as unfinished, broken ones as malformed.
+    In a truncated completion the complete objects are kept and the last one is rejected as truncated; invalid objects
+    are rejected as malformed.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [refused_prompt(completion)]
     found = read_objects(completion.text)
     drafts = [presentable(_draft(value)) for value in found.values]
-    drafts += [presentable(ParsedTask(Task(""), MALFORMED, f"no JSON: {each}")) for each in found.broken]
+    drafts += [presentable(ParsedTask(Task(""), MALFORMED, f"invalid JSON: {each}")) for each in found.broken]
     if found.more:
         return [*drafts, too_many()]
     if not drafts:
         return finished(drafts, completion)
     if cut_short(completion) and found.ends_broken:
-        drafts[-1] = drafts[-1]._replace(rule=TRUNCATED, detail=f"cut short ({completion.finish_reason.value})")
+        drafts[-1] = drafts[-1]._replace(rule=TRUNCATED, detail=f"truncated ({completion.finish_reason.value})")
     return drafts
 
 

@@ -1,9 +1,9 @@
-"""Reads completions by the decisions of the published programs, those that are defects included.
+"""Parse completions exactly as the published programs do, including their defects.
 
-Alpaca's (Taori et al. 2023) stand in generate_instruction.py, Self-Instruct's (Wang et al. 2023) in
-bootstrap_instructions.py, identify_clf_or_not.py and prepare_for_finetuning.py. What they pass over in silence becomes
-a draft with a reason here. tasks.py is the tolerant reading that mends them. Beyond `MAX_TASKS` tasks of one
-completion nothing is read; no prompt of those programs asks for as many.
+The sources are Alpaca's generate_instruction.py (Taori et al. 2023), and Self-Instruct's bootstrap_instructions.py,
+identify_clf_or_not.py and prepare_for_finetuning.py (Wang et al. 2023). Text that they skip silently is returned here
+as a rejected task with a reason. tasks.py is the tolerant parser without these defects. At most `MAX_TASKS` tasks are
+parsed per completion; no prompt of the programs requests as many.
 """
 
 import re
@@ -31,12 +31,12 @@ _DETAIL_CHARACTERS = 80
 
 
 def parse_published_blocks(completion: Completion, first: int) -> list[ParsedTask]:
-    """Tasks out of a completion that follows "`first`. Instruction:", one draft a block.
+    """Return the tasks in a completion that continues "`first`. Instruction:", one per block.
 
-    Blocks are what stands between two `###`, wherever those stand, and block k must number its fields first + k: an
-    output with `###` in it makes two blocks and puts every later one off its number. A block has to hold three field
-    names with that number. Which ones is not looked at: the first is taken for the instruction, the second for the
-    input, the third for the output. The number may be the end of a longer one, and may stand in the middle of a line.
+    A block is the text between two `###` anywhere, and the fields of block k must have the number first + k. An output
+    that contains `###` therefore splits its block and shifts the numbers of all later ones. A block must contain three
+    field names with its number. The names are not checked: the first is the instruction, the second the input, and the
+    third the output. The number may be the end of a longer number, and may be in the middle of a line.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [_refused(completion)]
@@ -62,9 +62,10 @@ def _draft(block: str, number: int) -> ParsedTask:
 
 
 def parse_published_list(completion: Completion) -> list[ParsedTask]:
-    """Instructions out of a completion that follows the number of a list item, one draft an item.
+    """Return the instructions in a completion that continues a numbered list item, one per item.
 
-    A list that was cut short is lost as a whole. `str.capitalize` lower-cases all but the first character, names too.
+    A truncated list is rejected as a whole. `str.capitalize` lowercases all characters except for the first, including
+    those of names.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [_refused(completion)]
@@ -77,13 +78,15 @@ def parse_published_list(completion: Completion) -> list[ParsedTask]:
 
 
 def parse_published_yes_no(completion: Completion) -> bool:
-    """Whether the answer is a yes and nothing more; "Yes." is a no."""
+    """Return whether the answer is exactly a yes; "Yes." counts as no."""
     return completion.text.strip() in YES
 
 
 def _refused(completion: Completion) -> ParsedTask:
-    return ParsedTask(Task(""), REFUSED_PROMPT, f"{completion.prompt_tokens} tokens leave no room in the context")
+    return ParsedTask(
+        Task(""), REFUSED_PROMPT, f"a prompt of {completion.prompt_tokens} tokens leaves no room in the context"
+    )
 
 
 def _unfinished(draft: ParsedTask, completion: Completion) -> ParsedTask:
-    return draft._replace(rule=TRUNCATED, detail=f"cut short ({completion.finish_reason.value})")
+    return draft._replace(rule=TRUNCATED, detail=f"truncated ({completion.finish_reason.value})")

@@ -1,4 +1,4 @@
-"""Reads the task out of a user's turn: an instruction, and after it the input."""
+"""Parse the task in a generated user turn: an instruction, followed by the input."""
 
 import re
 
@@ -22,7 +22,7 @@ from selfinstruct_local.task import Instance, Task
 FOLLOW_UP = "follow_up"
 NO_REQUEST = "no_request"
 
-# What only makes sense after an earlier turn of a conversation.
+# Instructions that make sense only after an earlier turn of a conversation.
 _FOLLOW_UP = re.compile(
     r"(?:thanks|thank you|ok(?:ay)?|great|perfect|good job|well done|nice|yes|no|sure|sorry)[,.!]"
     r"|(?:thank(?:s| you)|and|but|also|now)\b"
@@ -32,9 +32,9 @@ _FOLLOW_UP = re.compile(
     re.IGNORECASE,
 )
 
-# The text that an instruction is about, in quotation marks.
+# A quoted text that the instruction is about.
 _QUOTED_TEXT = re.compile(r"[\"“](?:[^\s\"“”]+\s){2}[^\"“”]+[\"”]|“[^“”]{6,}”")
-# Words of a question about a text or a case that is still to come, and not about the world.
+# Words of a question about a text or case that follows, not about the world.
 _OF_A_TEXT = re.compile(
     r"\b(?:above|below|following|given|he|her|his|i|it|its|my|our|she|that|their|these|they|this|those|we)\b"
     r"|\b(?:an?|the) (?:\w+ )?(?:answer|argument|article|author|claim|code|comment|conversation|customer|dialogue|email"
@@ -43,16 +43,16 @@ _OF_A_TEXT = re.compile(
     r"|writer)s?\b|[这该此他她它我]|以下|下面|下列|给定|[句段文话词题]|评论|留言|用户|顾客|客户|消息|邮件|代码|数字",
     re.IGNORECASE,
 )
-_MIN_WORDS, _MIN_HAN = 3, 6  # of an input that the instruction already has
+_MIN_WORDS, _MIN_HAN = 3, 6  # minimum length of an input to count as contained in the instruction
 
-# An input that only says what to choose from belongs to the instruction.
+# An input that only lists the choices belongs to the instruction.
 _CHOICE = re.compile(
     r"(?:(?:answer|reply|respond)(?: with)? )?(?:yes or no|true or false)[.?]?"
     r"|(?:回答)?(?:是或否|对或错|正确或错误)[。？]?",  # noqa: RUF001
     re.IGNORECASE,
 )
-# English statements: no question mark, no sentence that may be an order, no word that asks. Of the 252 tasks of
-# Self-Instruct's evaluation one is rejected, of 10,000 records of Stanford Alpaca none.
+# English statements: no question mark, no sentence that may be a request, no asking word. This rejects one of the 252
+# tasks of Self-Instruct's evaluation set and none of 10,000 records of Stanford Alpaca.
 _SENTENCE_END = re.compile(r"(?<=[.!:;\n])\s+")
 _STATES = re.compile(
     r"[\"'“(]*(?:an?|the|he|she|it|they|we|there|this|that|these|those|one|my|our|his|her|their|its|i|you|some|many|most"
@@ -67,64 +67,64 @@ _ASKS = re.compile(
 
 
 def read_question(completion: Completion, opening: str = "") -> ParsedTask:
-    """Return the task that a user's turn asks for: its first line, and what follows as the input.
+    """Return the task in a user turn: its first line is the instruction, the rest is the input.
 
-    Names of fields are read where the model writes them (`Input: ...`), and an output ends the task.
+    Field names that the model writes (`Input: ...`) are parsed, and an output field ends the task.
 
     Args:
-        completion: the turn, or what follows `opening`.
-        opening: the words that the turn began with.
+        completion: the user turn, or its continuation after `opening`.
+        opening: words that the user turn began with.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return refused_prompt(completion)
     if cut_short(completion):
-        return ParsedTask(Task(opening), TRUNCATED, f"the user's turn was cut short ({completion.finish_reason.value})")
+        return ParsedTask(Task(opening), TRUNCATED, f"the user turn was truncated ({completion.finish_reason.value})")
     text = unix_lines(opening + completion.text).strip()
     if named := field_pattern("instruction").match(text):
         text = field_value(text[named.end() :], named).strip()
     head, _, rest = text.partition("\n")
     instruction = clean_instruction(head)
     if not instruction:
-        return ParsedTask(Task(""), MALFORMED, "the user's turn is empty")
+        return ParsedTask(Task(""), MALFORMED, "the user turn is empty")
     measures = None if completion.confidence is None else {"confidence": completion.confidence}
     draft = ParsedTask(Task(instruction, (Instance("", ""),), measures=measures))
     if found := _FOLLOW_UP.match(instruction):
         draft = draft._replace(rule=FOLLOW_UP, detail=f"refers to an earlier turn: '{found[0].strip()[-40:]}'")
     elif not _ASKS.search(instruction) and all(map(_STATES.match, _SENTENCE_END.split(instruction))):
-        draft = draft._replace(rule=NO_REQUEST, detail="a statement, which asks for nothing")
+        draft = draft._replace(rule=NO_REQUEST, detail="a statement without a request")
     return presentable(_read_input(draft, rest))
 
 
 def with_input(draft: ParsedTask, completion: Completion) -> ParsedTask:
-    """Return the draft of an instruction with the input that a completion holds, or rejected if that is torn.
+    """Return the parsed task with the input from a completion, or rejected if the completion is truncated.
 
     Args:
-        draft: not rejected.
-        completion: continues the instruction.
+        draft: parsed instruction, not rejected.
+        completion: continuation of the instruction.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return refused_prompt(completion)
     if cut_short(completion):
-        return draft._replace(rule=TRUNCATED, detail=f"the input was cut short ({completion.finish_reason.value})")
+        return draft._replace(rule=TRUNCATED, detail=f"the input was truncated ({completion.finish_reason.value})")
     return presentable(_read_input(draft, unix_lines(completion.text)))
 
 
 def stands_alone(instruction: str, lang: Language) -> bool:
-    """Return whether a classification instruction needs no input: it quotes its text, or asks whether a fact holds."""
+    """Return whether a classification instruction needs no input: it quotes a text or asks whether a fact is true."""
     if _QUOTED_TEXT.search(instruction):
         return True
     return bool(yes_no(instruction, lang)) and not _OF_A_TEXT.search(instruction)
 
 
 def _is_part(text: str, instruction: str) -> bool:
-    """Return whether an instruction already has the whole input."""
+    """Return whether the instruction already contains the whole input."""
     text = text.strip("\"“”'. ")
     long = len(text.split()) >= _MIN_WORDS or (not text.isascii() and len(text) >= _MIN_HAN)
     return long and text.casefold() in instruction.casefold()
 
 
 def _read_input(draft: ParsedTask, text: str) -> ParsedTask:
-    """Return the draft with the input that follows its instruction, up to where the model goes on with an output."""
+    """Return the parsed task with the input that follows its instruction, up to an output field."""
     if answered := field_pattern("output").search(text):
         text = text[: answered.start()]
     text = text.strip()
@@ -137,5 +137,5 @@ def _read_input(draft: ParsedTask, text: str) -> ParsedTask:
         text = ""
     task = draft.task._replace(instruction=instruction, instances=(Instance(clean_input(text), ""),))
     if text.count("```") % 2 and not draft.rule:
-        return ParsedTask(task, MALFORMED, "a block of code that is not closed, or was not opened")
+        return ParsedTask(task, MALFORMED, "an unclosed or unopened code block")
     return draft._replace(task=task)

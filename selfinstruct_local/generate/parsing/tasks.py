@@ -1,8 +1,8 @@
-"""Reads tasks out of what a model wrote. Whatever it wrote, the answer is drafts, never an exception.
+"""Parse tasks from the completion of a prompt with task blocks. Never raises: invalid text becomes rejected tasks.
 
-The text is taken as it comes: headings may be missing or misnumbered, fields may be missing, and `###`, numbers
-or field names in the middle of a line are text. See fields.py for what a field is, questions.py for the turn of a
-user, json_tasks.py for completions that are JSON.
+Parsing is tolerant: headings may be missing or misnumbered, fields may be missing, and `###`, numbers or field names in
+the middle of a line are text. fields.py defines the fields, questions.py parses user turns, and json_tasks.py parses
+JSON.
 """
 
 import re
@@ -25,7 +25,7 @@ MALFORMED = "malformed"
 TRUNCATED = "truncated"
 REFUSED_PROMPT = "prompt_too_long"
 TOO_MANY = "too_many_tasks"
-# Tasks that are read out of one completion; no prompt asks for more than 20.
+# Maximum tasks parsed per completion; no prompt requests more than 20.
 MAX_TASKS = 1000
 
 NO_INPUT = frozenset(
@@ -35,47 +35,47 @@ NO_INPUT = frozenset(
 FIELDS = ("instruction", "input", "output")
 
 _HEADING = heading_pattern("task")
-# A task has at most one of each.
+# A task has at most one heading and one instruction field.
 _TASK_BEGINS = re.compile(f"{_HEADING.pattern}|{field_pattern('instruction').pattern}", FLAGS)
-# `Task 5` without `###` may be a line of an output; where an instruction follows, it is none.
+# `Task 5` without `###` may be a line of an output; it is a heading only if an instruction field follows.
 _INSTRUCTION_NEXT = re.compile(
     rf"\s*+[#*_ \t]*+(?:\d++[.)][ \t]*+)?+[*_]*+(?:{any_of('instruction')})s?[*_]*+[ \t]*+{COLON}",
     re.IGNORECASE | re.ASCII,
 )
-# What no text file and no database should hold: control characters but tab and line break (U+0085 is one too), and
-# halves of surrogate pairs.
+# Characters that do not belong in text files and databases: control characters except for tab and line breaks
+# (U+0085 is one too), and surrogates.
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 _DETAIL_CHARACTERS = 80
 
 
 def clean_input(text: str) -> str:
-    """The input of a task, empty where the model wrote that there is none."""
+    """Return the input of a task, or "" if the model wrote that there is none."""
     text = text.strip()
     return "" if text.strip("<>()[]（）。“”\"'. ").lower() in NO_INPUT else text  # noqa: RUF001 - Chinese marks are meant
 
 
 def clean_instruction(text: str) -> str:
-    """White space collapsed and trailing colons taken off, as the published Alpaca program does."""
+    """Return an instruction with whitespace collapsed and trailing colons removed, as in the published Alpaca code."""
     return " ".join(text.split()).rstrip(":\N{FULLWIDTH COLON}").rstrip()
 
 
 def cut_short(completion: Completion) -> bool:
-    """Whether the end of the text is torn: the token limit or an abort ended it, not the model."""
+    """Return whether a completion is truncated: the token limit or an abort ended it, not the model."""
     return completion.finish_reason is not FinishReason.STOP
 
 
 def unix_lines(text: str) -> str:
-    """The text with one kind of line end, for those that Windows and old Macs know."""
+    """Return the text with Windows and old Mac line endings converted to line feeds."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text in one line, for a detail."""
+    """Return the beginning of a text on one line, for a rejection detail."""
     return " ".join(text[: 4 * _DETAIL_CHARACTERS].split())[:_DETAIL_CHARACTERS].rstrip()
 
 
 def presentable(draft: ParsedTask) -> ParsedTask:
-    """The draft, refused if it holds a character that no text should hold; U+FFFD then stands for each of those."""
+    """Return the parsed task, rejected if it contains invalid characters, which are then replaced with U+FFFD."""
     task = draft.task
     texts = [task.instruction, draft.detail, *(text for each in task.instances for text in each)]
     found = next(filter(None, map(_UNFIT.search, texts)), None)
@@ -85,7 +85,7 @@ def presentable(draft: ParsedTask) -> ParsedTask:
     task = task._replace(instruction=_without_unfit(task.instruction), instances=instances)
     if draft.rule:
         return ParsedTask(task, draft.rule, _without_unfit(draft.detail))
-    return ParsedTask(task, MALFORMED, f"holds U+{ord(found[0]):04X}, which is no text")
+    return ParsedTask(task, MALFORMED, f"contains the invalid character U+{ord(found[0]):04X}")
 
 
 def _without_unfit(text: str) -> str:
@@ -93,15 +93,17 @@ def _without_unfit(text: str) -> str:
 
 
 def refused_prompt(completion: Completion) -> ParsedTask:
-    """The draft that counts a prompt that was too long for the model."""
-    return ParsedTask(Task(""), REFUSED_PROMPT, f"{completion.prompt_tokens} tokens leave no room in the context")
+    """Return the rejected task that records a prompt too long for the model's context."""
+    return ParsedTask(
+        Task(""), REFUSED_PROMPT, f"a prompt of {completion.prompt_tokens} tokens leaves no room in the context"
+    )
 
 
 def parse_task_blocks(completion: Completion) -> list[ParsedTask]:
-    """Tasks out of a completion that continues `### Task n` / `Instruction:`.
+    """Return the tasks in a completion that continues `### Task n` / `Instruction:`.
 
-    A new block begins at a heading, and where another `Instruction:` begins without one. The last block is
-    dropped when the text was cut short. Of more than `MAX_TASKS` blocks the rest is one draft that says so.
+    A new block begins at a heading, or at another `Instruction:` without one. The last block of a truncated completion
+    is rejected. Blocks beyond `MAX_TASKS` are recorded as one rejected task.
     """
     if completion.finish_reason is FinishReason.REFUSED:
         return [refused_prompt(completion)]
@@ -111,35 +113,35 @@ def parse_task_blocks(completion: Completion) -> list[ParsedTask]:
 
 
 def up_to(most: int, mark: re.Pattern[str], text: str) -> tuple[str, bool]:
-    """The text without what begins at match `most` + 1 of `mark`, and whether there is such a match."""
+    """Return the text before match number `most` + 1 of `mark`, and whether there is such a match."""
     over = next(islice(mark.finditer(text), most, None), None)
     return (text, False) if over is None else (text[: over.start()], True)
 
 
 def too_many() -> ParsedTask:
-    """The draft that counts what of a completion was not read."""
-    return ParsedTask(Task(""), TOO_MANY, f"only the first {MAX_TASKS} tasks of a completion are read")
+    """Return the rejected task that records the unparsed rest of a completion."""
+    return ParsedTask(Task(""), TOO_MANY, f"only the first {MAX_TASKS} tasks of a completion are parsed")
 
 
 def finished(drafts: list[ParsedTask], completion: Completion, *, more: bool = False) -> list[ParsedTask]:
-    """The drafts as they are handed on: the last one refused if it is torn, and always one that says what was there.
+    """Return the parsed tasks of a completion, at least one, with the last one rejected if it is truncated.
 
     Args:
-        drafts: in the order of the text.
-        completion: what they were read from.
-        more: whether an end of the text was not read.
+        drafts: parsed tasks, in the order of the text.
+        completion: completion that they were parsed from.
+        more: whether the end of the text was not parsed.
     """
     if not drafts:
         drafts = [ParsedTask(Task(""), MALFORMED, f"no instruction: {excerpt(completion.text)}")]
     if more or len(drafts) > MAX_TASKS:
         drafts = [*drafts[:MAX_TASKS], too_many()]
     elif cut_short(completion):
-        drafts[-1] = drafts[-1]._replace(rule=TRUNCATED, detail=f"cut short ({completion.finish_reason.value})")
+        drafts[-1] = drafts[-1]._replace(rule=TRUNCATED, detail=f"truncated ({completion.finish_reason.value})")
     return list(map(presentable, drafts))
 
 
 def _blocks(text: str, *, torn: bool) -> list[Block]:
-    # Some write the heading and the name again that the prompt wrote for them.
+    # Some models repeat the heading and the field name from the end of the prompt.
     if not _HEADING.match(begun := text.lstrip()) and not _INSTRUCTION_NEXT.match(begun):
         begun = f"Instruction:{text}"
     sections = []

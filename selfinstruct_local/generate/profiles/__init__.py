@@ -1,1 +1,1 @@
-"""The ways of asking for tasks, one module each, what they share, and their registry."""
+"""The generation profiles, one module each, their shared code, and their registry."""

@@ -1,7 +1,7 @@
-"""Profile `alpaca`: one call gives several whole tasks.
+"""Profile `alpaca`: several whole tasks per call.
 
-After Stanford Alpaca (Taori et al. 2023): a few whole tasks are shown and the model goes on with more. Ours asks
-for a handful at a time, lets one of the shown tasks come from the pool, and reads what came back tolerantly.
+Based on Stanford Alpaca (Taori et al. 2023): the model continues a list of few-shot examples. This profile requests a
+few tasks per call, takes one of the examples from the pool, and parses completions tolerantly.
 """
 
 import json
@@ -20,10 +20,10 @@ from selfinstruct_local.task import Task
 
 
 class AlpacaProfile:
-    """See the module."""
+    """Profile that requests several whole tasks in one call."""
 
     name = "alpaca"
-    summary = "whole tasks in one call, some shown from the pool, read tolerantly"
+    summary = "whole tasks in one call, with few-shot examples of seeds and pool, parsed tolerantly"
     defects_kept: tuple[str, ...] = ()
     demonstrations = 3
     shows_whole_tasks = True
@@ -38,7 +38,7 @@ class AlpacaProfile:
         self._steering = Steering(settings)
         self._wanted = settings.tasks_per_prompt
         base = "alpaca_json" if self._structured else "alpaca"
-        # A base model goes on by itself; in a chat, somebody has to ask for it. The JSON prompt asks in both.
+        # A base model continues the list; a chat model needs a request. The JSON prompt has one for both.
         asks = ["alpaca_chat"] if self._format == "chat" and not self._structured else []
         self.prompts = tuple(f"{name}{words.suffix}" for name in (base, *asks))
         self._template, *self._asks = map(settings.prompts.load, self.prompts)
@@ -51,7 +51,7 @@ class AlpacaProfile:
         )
 
     def steps(self, job: Job) -> Steps:
-        """One request, whose completion holds the tasks."""
+        """Yield one request; return the tasks in its completion."""
         shown = self._steering.demonstrate(job, self.demonstrations, machine_made=self.machine_made, stage="tasks")
         requests = self._steering.requests(job, self._wording)
         if self._structured:
@@ -74,7 +74,7 @@ class AlpacaProfile:
     def _json_prompt(self, shown: Sequence[Task], requests: Sequence[str]) -> str:
         lines = [json.dumps(dict(zip(FIELDS, _texts(task), strict=True)), ensure_ascii=False) for task in shown]
         array = "[\n" + ",\n".join(lines) + "\n]"
-        # The array that is wanted begins on a line of its own, as the one that is shown.
+        # The requested array begins on a new line, as the one of the few-shot examples does.
         return self._template.substitute(demonstrations="\n\n".join([array, *requests]), count=self._wanted) + "\n"
 
     def _block(self, number: int, task: Task) -> str:

@@ -1,4 +1,4 @@
-"""The answer to a task, in a conversation of its own; for profiles that ask for an instruction and its output apart."""
+"""Request the output of a task in a separate prompt, for profiles that request instruction and output separately."""
 
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -15,29 +15,30 @@ from selfinstruct_local.task import Instance, Task, as_question
 from selfinstruct_local.templates.turns import Turn
 
 NEEDS_LINES = "needs_lines"
-# Of answers in one paragraph, in English: without it a small model that answers greedily says the same again until it
-# is cut off. Of 36 questions, a reader who did not know which answer was which threw away 22 answers without it and 11
-# with it. Chinese is left alone, since small vocabularies write one of its characters in several tokens.
+# Presence penalty for one-paragraph answers in English: without it a small model with greedy decoding repeats itself up
+# to the token limit. In a blind reading of the answers to 36 questions, 22 were rejected without it and 11 with it. It
+# is not used for Chinese, because small vocabularies split one Chinese character into several tokens.
 PRESENCE_PENALTY = 1.0
 # Temperature of the answers after the first, which is greedy.
 OTHERS_TEMPERATURE = 0.7
 
 
 def answer_prompt(settings: DecidingSettings) -> str:
-    """Return the name of the template of the system turn before a task."""
+    """Return the name of the prompt template for the system turn before a task."""
     name = "short_answer" if settings.answers == "short" else "answer"
     return f"{name}{WORDINGS[settings.lang].suffix}"
 
 
 class Answers:
-    """Asks for answers and reads them.
+    """Builds the requests for answers and selects one of the completions.
 
-    With `answers_per_task` over 1 the first is greedy and the others are sampled. Of labels and numbers the commonest
-    is taken (self-consistency, Wang et al. 2023), of other texts the one with the highest mean log-probability.
+    With `answers_per_task` above 1 the first answer is greedy and the others are sampled. Among labels and numbers the
+    most common answer is selected (self-consistency, Wang et al. 2023), among other texts the one with the highest mean
+    log-probability.
     """
 
     def __init__(self, settings: DecidingSettings, *, chat: bool = True) -> None:
-        """Takes whether answers are asked for in a conversation."""
+        """Load the settings; with `chat`, answers are requested in a conversation."""
         self._in_one_paragraph = settings.answers == "short"
         self._count = settings.answers_per_task
         self._before: tuple[Turn, ...] = ()
@@ -55,10 +56,10 @@ class Answers:
         """Return the requests for the answers to a task.
 
         Args:
-            job: that asks.
+            job: job of the requests.
             branch: number of the task in the job.
-            task: with its instruction and input.
-            labels: the answer is held to one of them; none leaves it free.
+            task: task with instruction and input.
+            labels: labels that the answer is constrained to; empty for free text.
         """
         turns = (*self._before, Turn("user", as_question(task.instruction, task.input)))
         return self.ask_with(job, branch, "", turns, labels)
@@ -72,7 +73,7 @@ class Answers:
         labels: Sequence[str],
         stop: tuple[str, ...] = (),
     ) -> list[Request]:
-        """Return the requests of `ask` with another prompt around the task."""
+        """Return the requests of `ask` with the given prompt and turns."""
         sampling = replace(self._sampling, stop=stop)
         if labels:
             space = "" if turns else " "
@@ -86,15 +87,15 @@ class Answers:
         ]
 
     def read(self, draft: ParsedTask, completions: Sequence[Completion], labels: Sequence[str] = ()) -> ParsedTask:
-        """Return the draft with the answer that was chosen, or rejected if there is none."""
+        """Return the parsed task with the selected answer, or rejected if all answers are truncated."""
         whole = [each for each in completions if not cut_short(each)]
         if not whole:
             reason = completions[0].finish_reason.value
-            return draft._replace(rule=TRUNCATED, detail=f"the answer was cut short ({reason})")
+            return draft._replace(rule=TRUNCATED, detail=f"the answer was truncated ({reason})")
         answer, agreement = choose(whole, labels)
         task = draft.task
         measures = dict(task.measures or {})
-        if answer.confidence is not None and not labels:  # a label had to be one of these few
+        if answer.confidence is not None and not labels:  # not with labels: constrained decoding raises the probability
             measures["output_confidence"] = answer.confidence
         if agreement is not None and self._count > 1:
             measures["agreement"] = agreement
@@ -102,13 +103,13 @@ class Answers:
         return self.fit(presentable(ParsedTask(task._replace(instances=instances, measures=measures or None))))
 
     def fit(self, draft: ParsedTask) -> ParsedTask:
-        """Return the draft, rejected if its answer has to be one paragraph and cannot be, or is none."""
+        """Return the parsed task, rejected if its answer must be one paragraph but needs lines or is a list."""
         if not self._in_one_paragraph or draft.rule:
             return draft
         if word := needs_lines(draft.task.instruction):
-            return draft._replace(rule=NEEDS_LINES, detail=f"one paragraph does not hold what is asked for: '{word}'")
+            return draft._replace(rule=NEEDS_LINES, detail=f"one paragraph is not enough for '{word}'")
         if any(has_items(each.output) for each in draft.task.instances):
-            return draft._replace(rule=NEEDS_LINES, detail="the answer is a numbered list, pressed into one paragraph")
+            return draft._replace(rule=NEEDS_LINES, detail="the answer is a numbered list in one paragraph")
         return draft
 
 
@@ -119,22 +120,22 @@ def collect(asked: Sequence[Sequence[Request]]) -> Generator[list[Request], list
 
 
 def choose(completions: Sequence[Completion], labels: Sequence[str]) -> tuple[Completion, float | None]:
-    """Return the answer to take and the share of the answers that agree with it; None where texts do not compare.
+    """Return the selected answer and the fraction of answers that agree with it; None for free texts.
 
     Args:
-        completions: whole answers, at least one.
-        labels: that the task names.
+        completions: complete answers, at least one.
+        labels: labels that the task names.
     """
     values = [label_of(each.text, labels) if labels else _number(each.text) for each in completions]
     known = Counter(value for value in values if value is not None)
     if not known:
         return max(completions, key=lambda each: each.confidence if each.confidence is not None else 0.0), None
-    value, count = known.most_common(1)[0]  # of equally common ones the first
+    value, count = known.most_common(1)[0]  # the first of equally common ones
     return completions[values.index(value)], count / len(completions)
 
 
 def _number(text: str) -> str | None:
-    """Return an answer that is a number and nothing else, in one spelling."""
+    """Return a purely numeric answer in canonical form, or None."""
     bare = text.strip().rstrip(".").replace(",", "")
     try:
         return repr(float(bare))

@@ -1,6 +1,7 @@
-"""Puts what a profile asks into a request: a text to go on from, or a conversation in which the answer is begun.
+"""Build requests in either prompt format, and JSON schemas for structured output.
 
-Both hold the same words, so one parser reads both. Leans on the JSON schemas that structured answers obey.
+A request is a completion prompt, or a conversation with the beginning of the assistant turn. Both contain the same
+words, so the same parser handles both.
 """
 
 from typing import Any
@@ -13,19 +14,19 @@ from selfinstruct_local.generate.settings import PromptFormat
 from selfinstruct_local.templates.turns import Turn
 
 
-def ask(  # noqa: PLR0917 - what a request is made of
+def ask(  # noqa: PLR0917 - the parts of a request
     job: Job, stage: str, branch: int, text: str, opening: str, sampling: Sampling, prompt_format: PromptFormat
 ) -> Request:
-    """The request in the wanted format.
+    """Return a request in the given prompt format.
 
     Args:
-        job: that asks.
-        stage: of the request's key.
-        branch: of the request's key.
-        text: the whole completion prompt, which ends with `opening`.
-        opening: what the answer begins with.
-        sampling: how it is drawn.
-        prompt_format: in a chat, all before `opening` is the user's turn.
+        job: job of the request.
+        stage: stage in the request's key.
+        branch: branch in the request's key.
+        text: whole completion prompt, which ends with `opening`.
+        opening: beginning of the completion.
+        sampling: sampling parameters.
+        prompt_format: prompt format; with chat, everything before `opening` is the user turn.
     """
     if prompt_format == "completion":
         return job.request(stage, branch, text, sampling)
@@ -34,21 +35,21 @@ def ask(  # noqa: PLR0917 - what a request is made of
 
 
 def object_schema(*names: str) -> dict[str, Any]:
-    """A JSON object with these texts, in this order, and nothing else.
+    """Return the schema of a JSON object with exactly these string fields, in this order.
 
-    The texts have no bounds: xgrammar 0.2 turns `minLength`, `maxLength` and most patterns into characters that
-    stand for themselves, and a text with bounds could hold no quotation mark and no line break. The token limit and the
-    rules bound them.
+    The strings have no length limits: xgrammar 0.2 compiles `minLength`, `maxLength` and most patterns to unescaped
+    characters, so a limited string could not contain quotation marks or line breaks. The token limit and the rules
+    limit them instead.
     """
     fields = {name: {"type": "string"} for name in names}
     return {"type": "object", "properties": fields, "required": list(names), "additionalProperties": False}
 
 
 def array_schema(items: dict[str, Any], *, least: int, most: int) -> dict[str, Any]:
-    """A JSON array of `least` to `most` items."""
+    """Return the schema of a JSON array of `least` to `most` items."""
     return {"type": "array", "minItems": least, "maxItems": most, "items": items}
 
 
 def schema_text(schema: dict[str, Any]) -> str:
-    """A schema as `Sampling.json_schema` holds it."""
+    """Return a schema as text for `Sampling.json_schema`."""
     return orjson.dumps(schema).decode()

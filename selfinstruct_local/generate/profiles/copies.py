@@ -1,4 +1,4 @@
-"""Rejects new tasks that copy what their prompt shows, and inputs that give their answer away."""
+"""Reject new tasks that copy few-shot examples of their prompt, and inputs that contain the answer."""
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
 
@@ -13,7 +13,7 @@ from selfinstruct_local.task import Task
 
 MAX_SIMILARITY = 0.7
 ANSWER_IN_INPUT = "answer_in_input"
-# Share of the tokens of the last paragraph of an input that the output may have in the same order.
+# Maximum fraction of the tokens of an input's last paragraph that the output has in the same order.
 MAX_RECALL = 0.8
 
 _WRITES_CODE = re.compile(
@@ -32,7 +32,7 @@ _CODE = re.compile(
     r"|[;{}]\s*$",
     re.MULTILINE,
 )
-# How an answer begins; on a line after the first of an input.
+# Typical beginnings of answers, on a line of the input after the first.
 _ANSWERS = re.compile(
     r"\n\s*(?:\W{0,3})(?:to (?:answer|determine|find|solve|check|calculate|identify|translate)\b"
     r"|the (?:(?:correct|final) )?(?:answer|output|result|solution)\b|(?:answer|solution|explanation|output)\s*[:：]"
@@ -43,45 +43,47 @@ _ANSWERS = re.compile(
 
 
 def reject_copies(draft: ParsedTask, shown: Sequence[Task], lang: Language) -> ParsedTask:
-    """Return the draft, rejected if its labels are those of a shown task or a text is like a shown input or output.
+    """Return the parsed task, rejected if it has an example's labels or a text like an example's input or output.
 
-    Copies of shown instructions are found by novelty.
+    Copies of the examples' instructions are found by novelty.
     """
     if draft.rule or not shown:
         return draft
     labels = _labels(draft.task, lang)
     if labels and any(labels == _labels(task, lang) for task in shown):
-        return draft._replace(rule=ECHO, detail=f"the labels of a demonstration: {', '.join(sorted(labels))}")
+        return draft._replace(rule=ECHO, detail=f"the labels of a few-shot example: {', '.join(sorted(labels))}")
     shown_texts = [text for task in shown for each in task.instances for text in each if text]
     texts = [text for text in (draft.task.instruction, draft.task.input) if text]
     for text, score in zip(texts, best_scores(texts, shown_texts, TOKENIZERS[lang]), strict=True):
         if score > MAX_SIMILARITY or text in shown_texts:
             what = "input" if text == draft.task.input else "instruction"
-            return draft._replace(rule=ECHO, detail=f"ROUGE-L {score:.3f} of the {what} with a demonstration")
+            return draft._replace(rule=ECHO, detail=f"ROUGE-L {score:.3f} of the {what} with a few-shot example")
     return draft
 
 
 def reject_answered(draft: ParsedTask) -> ParsedTask:
-    """Return the draft, rejected if its input goes on with an answer, or is the code that the instruction asks for."""
+    """Return the parsed task, rejected if its input contains the answer, or code that the instruction asks for."""
     task = draft.task
     if draft.rule or not task.input:
         return draft
     if match := _ANSWERS.search(task.input):
-        return draft._replace(rule=ANSWER_IN_INPUT, detail=f"the input answers: '{' '.join(match[0].split())}'")
+        return draft._replace(
+            rule=ANSWER_IN_INPUT, detail=f"the input contains the answer: '{' '.join(match[0].split())}'"
+        )
     asks_for_code = _WRITES_CODE.match(task.instruction) and not _FROM_CODE.search(task.instruction)
     if asks_for_code and _CODE.search(task.input):
-        return draft._replace(rule=ANSWER_IN_INPUT, detail="the input has code, which the instruction asks for")
+        return draft._replace(rule=ANSWER_IN_INPUT, detail="the input contains code that the instruction asks for")
     return draft
 
 
 def reject_repeated(draft: ParsedTask, lang: Language) -> ParsedTask:
-    """Return the draft, rejected if the last paragraph of its input says what its output does."""
+    """Return the parsed task, rejected if the last paragraph of its input repeats its output."""
     task = draft.task
     first, *others = [text for text in task.input.split("\n\n") if text.strip()] or [""]
     if others and not draft.rule:
         begins, ends = (recall(text, task.output, TOKENIZERS[lang]) for text in (first, others[-1]))
         if ends > max(MAX_RECALL, begins):
-            return draft._replace(rule=ANSWER_IN_INPUT, detail="the input ends with what the output says")
+            return draft._replace(rule=ANSWER_IN_INPUT, detail="the end of the input repeats the output")
     return draft
 
 

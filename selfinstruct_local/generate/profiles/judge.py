@@ -1,7 +1,8 @@
-"""A judge over any profile: the model gives each task points before it is decided.
+"""LLM-as-a-judge for any profile: the model scores each task before it is decided.
 
-One request a criterion, held to the five digits by constrained decoding; the points stand in the task's measures as
-`judge.CRITERION`, and the rule `judged_low` refuses what has too few. After Zheng et al. 2023 (single-answer grading).
+There is one request per criterion, constrained to the five digits. The scores are stored in the task's measures as
+`judge.CRITERION`, and the rule `judged_low` rejects tasks with low scores. Based on Zheng et al. 2023 (single-answer
+grading).
 """
 
 from selfinstruct_local.engines.base import Completion, Request, Sampling
@@ -30,10 +31,10 @@ POINTS = ("1", "2", "3", "4", "5")
 
 
 class JudgedProfile:
-    """A profile whose tasks are judged by the model that wrote them."""
+    """A profile whose tasks are scored by the model that wrote them."""
 
     def __init__(self, inner: Profile, settings: DecidingSettings) -> None:
-        """Takes the profile that makes the tasks."""
+        """Wrap the profile that generates the tasks."""
         self._inner = inner
         self._words = WORDINGS[settings.lang]
         self._criteria = CRITERIA[settings.lang]
@@ -41,7 +42,7 @@ class JudgedProfile:
         name = f"judge{self._words.suffix}"
         self._template = settings.prompts.load(name)
         self._rules = rule_set(settings.rules, settings.lang, settings.thresholds())
-        # A completion goes on after a colon, where a digit has a space before it unless the script has none.
+        # In the completion format the score follows a colon and, in English, a space.
         space = " " if settings.lang == "en" and not self._chat else ""
         self._sampling = Sampling(
             temperature=0.0, top_p=1.0, max_tokens=4, choice=tuple(f"{space}{points}" for points in POINTS)
@@ -52,7 +53,7 @@ class JudgedProfile:
         self.prompts = (*inner.prompts, name)
 
     def steps(self, job: Job) -> Steps:
-        """The steps of the profile, then the questions to the judge about what the rules let pass."""
+        """Yield the requests of the profile, then those to the judge for the tasks that pass the rules."""
         drafts = yield from self._inner.steps(job)
         good = [
             branch
@@ -83,7 +84,7 @@ class JudgedProfile:
 
 
 def read_points(completion: Completion) -> float | None:
-    """The points from 1 to 5; None where the completion is no such digit."""
+    """Return the score from 1 to 5, or None if the completion is not such a digit."""
     text = completion.text.strip()
     return float(text) if text in POINTS else None
 

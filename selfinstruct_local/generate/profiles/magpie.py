@@ -1,10 +1,10 @@
-"""Profile `magpie`: the model writes the user's turn of a conversation, then answers it.
+"""Profile `magpie`: the model writes a user turn, then answers it.
 
-After Magpie (Xu et al. 2024): a chat model that is handed the beginning of a user's turn goes on with something that a
-user may ask, since its training held such turns. Left alone, a small model asks the same few things; so most turns are
-begun for it: with the first words of many a question, or as a task of the pool or a seed begins, which lets what was
-accepted lead to more. Each is answered greedily, in a conversation of its own, in one paragraph or in full. For chat
-models only.
+Based on Magpie (Xu et al. 2024): given the beginning of a user turn, a chat model continues with a plausible user
+request, because its training data contains such turns. Without an opening, a small model repeats a few requests.
+Therefore most turns get an opening: common first words of questions, or the first words of a pool task or seed, so that
+accepted tasks lead to new ones. Each request is answered greedily in a separate conversation, in one paragraph or at
+full length. Only for chat models.
 """
 
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.task import Task
 from selfinstruct_local.templates.turns import Turn
 
-# Share of the turns that are begun; of these the share that begin as a task does, and of those as one of the pool: what
-# was accepted once begins better tasks than a seed that is beyond the model. The rest have an opening of the template,
-# which leads to advice, plans and reasons: of facts, a small model invents half.
+# Fraction of turns with an opening; fraction of those with the first words of a task; fraction of the latter from the
+# pool: accepted tasks lead to better tasks than seeds that are too hard for the model. The other openings come from the
+# template and lead to requests for advice, plans and reasons, because a small model makes up half of all facts.
 BEGUN = 0.95
 AS_A_TASK = 0.25
 FROM_POOL = 0.9
-QUESTION_SHARE = 7  # of the tokens of an answer, a question may have one in so many
+QUESTION_SHARE = 7  # token limit of answers divided by that of questions
 
 
 class MagpieProfile:
-    """See the module."""
+    """Profile in which the model writes user turns and answers them."""
 
     name = "magpie"
     summary = (
-        "the model plays the user, then answers; turns begin as many questions, pool tasks and seeds do (chat models)"
+        "the model writes user turns, with openings of questions, pool tasks and seeds, then answers (chat models)"
     )
     defects_kept: tuple[str, ...] = ()
     demonstrations = 1
     shows_whole_tasks = False
     machine_made = 1
-    # The template of a user's turn, which servers cannot be asked for.
+    # Chat needs the template of user turns, which the API of servers cannot request.
     needs_model_files: frozenset[PromptFormat] = frozenset({"chat"})
     unused = frozenset({"structured", "instances_per_task"})
 
@@ -58,18 +58,18 @@ class MagpieProfile:
         self._answers = Answers(settings)
         self._lang = settings.lang
         rules = rule_set(settings.rules, settings.lang, settings.thresholds())
-        # A question stands as a task without an output, and nothing else holds that against it.
+        # A question is a task that still lacks its output, so this rule does not apply yet.
         self._question_rules = tuple(rule for rule in rules if rule.name != EMPTY_OUTPUT)
         self._turns_per_job = settings.tasks_per_prompt
         self._question_sampling = Sampling(
             temperature=settings.temperature,
             top_p=settings.top_p,
-            # A user writes less than is answered; a longer turn is mostly a text that goes astray.
+            # User turns are shorter than answers; a longer one is usually incoherent.
             max_tokens=max(1, settings.max_tokens // QUESTION_SHARE),
         )
 
     def steps(self, job: Job) -> Steps:
-        """The users' turns, and the answers to those that the rules let pass."""
+        """Yield the requests for user turns, then for answers to those that pass the rules."""
         openings = [self._opening(job, branch) for branch in range(self._turns_per_job)]
         topic = self._steering.topic(job)
         before = (Turn("system", f"{self._user}\n{self._words.about}{topic}" if topic else self._user),)
@@ -91,11 +91,11 @@ class MagpieProfile:
         return drafts
 
     def _opening(self, job: Job, branch: int) -> str:
-        """What the turn begins with; empty where the model begins it."""
+        """Return the beginning of a user turn; "" leaves it to the model."""
         stream = job.random("opening", branch)
         kind = self._steering.kind(job)
         if kind != ANY:
-            # Whether a machine-made task is classification, nobody has said.
+            # Only seeds: whether a generated task is classification is unknown in this profile.
             of_kind = [seed for seed in job.seeds if kind.fits(seed)]
             return self._first_words(job, stream, of_kind or job.seeds)
         if stream.random() >= BEGUN:
@@ -105,7 +105,7 @@ class MagpieProfile:
         return self._first_words(job, stream, job.generated if stream.random() < FROM_POOL else job.seeds)
 
     def _first_words(self, job: Job, stream: Random, tasks: Sequence[Task]) -> str:
-        """Those of one of the tasks, which is shown thereby; empty where there are none."""
+        """Return the first words of one of the tasks and record it as shown; "" if there are no tasks."""
         if not tasks:
             return ""
         (task,) = self._steering.draw(stream, tasks, 1)

@@ -1,14 +1,14 @@
-"""What one paragraph of prose can hold, for profiles that answer in one."""
+"""Constraints and checks for outputs of one paragraph of prose."""
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
 
 import re
 
 SENTENCES = 8
-# A sentence or more on one line, or a phrase, for constrained decoding. Where the model would begin a list, a block of
-# code or another paragraph it has to end, or to go on in prose; left free and told to be short, small models break off
-# there. And where they would go on and on, they end with a sentence. What ends one is bounded: held back from a list,
-# they would write marks without an end.
+# One or more sentences on one line, or a phrase, for constrained decoding. Where the model would begin a list, a code
+# block or another paragraph, it must stop or continue in prose; without the constraint, small models that should be
+# short stop there. The maximum number of sentences ends overlong outputs after a sentence. The punctuation marks
+# after a sentence are limited, because models that cannot begin a list would otherwise repeat marks forever.
 _MARKS = ".!?。！？"
 PARAGRAPH = rf"[^\n{_MARKS}]+|([^\n{_MARKS}]+[{_MARKS}]{{1,3}}[\"'”’)]{{0,2}}){{1,{SENTENCES}}}"
 
@@ -29,12 +29,12 @@ _SECOND_ITEM = re.compile(r"\s2[.)](?:\s|$)")
 
 
 def needs_lines(instruction: str) -> str:
-    """The word by which an instruction asks for more than prose without a line break; empty where none does."""
+    """Return the word in an instruction that requires more than one paragraph of prose, or ""."""
     match = _NEEDS_LINES.search(instruction)
     return match[0] if match else ""
 
 
 def has_items(output: str) -> bool:
-    """Whether a text numbers what it tells: "1. ... 2. ..."."""
+    """Return whether a text contains a numbered list: "1. ... 2. ..."."""
     first = _FIRST_ITEM.search(output)
     return first is not None and _SECOND_ITEM.search(output, first.end()) is not None

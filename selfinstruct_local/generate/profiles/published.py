@@ -1,10 +1,10 @@
-"""Profiles `alpaca-2023` and `self-instruct-2022`: the published programs, decision by decision.
+"""Profiles `alpaca-2023` and `self-instruct-2022`: exact reimplementations of the published programs.
 
-Stanford Alpaca's generate_instruction.py (Taori et al. 2023), and Self-Instruct's bootstrap_instructions.py,
-identify_clf_or_not.py, generate_instances.py and prepare_for_finetuning.py (Wang et al. 2023). The same completions
-lead to the same accepted tasks as there, by the same defects, which `defects_kept` lists; profiles `alpaca` and
-`self-instruct` mend them. The prompts have the published form in words of our own, and their examples come from the
-seeds of the run.
+The programs are Stanford Alpaca's generate_instruction.py (Taori et al. 2023), and Self-Instruct's
+bootstrap_instructions.py, identify_clf_or_not.py, generate_instances.py and prepare_for_finetuning.py (Wang et al.
+2023). The same completions lead to the same accepted tasks, including the defects listed in `defects_kept`; profiles
+`alpaca` and `self-instruct` fix these. The prompts have the published structure with different wording, and their
+examples come from the seeds of the run.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from selfinstruct_local.generate.settings import DecidingSettings, ProfileName, 
 from selfinstruct_local.io.published_instances import LABEL_MARK, parse_published_instances
 from selfinstruct_local.task import Task
 
-# What the published programs know nothing of.
+# Settings that the published programs do not have.
 UNPUBLISHED = frozenset(
     {
         "prompt_format",
@@ -41,10 +41,10 @@ UNPUBLISHED = frozenset(
     }
 )
 
-CLASSIFICATION_EXAMPLES = (12, 19)  # that are classification, that are not
+CLASSIFICATION_EXAMPLES = (12, 19)  # classification tasks, other tasks
 OUTPUT_FIRST_EXAMPLES = 16
 INPUT_FIRST_EXAMPLES = 11
-# Cases shown of an example. Three and four, as most of our classification seeds have, would fill LLaMA-7B's context.
+# Instances per example. The three or four of most classification seeds would fill LLaMA-7B's context.
 CASES_SHOWN = 2
 INSTRUCTION_PRESENCE_PENALTY = 2.0
 INSTANCE_PRESENCE_PENALTY = 1.5
@@ -53,23 +53,24 @@ MAX_INSTANCE_TOKENS = 350
 
 
 class Alpaca2023Profile:
-    """One call gives whole tasks, in numbered fields between `###`.
+    """Profile that requests whole tasks in one call, as numbered fields between `###`.
 
-    Only seeds are shown. Five prompts made a request; here each goes its own way, which changes no decision.
+    The few-shot examples are only seeds. The published program sends five prompts per request; here each is a separate
+    request, which changes no decision.
     """
 
     name: ProfileName = "alpaca-2023"
-    summary = "Stanford Alpaca's program of 2023: whole tasks in one call, only seeds shown"
+    summary = "Stanford Alpaca's program of 2023: whole tasks in one call, with only seeds as few-shot examples"
     defects_kept: tuple[str, ...] = (
-        "the stop '20.' cuts outputs such as 'in 2020.', and the torn task is kept",
-        "'###' in an output breaks its task and puts all later ones off their number",
-        "a block with a wrong number in front of a field is lost",
-        "which field is which goes by their order, not by their names",
-        "an empty output passes",
+        "the stop string '20.' cuts outputs such as 'in 2020.', and the truncated task is kept",
+        "'###' in an output splits its task and shifts the numbers of all later ones",
+        "a block with a wrong number before a field is rejected",
+        "fields are identified by their order, not by their names",
+        "an empty output is accepted",
     )
     demonstrations = 3
     machine_made = 0
-    # The number of the end token, which is never drawn.
+    # The ID of the end-of-text token, which is never sampled.
     needs_model_files: frozenset[PromptFormat] = frozenset({"completion"})
     unused = UNPUBLISHED | {"instances_per_task"}
     shows_whole_tasks = True
@@ -87,13 +88,13 @@ class Alpaca2023Profile:
         )
 
     def steps(self, job: Job) -> Steps:
-        """One request, whose completion holds the tasks."""
+        """Yield one request; return the tasks in its completion."""
         shown = job.demonstrate(self.demonstrations, machine_made=self.machine_made, stage="tasks")
         (completion,) = yield [job.request("tasks", 0, self._prompt(shown), self._sampling)]
         return parse_published_blocks(completion, len(shown) + 1)
 
     def _prompt(self, shown: Sequence[Task]) -> str:
-        """The shown tasks are counted among those asked for, as published."""
+        """Return the prompt; the requested number of tasks includes the few-shot examples, as published."""
         blocks = [
             f"{BLOCK_MARK}\n{number}. Instruction: {_as_shown(task)}\n"
             f"{number}. Input:\n{task.input or NO_INPUT}\n{number}. Output:\n{task.output}"
@@ -103,31 +104,32 @@ class Alpaca2023Profile:
 
 
 class SelfInstruct2022Profile:
-    """Instructions, then whether each is classification, then its worked cases.
+    """Profile that requests instructions, then whether each is classification, then its instances.
 
-    An instruction joins the pool by rules and novelty alone, as published. If none of its worked cases is whole it
-    stays there bare: it is compared with and shown, and no export has it.
+    Only rules and novelty decide whether an instruction joins the pool, as published. If none of its instances is
+    complete, it stays in the pool as a bare instruction: new ones are compared with it and it is used as a few-shot
+    example, but it is never exported.
 
-    The published steps are programs that run one after the other over files, so only accepted instructions were asked
-    for their kind and their cases. Here a job asks before its turn to be decided, once the rules have passed, so the
-    requests for what turns out a near copy are made in vain.
+    The published steps are programs that run one after the other on files, so only accepted instructions got requests
+    for their type and instances. Here a job sends these requests before its decision, once the rules have passed, so
+    those for instructions that turn out to be near copies are wasted.
 
-    A published request held five tasks and asked for 300 tokens of cases if one of them was classification, else 350;
-    ours hold one task, and its kind decides.
+    A published request had five tasks and a limit of 300 tokens if one of them was classification, else 350. Here a
+    request has one task, and its type determines the limit.
 
-    The worked examples are fixed in the published program. Here they are drawn from the seeds once for the run, as
-    many as there are where seeds of a kind are fewer than it shows: seeds of one's own, without any classification
-    task or without kinds (which count as none), still make a run.
+    The few-shot examples for types and instances are fixed in the published program. Here they are drawn from the seeds
+    once per run, fewer if there are not enough seeds of a type. So custom seeds work without any classification task
+    and without types (which count as not classification).
     """
 
     name: ProfileName = "self-instruct-2022"
-    summary = "Self-Instruct's programs of 2022: instructions, their kind, their worked cases"
+    summary = "Self-Instruct's programs of 2022: instructions, then their types, then their instances"
     defects_kept: tuple[str, ...] = (
-        "capital letters within an instruction become small, those of names too",
-        "a list that reached the token limit is lost as a whole",
-        "the stop '16.' cuts an instruction such as 'what happened in 1916. ...'",
-        "'Yes.' and all but Yes, yes and YES count as no classification",
-        "an instruction without a single whole case takes its place in the pool",
+        "capital letters within an instruction become lowercase, including those of names",
+        "a list that reaches the token limit is rejected as a whole",
+        "the stop string '16.' cuts instructions such as 'what happened in 1916. ...'",
+        "all answers except for Yes, yes and YES, such as 'Yes.', count as not classification",
+        "an instruction without a complete instance joins the pool",
     )
     demonstrations = 8
     machine_made = 2
@@ -155,7 +157,7 @@ class SelfInstruct2022Profile:
         self._yes_no_sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=3, stop=("\n", "Task"))
 
     def steps(self, job: Job) -> Steps:
-        """Three rounds of requests: the list, the kind of each instruction that passes the rules, its cases."""
+        """Yield requests for a list of instructions, then for the type and instances of those that pass the rules."""
         shown = job.demonstrate(self.demonstrations, machine_made=self.machine_made, stage="instructions")
         (listing,) = yield [job.request("instructions", 0, self._list_prompt(shown), self._instruction_sampling)]
         drafts = [screen(self._rules, draft) for draft in parse_published_list(listing)]
@@ -188,7 +190,7 @@ class SelfInstruct2022Profile:
         name = "output first" if is_classification else "input first"
         shown = self._once(name, lambda: _case_examples(job, name, is_classification=is_classification))
         template = self._output_first if is_classification else self._input_first
-        # The line break belongs to the prompt; a template loses its last one.
+        # The line break is part of the prompt; loading a template strips the last one.
         prompt = template.substitute(demonstrations=shown, instruction=task.instruction) + "\n"
         sampling = Sampling(
             temperature=0.0,
@@ -200,14 +202,14 @@ class SelfInstruct2022Profile:
         return job.request("instance", branch, prompt, sampling)
 
     def _once(self, name: str, make: Callable[[], str]) -> str:
-        """The worked examples of a step, drawn at its first prompt: they are the same for all jobs of the run."""
+        """Return the few-shot examples of a step, which are drawn once and are the same for all jobs of the run."""
         if name not in self._examples:
             self._examples[name] = make()
         return self._examples[name]
 
 
 def _as_shown(task: Task) -> str:
-    """The instruction on one line, without the colons at its end."""
+    """Return the instruction on one line, without trailing colons."""
     return " ".join(task.instruction.split()).rstrip(":")
 
 
@@ -237,7 +239,7 @@ def _case_examples(job: Job, name: str, *, is_classification: bool) -> str:
 
 
 def _labelled_lines(seed: Task) -> list[str]:
-    # No name before the input: the parser takes all that follows the label for it.
+    # No field name before the input, because the parser takes everything after the label as the input.
     return [f"{LABEL_MARK} {case.output}\n{case.input}".rstrip() for case in seed.instances[:CASES_SHOWN]]
 
 

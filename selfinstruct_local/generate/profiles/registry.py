@@ -1,4 +1,4 @@
-"""The profiles by name, and what a run notes of the prompts each uses."""
+"""The profiles by name, their descriptions, and the prompt facts that a run records."""
 
 import hashlib
 import itertools
@@ -34,16 +34,16 @@ PROFILES: dict[
 
 
 def make_profile(settings: DecidingSettings) -> Profile:
-    """The profile that the settings name, with a judge over it if they ask for one."""
+    """Return the profile that the settings name, wrapped in a judge if `judge` is set."""
     profile = PROFILES[settings.profile](settings)
     return JudgedProfile(profile, settings) if settings.judge else profile
 
 
 def check_used(settings: DecidingSettings) -> None:
-    """Refuses settings that the profile makes no use of, where they ask for something: a default asks for nothing.
+    """Raise if a setting that the profile does not use differs from its default.
 
     Raises:
-        UsageError: there is such a setting; the message names it, and the profiles that use it.
+        UsageError: there is such a setting; the message names it and the profiles that use it.
     """
     own = profile_defaults(settings.profile, settings.answers)
     for name in sorted(PROFILES[settings.profile].unused):
@@ -52,20 +52,20 @@ def check_used(settings: DecidingSettings) -> None:
             users = " or ".join(each for each, profile in PROFILES.items() if name not in profile.unused)
             told = ("off", "on")[value] if isinstance(value, bool) else value
             message = (
-                f"--{name.replace('_', '-')} {told}: profile '{settings.profile}' makes no use of it; leave it out, "
+                f"--{name.replace('_', '-')} {told}: profile '{settings.profile}' does not use it; leave it out, "
                 f"or use --profile {users}"
             )
             raise UsageError(message)
 
 
 def describe_profile(name: ProfileName) -> dict[str, Any]:
-    """What a person who chooses a profile wants to know of it, as JSON values.
+    """Return a description of a profile for users, as JSON values.
 
     Args:
         name: a key of `PROFILES`.
     """
     profile = PROFILES[name]
-    # Validated, so that what the profile brings stands over the defaults.
+    # Validated, so that the profile's defaults override the general ones.
     settings = GenerateSettings.model_validate({"profile": name})
     return {
         "profile": name,
@@ -102,7 +102,7 @@ def prompts_of(name: ProfileName) -> list[str]:
 
 
 def prompt_facts(profile: Profile, prompts: Prompts) -> dict[str, Any]:
-    """Return what a run notes of its prompt templates: SHA-256 over them, which decides, and each with its text."""
+    """Return the prompt facts that a run records: SHA-256 of the templates, which is compared, and their texts."""
     used = prompts.used(profile.prompts)
     digest = hashlib.sha256()
     for name, prompt in used.items():

@@ -1,13 +1,13 @@
-"""Profile `self-instruct`: whole tasks are shown, the model writes another, and answers it in a prompt of its own.
+"""Profile `self-instruct`: the model writes a new task after few-shot examples, then its output in a separate prompt.
 
-After Self-Instruct (Wang et al. 2023): an instruction, then its input, then its output. For models that were tuned for
-chat, seeds and tasks of the pool are earlier turns of a conversation (instruction and input from the user, output from
-the assistant), and the model writes the user's next turn; a base model continues a list of the same tasks. The kind of
-the next task (classification, with or without an input) is drawn so that the pool comes to have the wanted shares;
-tasks of that kind are shown and asked for.
+Based on Self-Instruct (Wang et al. 2023): an instruction, then its input, then its output. For chat models, seeds and
+pool tasks are earlier turns of a conversation (instruction and input from the user, output from the assistant), and the
+model writes the next user turn. A base model continues a list of the same tasks. The kind of the next task
+(classification, with or without an input) is drawn so that the pool approaches the target shares; the few-shot examples
+are of that kind, and the prompt requests it.
 
 A task is classification if its instruction names a few labels and its output is one of them. The published program
-asks the model; the embedded one, on which this was measured, tells the kinds no better than chance.
+asks the model instead. The embedded model, on which this was measured, distinguishes the kinds no better than chance.
 """
 
 from collections.abc import Sequence
@@ -27,24 +27,24 @@ from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.task import Task, as_question
 from selfinstruct_local.templates.turns import Role, Turn
 
-# A user writes less than is answered; a longer turn is mostly a text that goes astray.
+# User turns are shorter than outputs; a longer one is usually incoherent.
 MAX_QUESTION_TOKENS = 256
-# Of an input: closer to what the model is sure of than the instruction, which has to be another each time.
+# Maximum temperature for inputs, lower than for instructions, which must be different each time.
 INPUT_TEMPERATURE = 0.5
 MISSING_INPUT = "missing_input"
 NO_LABELS = "no_labels"
 
 
 class SelfInstructProfile:
-    """The profile of one run."""
+    """Profile that generates an instruction, its input and its output in separate requests."""
 
     name = "self-instruct"
-    summary = "another task after whole tasks of seeds and pool, then its answer in a prompt of its own"
+    summary = "a new task after few-shot examples of seeds and pool, then its output in a separate prompt"
     defects_kept: tuple[str, ...] = ()
     demonstrations = 3
     shows_whole_tasks = True
     machine_made = 1
-    # The template of a user's turn, which servers cannot be asked for.
+    # Chat needs the template of user turns, which the API of servers cannot request.
     needs_model_files: frozenset[PromptFormat] = frozenset({"chat"})
     unused = frozenset({"structured", "instances_per_task"})
 
@@ -57,10 +57,10 @@ class SelfInstructProfile:
         self._template = settings.prompts.load(self.prompts[0])
         self._steering = Steering(settings)
         self._answers = Answers(settings, chat=self._chat)
-        # Left to themselves, the smallest models state things, and ask the same few questions.
+        # Without an opening, the smallest models write statements and repeat a few questions.
         self._begun = settings.answers == "short"
         rules = rule_set(settings.rules, settings.lang, settings.thresholds())
-        # A question is a task without an output, and at first without an input; nothing else speaks against it.
+        # A question is a task that still lacks its output, and at first its input, so these rules do not apply yet.
         self._question_rules = tuple(rule for rule in rules if rule.name != EMPTY_OUTPUT)
         self._instruction_rules = tuple(rule for rule in self._question_rules if rule.name != MISSING_INPUT)
         self._branches = settings.tasks_per_prompt
@@ -74,7 +74,7 @@ class SelfInstructProfile:
         self._input = replace(self._turn, temperature=min(settings.temperature, INPUT_TEMPERATURE))
 
     def steps(self, job: Job) -> Steps:
-        """Yield the requests for instructions, then for their inputs, then for the answers to those that passed."""
+        """Yield the requests for instructions, then for their inputs, then for the outputs of the valid ones."""
         kind = self._steering.kind(job)
         shown = self._steering.demonstrate(job, self.demonstrations, machine_made=self.machine_made, stage="tasks")
         prompt, turns = self._prompt(shown, self._steering.requests(job, self._words))
@@ -103,7 +103,7 @@ class SelfInstructProfile:
         return drafts
 
     def _instructions(self, job: Job, kind: Kind, shown: Sequence[Task], prompt: str, turns: tuple[Turn, ...]) -> Steps:
-        """Yield the requests for instructions; return what was read, with their inputs but for classification."""
+        """Yield the requests for instructions; return the parsed tasks, with inputs except for classification."""
         openings = [self._opening(job, branch, kind, shown) for branch in range(self._branches)]
         sampling = self._line if kind.classification or kind.has_input is False else self._turn
         role: Role = "user" if turns else "assistant"
@@ -115,35 +115,37 @@ class SelfInstructProfile:
         return job.screen_copies([self._answers.fit(screen(self._instruction_rules, draft)) for draft in read])
 
     def _labels(self, task: Task, *, classification: bool | None) -> tuple[str, ...]:
-        """Return the labels that an answer is held to; () leaves it free.
+        """Return the labels that the output is constrained to; () for free text.
 
-        Yes and no only where classification is wanted: elsewhere a question may well be answered at length.
+        Yes and no count only if classification is requested: other questions may have a longer answer.
         """
         named = named_labels(task.instruction, self._lang)
         return named or (yes_no(task.instruction, self._lang) if classification else ())
 
     def _require_labels(self, draft: ParsedTask) -> ParsedTask:
-        """Return the draft, rejected if its instruction names no labels; an input for it would be beside the point."""
+        """Return the parsed task, rejected if its instruction names no labels, before an input is requested."""
         if draft.rule or self._labels(draft.task, classification=True):
             return draft
-        return draft._replace(rule=NO_LABELS, detail="classification was wanted, and the instruction names no labels")
+        return draft._replace(
+            rule=NO_LABELS, detail="classification was requested, but the instruction names no labels"
+        )
 
     def _opening(self, job: Job, branch: int, kind: Kind, shown: Sequence[Task]) -> str:
-        """Return the words that an instruction begins with: those of a seed of the kind that is not shown."""
+        """Return the words that an instruction begins with: the first words of a seed of the kind that is not shown."""
         if not self._begun:
             return ""
         seeds = [seed for seed in job.seeds if kind.fits(seed) and seed not in shown] or job.seeds
         return first_words(job.random("opening", branch).choice(seeds), self._lang)
 
     def _ask_input(self, job: Job, branch: int, task: Task, prompt: str, turns: tuple[Turn, ...]) -> Request:
-        """Return the request for the input of an instruction, which the same prompt goes on with."""
+        """Return the request for the input of an instruction, which continues the same prompt."""
         if turns:
             return job.request("input", branch, f"{task.instruction}\n\n", self._input, turns, "user")
         lines = f"{begin(prompt, task.instruction)}\n{self._words.mark(self._words.input)}"
         return job.request("input", branch, lines, self._input)
 
     def _prompt(self, shown: Sequence[Task], requests: Sequence[str]) -> tuple[str, tuple[Turn, ...]]:
-        """Return the text and the turns after which the model writes a task; for a base model there are no turns."""
+        """Return the prompt and turns after which the model writes a task; for a base model there are no turns."""
         if not self._chat:
             blocks = [self._block(number, task) for number, task in enumerate(shown, start=1)]
             demonstrations = "\n\n".join([*blocks, *requests])
@@ -169,5 +171,5 @@ class SelfInstructProfile:
 
 
 def begin(prompt: str, opening: str) -> str:
-    """Return a prompt with the beginning of an instruction."""
+    """Return a prompt with the beginning of an instruction appended."""
     return f"{prompt} {opening}" if prompt and opening else f"{prompt}{opening}"

@@ -1,6 +1,6 @@
-"""What the user wants the prompts of a job to ask for: a topic, classification tasks or others, with or without input.
+"""Steer what prompts request: a topic, classification tasks or others, with or without input.
 
-Each has a random stream of its own, so a run without these settings draws everything else as before.
+Each setting has its own random stream, so the other draws of a run are the same with and without these settings.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from selfinstruct_local.kernels import rouge_l_matrix
 from selfinstruct_local.languages.base import TOKENIZERS, Language
 from selfinstruct_local.task import Task
 
-# Tasks of the pool in addition to those that are shown, among which the rarest or those of a kind are sought.
+# Pool tasks drawn in addition to the wanted examples, from which the rarest or those of a kind are selected.
 DRAWN_AMONG = 16
-# The last tasks of the pool, by whose shares the next kinds are drawn, and as how many more the wanted shares count.
+# Number of last pool tasks whose shares steer the next draws, and weight of the target shares, in tasks.
 RECENT = 32
 PRIOR = 4
 MAX_BOOST = 2
-# Numbers of neighbouring jobs are these far apart, modulo 1, so that any few jobs have nearly the wanted shares: the
-# additive recurrence R2 (Roberts 2018), powers of the plastic number.
+# Steps between the numbers of neighboring jobs, modulo 1, so that a few consecutive jobs already have nearly the target
+# shares: the additive recurrence R2 (Roberts 2018), with inverse powers of the plastic number.
 STEPS = (0.7548776662466927, 0.5698402909980532)
 
 
 class Kind(NamedTuple):
-    """A kind of task; None leaves that to the model.
+    """A kind of task; None leaves a property to the model.
 
     Attributes:
         classification: whether the output is one of a few labels.
@@ -37,16 +37,17 @@ class Kind(NamedTuple):
     has_input: bool | None = None
 
     def fits(self, task: Task) -> bool:
-        """Return whether a task is of this kind; one that nobody called classification is not."""
+        """Return whether a task is of this kind; an unknown `is_classification` counts as False."""
         return (self.classification is None or self.classification == bool(task.is_classification)) and (
             self.has_input is None or self.has_input == bool(task.input)
         )
 
 
 ANY = Kind()
-# Of an instruction, the words that another is begun with: one leaves a small model astray, more would copy the rest.
+# First words of an instruction that another one begins with: one word is too little for a small model, and with more it
+# copies the rest.
 OPENING_WORDS = 2
-OPENING_CHARACTERS = 4  # the same for Chinese, which has no spaces
+OPENING_CHARACTERS = 4  # the same in Chinese, which has no spaces
 
 
 def first_words(task: Task, lang: Language) -> str:
@@ -57,7 +58,7 @@ def first_words(task: Task, lang: Language) -> str:
 
 
 class Steering:
-    """Draws for each job what the settings `topics`, `classification_share`, `input_share` and `favor_rare` ask for."""
+    """Draws for jobs according to the settings `topics`, `classification_share`, `input_share` and `favor_rare`."""
 
     def __init__(self, settings: DecidingSettings) -> None:
         self._topics = tuple(" ".join(topic.split()) for topic in settings.topics)
@@ -65,16 +66,16 @@ class Steering:
         self._input_share = settings.input_share
         self._favor_rare = settings.favor_rare
         self._tokenizer = TOKENIZERS[settings.lang]
-        self._last: tuple[Job | None, Kind] = (None, ANY)  # the job asked about last, and its kind
+        self._last: tuple[Job | None, Kind] = (None, ANY)  # the last job and its kind
 
     def topic(self, job: Job) -> str:
-        """Return what the tasks of a job are to be about; "" leaves that to the model."""
+        """Return the topic for the tasks of a job; "" leaves it to the model."""
         return job.random("draw topic").choice(self._topics) if self._topics else ""
 
     def kind(self, job: Job) -> Kind:
-        """Return the kind of task that a job asks for, drawn so that the pool comes to have the wanted shares.
+        """Return the kind of task that a job requests, drawn so that the pool approaches the target shares.
 
-        The input of a classification task is left to the model.
+        Whether a classification task has an input is left to the model.
         """
         if self._last[0] is not job:
             self._last = (job, self._draw_kind(job))
@@ -91,16 +92,16 @@ class Steering:
             return Kind(classification=True)
         others = [bool(task.input) for task in recent if not task.is_classification]
         has_input = _draw(second, self._input_share, others)
-        # Among tasks with an input there may well be one with labels.
+        # A task with an input may also have labels.
         return Kind(None if has_input else wants, has_input)
 
     def draw(self, stream: Random, pool: Sequence[Task], count: int) -> Sequence[Task]:
-        """Return `count` tasks of the pool: any, or with `favor_rare` those of some drawn that are least like the rest.
+        """Return `count` random pool tasks; with `favor_rare` those of a larger sample least similar to the others.
 
         Args:
-            stream: of random numbers.
-            pool: drawn from.
-            count: of tasks, at most `len(pool)`.
+            stream: random number generator.
+            pool: pool to draw from.
+            count: number of tasks, at most `len(pool)`.
         """
         if not self._favor_rare or count < 1:
             return stream.sample(pool, count)
@@ -111,7 +112,7 @@ class Steering:
         return [drawn[row] for row in order[:count]]
 
     def requests(self, job: Job, wording: Wording) -> list[str]:
-        """Return the lines of a prompt that ask for the kind and the topic; none without these settings."""
+        """Return the prompt lines that request the kind and the topic; empty without these settings."""
         kind = self.kind(job)
         wanted = [
             (kind.classification, wording.labels_wanted, wording.labels_unwanted),
@@ -122,9 +123,9 @@ class Steering:
         return [*lines, wording.about + topic] if topic else lines
 
     def demonstrate(self, job: Job, count: int, *, machine_made: int, stage: str) -> Sequence[Task]:
-        """Return the tasks that a prompt shows, as `Job.demonstrate`; where a kind is wanted, tasks of that kind.
+        """Return the few-shot examples of a prompt, as `Job.demonstrate` does, but of the kind that the job requests.
 
-        Where the seeds have too few of the kind, others fill up.
+        If there are too few tasks of the kind, other seeds fill up.
         """
         kind = self.kind(job)
         if kind == ANY:
@@ -140,15 +141,15 @@ class Steering:
 
 
 def _draw(number: float, share: float | None, recent: Sequence[bool]) -> bool | None:
-    """Return whether the next task is to be one of which the pool should have `share`; None without a share.
+    """Return whether the next task should have a property; None without a target share.
 
-    The probability is the share, multiplied by how much of it the recent tasks lack or exceed, and at most `MAX_BOOST`
-    times the share: of a kind that the model cannot write, the pool stays without.
+    The probability is the target share times the ratio of target to recent share, at most `MAX_BOOST` times the target
+    share, so a kind that the model cannot write stays missing from the pool.
 
     Args:
-        number: in [0, 1), uniform over jobs.
-        share: wanted.
-        recent: whether each recent task is one.
+        number: number in [0, 1), uniform over jobs.
+        share: target share of the property in the pool.
+        recent: whether each recent task has the property.
     """
     if share is None:
         return None

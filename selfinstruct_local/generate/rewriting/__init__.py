@@ -1,1 +1,1 @@
-"""Translating and polishing accepted tasks: the profile of it, its checks, and the run it writes into."""
+"""Translation and rewriting of accepted tasks: the profile, its checks, and the target run."""

@@ -1,7 +1,7 @@
-"""What must survive when a text is rewritten: code, placeholders, numbers, the form, and the wanted language.
+"""Integrity checks of rewritten texts: code, placeholders, numbers, length, lines, and the target language.
 
-Each check compares a text with what was made of it and gives what it saw, or None. They are strict: a good rewriting
-that is refused costs a task, and a bad one that passes spoils the data. Leans on nothing.
+Each check compares a source text with its rewritten target and returns the problem, or None. The checks are strict: a
+rejected good rewrite costs one task, but an accepted bad one corrupts the data.
 """
 
 # ruff: noqa: RUF001 (Chinese marks are meant)
@@ -22,10 +22,10 @@ LENGTH_CHANGED = "length_changed"
 LINES_CHANGED = "lines_changed"
 NOT_TRANSLATED = "not_translated"
 
-# Least share of the words that must be of the language: names and terms keep their letters.
+# Minimum fraction of words in the target language: names and terms keep their letters.
 MIN_LANGUAGE_SHARE = 0.5
-# A text that was answered instead of rewritten gives itself away by its length. English and Chinese that say the same
-# take about the same number of UTF-8 bytes; a few more or less say nothing.
+# The length reveals a text that was answered instead of rewritten. An English text and its Chinese translation have
+# about the same number of UTF-8 bytes; differences of up to `FREE_BYTES` are ignored.
 MAX_GROWTH = 3
 FREE_BYTES = 40
 
@@ -34,7 +34,7 @@ _WORD = re.compile(rf"(?P<zh>[{_HAN}])|(?P<en>[A-Za-z\u00c0-\u024f]{{2,}})")
 
 _CODE = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]+`"
-    # An address ends where Chinese goes on.
+    # A URL ends where Chinese text continues.
     rf"|(?:https?://|www\.)[^\s\u3000<>\"'`，。；：！？、（）“”《》{_HAN}]+|(?<![\w.+-])[\w.+-]+@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)+",
     re.DOTALL | re.ASCII,
 )
@@ -50,7 +50,7 @@ _CODE_LINE = re.compile(
 
 _PLACEHOLDER = re.compile(
     r"\{\{?\s*[^\W\d][\w.-]*\s*\}?\}"
-    r"|\[[^\W\d][\w .'’-]*\](?!\()"  # what stands before (...) is the text of a link
+    r"|\[[^\W\d][\w .'’-]*\](?!\()"  # brackets before (...) are the text of a link
     r"|</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>"
     r"|\$\{?[A-Za-z_]\w*\}?"
     r"|(?<![\d%])%(?:\(\w+\))?(?:\.\d+)?[sdif](?![A-Za-z])"
@@ -71,7 +71,7 @@ _AMOUNTS = {
     "十亿": 10**9,
     "万亿": 10**12,
 }
-# 千 is also the kilo of 千克 and 千米.
+# 千 is also the prefix kilo in 千克 and 千米.
 _AMOUNT = rf"(?:\s?({'|'.join(sorted(_AMOUNTS, key=len, reverse=True))})(?![克米瓦卡赫帕焦伏a-z]))?"
 _GROUPED = re.compile(rf"(?<![A-Za-z\d])(?<!\d[.])(\d{{1,3}}(?:,\d{{3}})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*){_AMOUNT}")
 _SINGLE = re.compile(rf"(?<![A-Za-z\d])(?<!\d[.])(\d+(?:\.\d+)*){_AMOUNT}")
@@ -92,24 +92,24 @@ _MONTH = re.compile(rf"\b({'|'.join(_MONTHS)})\b")
 _MONTH_NUMBER = re.compile(r"(?<!\d)(\d+)月")
 _CHINESE_DIGITS = {"零": 0, "〇": 0, "两": 2} | {digit: value for value, digit in enumerate("一二三四五六七八九", 1)}
 _CHINESE_POWERS = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
-# A longer row of them is no number that anybody writes, and its value would have as many digits.
+# A longer sequence is not a realistic number, and its value would have as many digits.
 _MAX_CHINESE_NUMBER = 40
 _CHINESE_NUMBER = re.compile(f"[{''.join(_CHINESE_DIGITS)}{''.join(_CHINESE_POWERS)}]+")
 
 
 def prose(text: str) -> str:
-    """What is left of a text without code, addresses and placeholders."""
+    """Return a text without its code, addresses and placeholders."""
     return _PLACEHOLDER.sub(" ", _CODE.sub(" ", text))
 
 
 def language_share(text: str, lang: Language) -> float | None:
-    """The share of the words of the prose that are of a language, each Han character a word; None for no words."""
+    """Return the fraction of words of a language in the prose, each Han character a word; None without words."""
     words = Counter(match.lastgroup for match in _WORD.finditer(prose(text)))
     return words[lang] / words.total() if words else None
 
 
 def language_of(text: str) -> Language | None:
-    """The language that most words of a text are of; None for a text without words."""
+    """Return the language of most words of a text; None without words."""
     share = language_share(text, "zh")
     if share is None:
         return None
@@ -117,7 +117,7 @@ def language_of(text: str) -> Language | None:
 
 
 def is_code(text: str) -> bool:
-    """Whether a text is nothing but code or data: JSON, or lines most of which are of a program."""
+    """Return whether a text is only code or data: JSON, or at least two thirds lines of code."""
     if text.lstrip()[:1] in {"{", "["}:
         try:
             orjson.loads(text)
@@ -131,23 +131,23 @@ def is_code(text: str) -> bool:
 
 
 def code_changed(source: str, target: str) -> str | None:
-    """Code between backticks, lines of a program and addresses must stand as they were, in any order."""
+    """Return which code in backticks, line of code or address is missing or new, or None; the order may change."""
     lines = [line.strip() for line in _CODE.sub("", source).splitlines() if _CODE_LINE.fullmatch(line)]
     found = {line.strip() for line in target.splitlines()}
     gone = next((line for line in lines if line not in found), None)
-    return f"{_short(gone)} is gone" if gone else _difference(_code(source), _code(target))
+    return f"{_short(gone)} is missing" if gone else _difference(_code(source), _code(target))
 
 
 def placeholder_changed(source: str, target: str) -> str | None:
-    """{name}, [name], <tag>, $NAME, %s and blanks must stand as they were, in any order."""
+    """Return which {name}, [name], <tag>, $NAME, %s or blank is missing or new, or None; the order may change."""
     return _difference(*(Counter(_PLACEHOLDER.findall(_CODE.sub(" ", each))) for each in (source, target)))
 
 
 def numbers_changed(source: str, target: str) -> str | None:
-    """The same numbers must stand in both in digits, in any order.
+    """Return which number in digits is missing or new, or None; the order may change.
 
-    1,000 is 1000 and 10,000 is 1万. A number that the source spells may be in digits; one in digits may not be spelled,
-    but for months. What looks like a thousand may be a list: each reading is tried.
+    1,000 equals 1000 and 10,000 equals 1万. A number that the source spells out may become digits, but digits may not
+    be spelled out, except for months. A comma may separate thousands or list items: both readings are tried.
     """
     source, target = (prose(each).translate(_FULL_WIDTH) for each in (source, target))
     differences = []
@@ -160,7 +160,7 @@ def numbers_changed(source: str, target: str) -> str | None:
 
 
 def length_changed(source: str, target: str) -> str | None:
-    """Neither may be several times as long as the other."""
+    """Return the lengths if one text is more than `MAX_GROWTH` times as long as the other, or None."""
     before, after = (len(each.encode()) for each in (source, target))
     if after > MAX_GROWTH * before + FREE_BYTES or before > MAX_GROWTH * after + FREE_BYTES:
         return f"{before} bytes became {after}"
@@ -168,18 +168,18 @@ def length_changed(source: str, target: str) -> str | None:
 
 
 def lines_changed(source: str, target: str) -> str | None:
-    """A text of one line must stay one: what stands above or below it is talk about the text."""
+    """Return the number of lines if one line became several, or None; extra lines are comments on the text."""
     lines = len(target.strip().splitlines())
     return f"one line became {lines}" if lines > 1 and len(source.strip().splitlines()) == 1 else None
 
 
 def not_translated(source: str, target: str, lang: Language) -> str | None:
-    """A text with words must be one in the wanted language."""
+    """Return the problem if a text with words is not in the target language, or None."""
     share = language_share(target, lang)
     if share is None:
-        return None if language_of(source) is None else "no words are left"
+        return None if language_of(source) is None else "no words remain"
     if share < MIN_LANGUAGE_SHARE:
-        return f"{share:.0%} of the words are of {'Chinese' if lang == 'zh' else 'English'}"
+        return f"only {share:.0%} of the words are {'Chinese' if lang == 'zh' else 'English'}"
     return None
 
 
@@ -200,7 +200,7 @@ def _code(text: str) -> Counter[str]:
 def _difference(before: Counter[str], after: Counter[str]) -> str | None:
     gone, new = before - after, after - before
     if gone:
-        return f"{_short(next(iter(gone)))} is gone"
+        return f"{_short(next(iter(gone)))} is missing"
     return f"{_short(next(iter(new)))} is new" if new else None
 
 
@@ -214,7 +214,7 @@ def _numbers(pattern: re.Pattern[str], text: str) -> Iterable[str]:
 
 
 def _spelled(text: str) -> Iterable[str]:
-    """The values of the number words and months of a text."""
+    """Yield the values of the number words and months in a text."""
     for tens, word in _ENGLISH_NUMBER.findall(text):
         value = _ENGLISH[word.lower()]
         yield str(_TENS[tens.lower()] + value if tens else value)
@@ -229,7 +229,7 @@ def _months(text: str) -> Iterable[str]:
 
 
 def _chinese_value(number: str) -> int:
-    """The value of a number in Chinese characters, as 一百二十 is 120."""
+    """Return the value of a number in Chinese characters; 一百二十 is 120."""
     total = section = digit = 0
     for character in number:
         power = _CHINESE_POWERS.get(character)
@@ -246,4 +246,4 @@ def _chinese_value(number: str) -> int:
 
 def _short(text: str) -> str:
     shown = " ".join(text.split())
-    return f"'{shown[:40]}...'" if len(shown) > 40 else f"'{shown}'"  # noqa: PLR2004 - one line of a ledger
+    return f"'{shown[:40]}...'" if len(shown) > 40 else f"'{shown}'"  # noqa: PLR2004 - fits on one line of a report

@@ -1,9 +1,9 @@
-"""Profiles `translate` and `polish`: job k rewrites the k-th chosen task of another run.
+"""Profiles `translate` and `polish`: job k rewrites the k-th selected task of another run.
 
-Every field with words in it is asked for on its own, greedily, which is what small models can do; code, data and
-numbers are copied. What comes back must keep what integrity.py looks for, then pass the rules of its language. A task
-that is about the words of its own language is not translated: its output would no longer answer it. Where a polished
-task is turned away its original stands beside it, so that nothing is lost.
+Each field with words is rewritten in a separate request with greedy decoding, which small models can handle; code, data
+and numbers are copied. The result must pass the checks of integrity.py and then the rules of its language. A task about
+the words of its own language is not translated, because its output would no longer be correct. If the result of
+`polish` is rejected, the original task is kept, so that no task is lost.
 """
 
 import re
@@ -39,7 +39,8 @@ ABOUT_LANGUAGE = "about_language"
 LABEL_CHANGED = "label_changed"
 UNCHANGED = "unchanged"
 
-# A token has at least a byte, and a rewritten text about as many bytes as its source (see MAX_GROWTH in integrity.py).
+# Each token has at least one byte, and a rewritten text about as many bytes as its source (see MAX_GROWTH in
+# integrity.py); this many tokens are added to the limit.
 SPARE_TOKENS = 64
 MAX_LABEL_CHARACTERS = 40
 
@@ -55,7 +56,7 @@ _HEADING = "### "
 
 
 class Field(NamedTuple):
-    """A text of a task: what it is called, the instance it belongs to, and the text."""
+    """A field of a task: its name, the index of its instance, and its text."""
 
     name: str
     instance: int
@@ -63,18 +64,18 @@ class Field(NamedTuple):
 
 
 class RewriteProfile:
-    """See the module. `jobs` is how many there are: one for each source."""
+    """Profile that rewrites one source task per job; `jobs` is the number of sources."""
 
     demonstrations = 0
     shows_whole_tasks = False
 
     def __init__(self, command: Command, settings: DecidingSettings, sources: Sequence[Task]) -> None:
-        """Takes what is to be rewritten.
+        """Load the prompts for the sources.
 
         Args:
-            command: also the profile's name.
-            settings: `lang` is the language to translate to.
-            sources: the chosen tasks, with the ids that lineages name.
+            command: rewriting command, which is also the profile's name.
+            settings: settings; `lang` is the language to translate to.
+            sources: selected tasks, with their IDs for the lineage.
         """
         self.name = command
         self.jobs = len(sources)
@@ -87,21 +88,21 @@ class RewriteProfile:
         self._prompts = {lang: _rewrite_prompt(settings.prompts, name) for lang, name in names.items()}
 
     def steps(self, job: Job) -> Steps:
-        """One round of requests, a field each."""
+        """Yield one request per field; return the rewritten task."""
         source = self._sources[job.number]
         job.shown.append(source)
         about = _ABOUT_LANGUAGE.search(source.instruction) if self._command == "translate" else None
         if about:
-            return [ParsedTask(source, ABOUT_LANGUAGE, f"its instruction says '{about[0]}'")]
+            return [ParsedTask(source, ABOUT_LANGUAGE, f"the instruction contains '{about[0]}'")]
         fields = [field for field in _fields(source) if self._is_asked(field)]
         if not fields:
-            return self._end(source, ParsedTask(source, UNCHANGED, "code, numbers and names alone"))
+            return self._end(source, ParsedTask(source, UNCHANGED, "only code, numbers and names"))
         completions = yield [self._request(job, source, field) for field in fields]
         answers = dict(zip(fields, completions, strict=True))
         return self._end(source, self._read(source, answers))
 
     def _language(self, text: str) -> Language:
-        """What a text is to be written in: a polished one stays in its language."""
+        """Return the language of a rewritten text: the target language, or the text's own for `polish`."""
         return self._settings.lang if self._command == "translate" else language_of(text) or "en"
 
     def _is_asked(self, field: Field) -> bool:
@@ -128,7 +129,7 @@ class RewriteProfile:
         return job.request(field.name, field.instance, prompt.text(task=task, text=field.text), sampling)
 
     def _read(self, source: Task, answers: Mapping[Field, Completion]) -> ParsedTask:
-        """The rewritten task, with what speaks against it."""
+        """Return the rewritten task, rejected if a check or rule fails."""
         texts = {field: field.text for field in _fields(source)}
         for field, completion in answers.items():
             heading = self._prompts[self._language(field.text)].answer_heading
@@ -140,7 +141,7 @@ class RewriteProfile:
                 rule, detail = fault
                 return ParsedTask(task, rule, f"{field.name}: {detail}")
         if task.instances == source.instances and task.instruction == source.instruction:
-            return ParsedTask(task, UNCHANGED, "nothing was put in other words")
+            return ParsedTask(task, UNCHANGED, "the text is unchanged")
         if self._command == "translate" and (label := _lost_label(source, task)):
             return ParsedTask(task, LABEL_CHANGED, label)
         return self._screen(task)
@@ -159,22 +160,22 @@ class RewriteProfile:
         return ParsedTask(task, verdict.rule, verdict.detail)
 
     def _end(self, source: Task, draft: ParsedTask) -> list[ParsedTask]:
-        """A polished task takes the place of its original, which stays when it is turned away."""
+        """Return the rewritten task, followed by the original if `polish` was rejected."""
         return [draft, ParsedTask(source)] if self._command == "polish" and draft.rule else [draft]
 
 
 class RewritePrompt:
-    """A prompt of rules and worked examples, as a text to go on from and as a conversation.
+    """A few-shot prompt with rules, as a completion prompt or a conversation.
 
-    Its file holds the rules, then exchanges that begin with the same heading and end with the answer under the same
-    other one; in the last the answer is missing.
+    Its file contains the rules, then examples. Each example begins with the same heading and ends with the answer under
+    a second heading, also the same in all; the answer of the last one is missing.
     """
 
     def __init__(self, template: str) -> None:
-        """Takes the prompt with `$text`, and perhaps `$task`, in its last exchange.
+        """Parse a prompt template with `$text`, and optionally `$task`, in the last example.
 
         Raises:
-            ValueError: the prompt has another form.
+            ValueError: the template has another structure.
         """
         self._template = Template(template)
         headings = [line for line in template.split("\n") if line.startswith(_HEADING)]
@@ -184,8 +185,8 @@ class RewritePrompt:
         answers = [bool(mark) and answered.strip() for _, mark, answered in parts]
         if not (rules.strip() and headings and answers and all(answers[:-1]) and answers[-1] == ""):
             message = (
-                "has another form than the built-in one: rules, then exchanges under the same two '### ' headings, "
-                "the last of them without its answer"
+                "must have the structure of the built-in prompt: rules, then examples under the same two '### ' "
+                "headings, the last one without its answer"
             )
             raise ValueError(message)
         self._turns = [Turn("system", rules.strip())]
@@ -195,19 +196,19 @@ class RewritePrompt:
                 self._turns.append(Turn("assistant", answered.strip()))
 
     def text(self, **data: str) -> str:
-        """The prompt that a completion follows."""
+        """Return the completion prompt."""
         return self._template.substitute(data)
 
     def turns(self, **data: str) -> tuple[Turn, ...]:
-        """The rules, the examples as turns that went before, and what is to be rewritten."""
+        """Return the conversation: the rules, the examples as earlier turns, and the text to rewrite."""
         return tuple(turn._replace(content=Template(turn.content).substitute(data)) for turn in self._turns)
 
 
 def _rewrite_prompt(prompts: Prompts, name: str) -> RewritePrompt:
-    """Return the prompt of that name.
+    """Return the rewriting prompt with the given name.
 
     Raises:
-        UsageError: the user's own prompt of that name has another form.
+        UsageError: the user's own prompt of that name has another structure.
     """
     try:
         return RewritePrompt(prompts.load(name).template)
@@ -217,13 +218,13 @@ def _rewrite_prompt(prompts: Prompts, name: str) -> RewritePrompt:
 
 
 def needs_translation(text: str, lang: Language) -> bool:
-    """Whether a text has words, most of them of another language than `lang`."""
+    """Return whether a text has words, most of them not in language `lang`."""
     share = language_share(text, lang)
     return share is not None and share < MIN_LANGUAGE_SHARE
 
 
 def _fields(task: Task) -> Iterator[Field]:
-    """The texts of a task that are not empty."""
+    """Yield the fields of a task; empty inputs are skipped."""
     yield Field("instruction", 0, task.instruction)
     for number, instance in enumerate(task.instances):
         if instance.input.strip():
@@ -240,24 +241,24 @@ def _rebuild(source: Task, texts: Mapping[tuple[str, int], str]) -> Task:
 
 def _torn(completion: Completion, text: str) -> tuple[str, str] | None:
     if completion.finish_reason is FinishReason.REFUSED:
-        return REFUSED_PROMPT, f"{completion.prompt_tokens} tokens leave no room in the context"
+        return REFUSED_PROMPT, f"a prompt of {completion.prompt_tokens} tokens leaves no room in the context"
     if cut_short(completion):
-        return TRUNCATED, f"cut short ({completion.finish_reason.value})"
-    return None if text else (TRUNCATED, "nothing was written")
+        return TRUNCATED, f"truncated ({completion.finish_reason.value})"
+    return None if text else (TRUNCATED, "empty completion")
 
 
 _QUOTES = {'"': '"', "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}"}
 
 
 def _unwrap(text: str, source: str) -> str:
-    """The text without quotation marks that were put around it."""
+    """Return the text without quotation marks that the model added around it."""
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and source.strip()[:1] not in _QUOTES:
         return text[1:-1].strip()
     return text
 
 
 def _lost_label(source: Task, task: Task) -> str | None:
-    """Tells of an answer that was quoted from its question and is not any more: each was translated on its own."""
+    """Return the problem if an output that its question names is no longer named after translation, or None."""
     for before, after in zip(source.instances, task.instances, strict=True):
         label, new = _label(before.output), _label(after.output)
         if len(label) > MAX_LABEL_CHARACTERS or language_of(label) is None:
@@ -265,7 +266,7 @@ def _lost_label(source: Task, task: Task) -> str | None:
         if label in f"{source.instruction}\n{before.input}".lower() and (
             new not in f"{task.instruction}\n{after.input}".lower()
         ):
-            return f"'{label}' stood in the question, '{new}' does not"
+            return f"the question contained '{label}', but not '{new}'"
     return None
 
 

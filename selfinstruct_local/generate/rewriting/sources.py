@@ -1,7 +1,7 @@
-"""Opens the run that `translate` and `polish` write into: which tasks of another run it rewrites, and what decides it.
+"""Open the target run of `translate` and `polish`: select the tasks to rewrite, and fix the deciding settings.
 
-A translating run inherits all tasks of its source, so that it holds both languages. A polishing run inherits those that
-were not chosen; each chosen one joins as it was polished, or as it was where that was turned away.
+A translation run inherits all tasks of its source run, so that it contains both languages. A `polish` run inherits the
+tasks that are not selected. Each selected task joins in its rewritten form, or as the original if that is rejected.
 """
 
 import hashlib
@@ -28,18 +28,18 @@ from selfinstruct_local.runs.store import InheritedTask, RunStore, StoredPool
 from selfinstruct_local.runs.store.records import inherited_id, task_to_json
 from selfinstruct_local.task import Task
 
-# The settings that decide what becomes of a chosen task. The window does not: no prompt shows the pool.
+# Settings that affect the rewritten tasks. The window does not, because no prompt shows the pool.
 DECIDING = ("lang", "rules", "threshold", "prompt_format", "max_model_len", "seed", "quantization", *Thresholds._fields)
-# What is noted of the source for its card; the fingerprint of its tasks decides.
+# Facts of the source for the dataset card, which are not compared; the fingerprint of its tasks is.
 SOURCE_NOTES = PLACES | {"source_run", "source_makers"}
 
 
 class Rewriting(NamedTuple):
-    """What a run rewrites, and under which settings.
+    """The jobs and settings of a rewriting run.
 
     Attributes:
-        work: for the loop.
-        settings: with what was left open taken from the source.
+        work: jobs for the loop.
+        settings: settings, with unset ones taken from the source run.
     """
 
     work: Work
@@ -56,22 +56,23 @@ def open_rewriting(
     to: Language | None = None,
     fraction: float = 1.0,
 ) -> Rewriting:
-    """Fixes what decides a new run, or checks that an old one is decided by the same.
+    """Fix the deciding settings of a new rewriting run, or check those of an existing one; return its jobs.
 
     Args:
-        store: the run to write into.
-        source: the run whose accepted tasks are rewritten; it is read only. What joined it since is left alone.
-        command: what is done to them.
-        settings: of this start; rules, threshold and language are those of the source where they are left open.
-        model: see `ChosenModel.facts`.
-        to: the language to translate to.
-        fraction: the share of the tasks, in (0, 1], that is chosen.
+        store: target run.
+        source: run whose accepted tasks are rewritten; it is only read. On resume, tasks added since are ignored.
+        command: rewriting command.
+        settings: settings of this start; unset rules, threshold and language are the source's.
+        model: facts of the model, see `ChosenModel.facts`.
+        to: language to translate to.
+        fraction: fraction of the tasks to select, in (0, 1].
 
     Raises:
-        UsageError: the source has nothing to rewrite, or the run was made of something else; the message says how.
+        UsageError: the source has no tasks to rewrite, or the target run has another source or other settings; the
+            message says which.
     """
     if not 0 < fraction <= 1:
-        message = f"--fraction {fraction}: above 0 and at most 1"
+        message = f"--fraction {fraction}: must be above 0 and at most 1"
         raise UsageError(message)
     known = store.facts()
     tasks = list(islice(source.accepted(), known.get("source_tasks")))
@@ -79,7 +80,7 @@ def open_rewriting(
     chosen = choose(tasks, command, to, fraction, settings.seed)
     if not chosen:
         what = f"tasks to translate to {to}" if command == "translate" else "tasks with an output"
-        message = f"--run {source.folder}: has no {what} among its {len(tasks)} accepted ones"
+        message = f"--run {source.folder}: has no {what} among its {len(tasks)} accepted tasks"
         raise UsageError(message)
     profile = RewriteProfile(command, fitted, _named(tasks, chosen, command))
     facts: dict[str, Any] = {
@@ -106,9 +107,9 @@ def open_rewriting(
 
 
 def choose(tasks: Sequence[Task], command: Command, to: Language | None, fraction: float, seed: int) -> list[int]:
-    """The positions of the tasks to rewrite, in order: a larger fraction holds all of a smaller one.
+    """Return the positions of the tasks to rewrite, in order; a larger fraction includes those of a smaller one.
 
-    Tasks without an output, and in a translation those that are of its language already, are no choice.
+    Tasks without an output are never selected, nor, for a translation, tasks already in the target language.
     """
     able = [
         place
@@ -126,25 +127,26 @@ def _fit(
     settings: GenerateSettings, facts: Mapping[str, Any], command: Command, to: Language | None
 ) -> GenerateSettings:
     left_open = {"rules", "threshold"} - settings.model_fields_set
-    if facts.get("profile") == "polish":  # its threshold says nothing
+    if facts.get("profile") == "polish":  # its threshold has no effect
         left_open -= {"threshold"}
     update = {name: facts[name] for name in left_open if name in facts}
-    # The published sets know English alone, and take empty outputs.
+    # The published rule sets support only English and accept empty outputs.
     rules = update.get("rules", settings.rules)
     update |= {"rules": PUBLISHED.get(rules, rules), "lang": to or facts.get("lang", settings.lang)}
     if command == "polish":
-        # An instruction that stays as it was is not compared with any: no ROUGE-L F is above 1.
+        # Unchanged instructions need no novelty check: no ROUGE-L F is above 1.
         update["threshold"] = 1.0
     return settings.model_copy(update=update)
 
 
 def _makers(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What wrote the tasks of a source, and in which language; before it, what wrote those that it rewrote itself.
+    """Return the models and languages of the source's tasks, oldest first, for the dataset card.
 
-    Models are told by their names: where they lie is no business of who reads a card.
+    If the source is itself a rewriting run, the list includes the models of its own source. Models are identified by
+    name, because local paths do not belong in a published card.
     """
     earlier = list(facts.get("source_makers", []))
-    if "model_path" not in facts:  # imported tasks tell nothing
+    if "model_path" not in facts:  # the model of imported tasks is unknown
         return earlier
     model = {name: facts.get(name) for name in ("model_fingerprint", "adapter_fingerprint", "lang")}
     own = [name for name, each in facts.get("prompt_texts", {}).items() if each["own"]]
@@ -152,9 +154,10 @@ def _makers(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _named(tasks: Sequence[Task], chosen: Sequence[int], command: Command) -> list[Task]:
-    """The chosen tasks with the ids by which the lineages of the new run know them.
+    """Return the selected tasks with the IDs for the lineage in the new run.
 
-    A translated one is inherited; what stands in the place of a polished one can only name it in its own run.
+    The original of a translation is inherited and has an ID there; the original of a rewritten task exists only in the
+    source run.
     """
     if command == "translate":
         return [tasks[place]._replace(id=inherited_id(place)) for place in chosen]
@@ -162,7 +165,7 @@ def _named(tasks: Sequence[Task], chosen: Sequence[int], command: Command) -> li
 
 
 def _inherit(store: RunStore, tasks: Sequence[InheritedTask]) -> None:
-    """Takes the tasks into the pool, unless a start that was killed has done it."""
+    """Add the tasks to the pool, unless an earlier, killed start already did."""
     if [each.origin for each in store.inherited()] == [each.origin for each in tasks] and not store.facts():
         return
     store.check_unused("--into")
@@ -171,18 +174,18 @@ def _inherit(store: RunStore, tasks: Sequence[InheritedTask]) -> None:
 
 def _check_same(store: RunStore, known: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     if "source_fingerprint" not in known:
-        message = f"--into {store.folder}: holds a run of 'selfinstruct generate'; name a new folder"
+        message = f"--into {store.folder}: contains a run of 'selfinstruct generate'; name a new folder"
         raise UsageError(message)
     if differences := list(differing_facts(known, facts, SOURCE_NOTES)):
         message = (
-            f"--into {store.folder}: was made of other tasks or under other settings ({'; '.join(differences)}); use "
-            "the same, or name a new folder"
+            f"--into {store.folder}: was created from other tasks or with other settings ({'; '.join(differences)}); "
+            "use the same, or name a new folder"
         )
         raise UsageError(message)
 
 
 def _fingerprint(tasks: Sequence[Task]) -> str:
-    """SHA-256 over the tasks with their ids."""
+    """Return the SHA-256 of the tasks with their IDs."""
     digest = hashlib.sha256()
     for task in tasks:
         digest.update(f"{task_to_json(task)}\n".encode())
@@ -190,10 +193,10 @@ def _fingerprint(tasks: Sequence[Task]) -> str:
 
 
 def _make_acceptance(store: RunStore, settings: GenerateSettings, to: Language | None, pool: StoredPool) -> JobDecider:
-    """Decides by novelty alone: the profile applied the rules, each in the language of its task.
+    """Return a decider that checks only novelty, because the profile applies the rules in each task's language.
 
-    A translation is compared with tasks of its language: with its original it shares code and names. The others stand
-    in the index as empty texts, which nothing is like.
+    A translation is compared only with tasks in its language, because it shares code and names with its original. Other
+    tasks are indexed as empty texts, which are similar to nothing.
     """
     instructions = store.pool_instructions()
     inherited = (

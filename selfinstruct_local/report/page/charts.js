@@ -1,4 +1,4 @@
-// Draws the charts of the page from its figures. Labels are data: Plotly reads some markup in them, so it is escaped.
+// Draws the charts of the page from its statistics. Labels are data: Plotly interprets some markup in them, so it is escaped.
 "use strict";
 (() => {
   const reports = JSON.parse(document.getElementById("figures").textContent);
@@ -15,7 +15,7 @@
     const total = counts.reduce((sum, count) => sum + count, 0);
     return counts.map((count) => (total ? count / total : 0));
   };
-  // The largest share of any source, so that the same chart has the same scale in all.
+  // The highest share of any source, so that a chart has the same scale for all sources.
   const highest = (pick) => Math.max(...reports.map((report) => Math.max(0, ...pick(report))));
   const mixed = (colour, ground, part) => {
     const parts = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));

@@ -1,4 +1,4 @@
-// The table of tasks: searched, sorted and paged here. All text of the data goes in as text, never as markup.
+// The table of tasks, with search, sorting and paging. Data is inserted as text, never as markup.
 "use strict";
 (() => {
   const PAGE = 50;
@@ -48,7 +48,7 @@
     ],
     job: (row) => [
       row.profile && element("bdi", `${row.profile}, job ${row.job}`),
-      row.shown && element("bdi", `shown: ${row.shown.join(", ")}`, "detail", "clip"),
+      row.shown && element("bdi", `few-shot examples: ${row.shown.join(", ")}`, "detail", "clip"),
     ],
   };
 
@@ -83,7 +83,7 @@
     find("after").disabled = page + 1 >= pages;
   }
 
-  // Rows without a value stand last, whichever way they are sorted.
+  // Rows without a value come last in both directions.
   function compare(one, other) {
     const [a, b] = [one[key], other[key]];
     if ((a ?? "") === "" || (b ?? "") === "") return ((a ?? "") === "") - ((b ?? "") === "");

@@ -14,7 +14,7 @@ from selfinstruct_local.io.reader import reading
 
 Question = Literal["instruction", "input", "output"]
 QUESTIONS: tuple[Question, ...] = ("instruction", "input", "output")
-# The stages in which a task is decided; a rule that `filter` does not know rejects while tasks are generated.
+# The stages in which a task is decided; a rule that `filter` does not know rejects during generation.
 Stage = Literal["accepted", "generation", "rules", "novelty"]
 
 FileT = TypeVar("FileT", bound=BaseModel)
@@ -25,7 +25,7 @@ class _Record(BaseModel):
 
 
 class KeySource(_Record):
-    """A source of the sample: a run or a file, with what made it where that is known."""
+    """A source of the sample: a run or a file, with its profile and model if known."""
 
     name: StrictStr
     kind: Literal["run", "file"]
@@ -34,7 +34,7 @@ class KeySource(_Record):
 
 
 class KeyStratum(_Record):
-    """A stratum: what its tasks have in common, how many there are, and how many were drawn."""
+    """A stratum: the common properties of its tasks, their number, and how many were drawn."""
 
     source: int
     rule: StrictStr
@@ -46,19 +46,19 @@ class KeyStratum(_Record):
 
 
 class KeyItem(_Record):
-    """Where an item of the page comes from.
+    """The origin of an item on the page.
 
     Attributes:
         id: its id in the page and in the labels.
         source: position of its source.
         record: id of the task in its run, or id or row in its file.
-        instance: position of the instance that is shown; None where the task has none.
-        profile: the generation profile; empty where none is recorded.
+        instance: position of the shown instance; None if the task has none.
+        profile: the generation profile; empty if none is recorded.
         classification: `yes`, `no` or `not said`.
         with_input: whether the shown instance has an input.
-        stage: where it was decided.
-        rule: what rejected it; empty for an accepted task.
-        detail: what the rule saw.
+        stage: stage in which the task was decided.
+        rule: rule that rejected it; empty for an accepted task.
+        detail: what the rule found.
         instruction: its instruction.
     """
 
@@ -76,7 +76,7 @@ class KeyItem(_Record):
 
 
 class Key(_Record):
-    """What the page does not show: the source of each item, in the order of the page."""
+    """The data that the page does not show: the origin of each item, in the order of the page."""
 
     format: Literal["selfinstruct-review-key"] = "selfinstruct-review-key"
     version: Literal[1] = 1
@@ -94,7 +94,7 @@ class Labels(_Record):
         sample: checksum of the sample.
         reader: the reader's name; may be empty.
         saved: when the file was saved (ISO 8601, UTC).
-        answers: per item, in the order of the page, the questions that were asked; None where one has no answer yet.
+        answers: per item, in the order of the page, the questions that were asked; None for an unanswered question.
         notes: the reader's notes by item.
     """
 
@@ -108,7 +108,7 @@ class Labels(_Record):
 
 
 def read_labels(path: Path) -> Labels:
-    """The labels of a file that the page saved.
+    """Return the labels of a file that the page saved.
 
     Raises:
         UsageError: the file cannot be read or is something else.
@@ -117,7 +117,7 @@ def read_labels(path: Path) -> Labels:
         path, Labels, "the labels of a review; name a file that the page of 'selfinstruct review make' saved"
     )
     if not labels.answers:
-        message = f"{path}: holds the labels of no task"
+        message = f"{path}: contains no labels"
         raise UsageError(message)
     if not all("instruction" in answers for answers in labels.answers.values()):
         message = f"{path}: a task lacks the question 'instruction'; save the labels again from the page"
@@ -126,14 +126,14 @@ def read_labels(path: Path) -> Labels:
 
 
 def read_key(path: Path) -> Key:
-    """The key of a page.
+    """Return the key of a page.
 
     Raises:
         UsageError: the file cannot be read or is something else.
     """
     key = _read(path, Key, "the key of a review; name the .key.json file next to the page")
     if any(item.source >= len(key.sources) for item in key.items):
-        message = f"{path}: an item has a source that the key does not list; make the page and its key again"
+        message = f"{path}: an item has a source that the key does not list; re-create the page and its key"
         raise UsageError(message)
     return key
 
@@ -157,5 +157,5 @@ def _read(path: Path, model: type[FileT], wanted: str) -> FileT:
 
 
 def as_json(record: Mapping[str, Any]) -> bytes:
-    """A record as a file for people and programs."""
+    """Return a record as the bytes of an indented JSON file."""
     return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

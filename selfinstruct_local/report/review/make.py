@@ -1,4 +1,4 @@
-"""Makes a review: draws the sample, writes the page, and next to it the key that tells where its items come from."""
+"""Makes a review: draws the sample, and writes the page and the key with the origin of its items."""
 
 import hashlib
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ _SAMPLE_DIGITS = 32
 
 
 class Review(NamedTuple):
-    """A review that was made.
+    """The files and counts of a new review.
 
     Attributes:
         page: the HTML file.
-        key: the file that tells where its items come from.
+        key: the file with the origin of the items.
         sample: checksum of the sample.
-        drawn: tasks on the page.
-        tasks: tasks that they were drawn from.
-        left_out: strata of which no task was drawn.
+        drawn: number of tasks on the page.
+        tasks: number of tasks that they were drawn from.
+        left_out: number of strata without a drawn task.
     """
 
     page: Path
@@ -58,21 +58,21 @@ def make_review(
     accepted: bool | None = None,
     rejected: bool | None = None,
 ) -> Review:
-    """Draws a sample and writes its page and its key, each whole or not at all.
+    """Draw a sample and write its page and its key, each complete or not at all.
 
     Args:
-        paths: folders of runs, or files of tasks or rejects.
-        out: the page; the key takes its name with `.key.json` for its ending.
-        size: tasks to draw; what they are counted by says `per`.
-        seed: of the random choices.
-        console: shows what is being done.
+        paths: run folders, or files of tasks or rejects.
+        out: the page; the key has the same name with the suffix `.key.json`.
+        size: number of tasks to draw; `per` says what it counts.
+        seed: random seed.
+        console: for progress.
         per: as for `draw_sample`.
         accepted: as for `draw_sample`.
         rejected: as for `draw_sample`.
 
     Raises:
-        UsageError: a source cannot be read or none has a task to draw, a file cannot be written or is a source, or
-            the key of another sample is in the way.
+        UsageError: a source cannot be read or none has a task to draw, a file cannot be written or is a source, or the
+            key of another sample exists.
         RunError: the disk is full.
     """
     names = source_names(paths)
@@ -105,7 +105,7 @@ def make_review(
 
 
 def _check_key(path: Path, sample: str) -> None:
-    """Refuses to write over the key of another sample: the labels of its page would be worth nothing without it."""
+    """Raise an error instead of overwriting the key of another sample, whose labels would be worthless without it."""
     if path.exists() and read_key(path).sample != sample:
         message = f"{path}: is the key of another sample, which may be in use; name another page, or delete this key"
         raise UsageError(message)
@@ -119,7 +119,7 @@ def _page_item(drawn: Drawn, number: int, seed: int) -> PageItem:
         instance = task.instances[drawn.instance]
         shown = (task.instruction, instance.input if instance.input.strip() else "", instance.output)
     digest = hashlib.sha256(orjson.dumps([seed, number, *shown])).hexdigest()
-    # A letter first: JavaScript puts keys that are whole numbers before all others.
+    # Begins with a letter, because JavaScript sorts integer keys before all others.
     return {"id": f"t{digest[:_ID_DIGITS]}", "instruction": shown[0], "input": shown[1], "output": shown[2]}
 
 

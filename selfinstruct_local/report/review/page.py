@@ -1,4 +1,4 @@
-"""The page of a review as one HTML text, with styles, script and sample inside it."""
+"""The page of a review as a single HTML text that contains styles, script and sample."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -10,9 +10,9 @@ from selfinstruct_local.report.rows import harmless
 
 
 class PageItem(TypedDict):
-    """What a reader sees of a task: an opaque id, and the texts.
+    """A task as a reader sees it: an opaque id, and the texts.
 
-    The input is empty where the task has none, and the output is None where the task is a bare instruction.
+    The input is empty if the task has none, and the output is None if the task is a bare instruction.
     """
 
     id: str
@@ -22,7 +22,7 @@ class PageItem(TypedDict):
 
 
 def render_review(sample: str, items: Sequence[PageItem]) -> str:
-    """The page of a sample; `sample` is its checksum."""
+    """Return the page of a sample; `sample` is its checksum."""
     script = script_text(_resource("review.js"))
     return Template(_resource("review.html")).substitute(
         policy=content_policy([script]),

@@ -1,7 +1,7 @@
-"""Draws a stratified sample of tasks from runs and files, always the same for a seed.
+"""Draws a stratified sample of tasks from runs and files, deterministic for a seed.
 
-The strata are source, profile, classification or not, with input or not; of rejected tasks, source and rule. Places are
-given to sources, and then to the strata of a source, in proportion to their tasks.
+The strata are source, profile, classification or not, with input or not; for rejected tasks, source and rule. Places
+are given to sources, and then to the strata of a source, in proportion to their tasks.
 """
 
 import random
@@ -17,14 +17,14 @@ SAID = {True: "yes", False: "no", None: "not said"}
 
 
 class Stratum(NamedTuple):
-    """What the tasks of a stratum have in common.
+    """The common properties of the tasks in a stratum.
 
     Attributes:
         source: position of the source.
-        rule: the rule that rejected them; empty for accepted tasks.
-        profile: the generation profile; empty where none is recorded, and for rejected tasks.
+        rule: the rule that rejected the tasks; empty for accepted tasks.
+        profile: the generation profile; empty if none is recorded, and for rejected tasks.
         classification: `yes`, `no` or `not said`; empty for rejected tasks.
-        with_input: whether they have an input; None for rejected tasks.
+        with_input: whether the tasks have an input; None for rejected tasks.
     """
 
     source: int
@@ -40,7 +40,7 @@ class Drawn(NamedTuple):
     Attributes:
         source: position of its source.
         decided: the task, with the rule that rejected it.
-        instance: position of the instance that is shown; None where the task has none.
+        instance: position of the shown instance; None if the task has none.
     """
 
     source: int
@@ -49,7 +49,7 @@ class Drawn(NamedTuple):
 
 
 class StratumCount(NamedTuple):
-    """Tasks of a stratum, and how many of them were drawn."""
+    """The number of tasks in a stratum, and how many of them were drawn."""
 
     stratum: Stratum
     tasks: int
@@ -57,7 +57,7 @@ class StratumCount(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A sample in the order in which it is read, and what it was drawn from."""
+    """A sample in reading order, and the strata it was drawn from."""
 
     drawn: list[Drawn]
     strata: list[StratumCount]
@@ -72,15 +72,15 @@ def draw_sample(
     accepted: bool | None = None,
     rejected: bool | None = None,
 ) -> Draw:
-    """Draws tasks without replacement, and shuffles them.
+    """Return a shuffled sample of tasks, drawn without replacement.
 
     Args:
         sources: runs and files.
-        size: how many tasks to draw; all of them where there are fewer.
-        seed: of the random choices.
+        size: number of tasks to draw; all of them if there are fewer.
+        seed: random seed.
         per: what `size` counts: tasks of the sample, of each source, or of each rule (accepted tasks are one group).
-        accepted: whether to draw from the accepted tasks; None for yes, except where only rejected ones are wanted.
-        rejected: whether to draw from the rejected tasks; None for no in runs and yes in files.
+        accepted: whether to draw from the accepted tasks; None means yes, except if only rejected ones are wanted.
+        rejected: whether to draw from the rejected tasks; None means no in runs and yes in files.
     """
     stream = random.Random(seed)  # noqa: S311 - a sample, no secret
     found: dict[Stratum, list[Decided]] = {}
@@ -102,13 +102,13 @@ def draw_sample(
 
 
 def allocate(places: int, sizes: Mapping[K, int]) -> dict[K, int]:
-    """Gives places to groups in proportion to their sizes, and at least one to each where there are enough places.
+    """Return places per group in proportion to the sizes, at least one per group if there are enough places.
 
     After the first places, each further one goes to the group that is furthest below its proportional share.
 
     Args:
-        places: to give; at most the sum of the sizes is given.
-        sizes: members of each group, at least one.
+        places: number of places to give; at most the sum of the sizes is given.
+        sizes: number of members of each group, at least one.
     """
     total = sum(sizes.values())
     places = min(places, total)
@@ -144,7 +144,7 @@ def _group(per: Per) -> Callable[[Stratum], Hashable]:
 
 
 def _share_out(size: int, strata: Mapping[Stratum, int]) -> dict[Stratum, int]:
-    """The places of each stratum: first shared among sources, then within each source."""
+    """Return the places of each stratum: shared first among sources, then within each source."""
     by_source = _grouped(strata, lambda stratum: stratum.source)
     of_source = allocate(size, {source: sum(sizes.values()) for source, sizes in by_source.items()})
     return {
@@ -162,6 +162,6 @@ def _grouped(sizes: Mapping[Stratum, int], group: Callable[[Stratum], Any]) -> d
 
 
 def _choose_instance(decided: Decided, stream: random.Random) -> int | None:
-    """One instance of a task, as Self-Instruct's review had it; None where there is none."""
+    """Return the position of one random instance of a task, as in Self-Instruct's review; None without instances."""
     count = len(decided.task.instances)
     return stream.randrange(count) if count else None

@@ -1,4 +1,4 @@
-"""Scores files of labels, and stores the scores of a run's tasks in the run."""
+"""Scores label files, and stores the scores of a run's tasks in the run."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,23 +11,23 @@ from selfinstruct_local.report.review.scores import ALL, ALL_READERS, Reading, S
 from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.runs.store.review import ReviewShare, RunReview, write_review
 
-_TOLD = 8  # digits of a checksum that tell samples apart
+_TOLD = 8  # digits of a checksum that identify a sample in messages
 
 
 def score_review(paths: Sequence[Path], key_path: Path | None = None, run: Path | None = None) -> Scores:
-    """The scores of labels of one sample.
+    """Return the scores of the labels of one sample.
 
     Args:
         paths: files that the page saved, one per reader.
-        key_path: the key of the page; None for scores of all items together only.
-        run: a run to store the scores of its accepted tasks in; needs the key.
+        key_path: the key of the page; None scores only all items together.
+        run: run in which the scores of its accepted tasks are stored; needs the key.
 
     Raises:
-        UsageError: a file is something else or has the labels of another sample, two files are of one reader, or
-            the tasks of the sample are not those of the run; the message names it.
+        UsageError: a file is something else or has the labels of another sample, two files are of one reader, or the
+            tasks of the sample are not those of the run; the message names it.
     """
     if run and key_path is None:
-        message = f"--run {run}: needs --key, which tells what tasks of the run were read"
+        message = f"--run {run}: needs --key, which lists the reviewed tasks of the run"
         raise UsageError(message)
     labels = [read_labels(path) for path in paths]
     key = read_key(key_path) if key_path else None
@@ -49,7 +49,7 @@ def _check_sample(paths: Sequence[Path], labels: Sequence[Labels], key_path: Pat
             of = f"the key {key_path}" if key else f"{paths[0]}"
             message = (
                 f"{path}: labels of another sample ({each.sample[:_TOLD]}) than {of} ({sample[:_TOLD]}); "
-                "score the labels of each sample apart"
+                "score each sample on its own"
             )
             raise UsageError(message)
         if {item: set(answers) for item, answers in each.answers.items()} != asked or items != set(asked):
@@ -76,7 +76,7 @@ def _review_of(run: Path, readings: Sequence[Reading], key: Key) -> RunReview:
     scores = make_scores(key.sample, list(own), mine, None)
     groups = scores.groups[scores.readings[-1].reader]
     if not groups:
-        message = f"--run {run}: no accepted task of it is finished by all readers"
+        message = f"--run {run}: none of its accepted tasks is finished by all readers"
         raise UsageError(message)
     shares = {name: ReviewShare(*share) for name, share in groups[0].shares.items()}
     return RunReview(
@@ -93,16 +93,16 @@ def _review_of(run: Path, readings: Sequence[Reading], key: Key) -> RunReview:
 
 
 def _source_of(run: Path, key: Key) -> int:
-    """Position of the source that is this run: the one of which it holds every accepted task of the sample.
+    """Return the position of the source that is this run: the run contains all its accepted tasks in the sample.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such source.
     """
     with RunStore(run, read_only=True) as store:
         held = {(task.id, task.instruction) for task in store.accepted()}
     fitting = [position for position, items in _accepted_items(key) if items and items <= held]
     if not fitting:
-        message = f"--run {run}: its accepted tasks are not those that were read; name a run of the sample"
+        message = f"--run {run}: its accepted tasks are not the reviewed ones; name a run of the sample"
         raise UsageError(message)
     name = run.resolve().name
     return next((each for each in fitting if Path(key.sources[each].name).name == name), fitting[0])

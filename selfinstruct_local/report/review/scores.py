@@ -1,6 +1,6 @@
-"""The scores of labels: shares of yes with their intervals by group of tasks, and how far two readers agree.
+"""The scores of labels: shares of yes with their intervals by group of tasks, and the agreement of readers.
 
-Only finished items count: those of which every question that was asked has an answer.
+Only finished items count: those with answers to all questions that were asked.
 """
 
 import math
@@ -20,7 +20,7 @@ Answers = Mapping[Question, bool]  # of one item
 
 
 class Share(NamedTuple):
-    """How many of a number of tasks have a yes, with the 95 % Wilson interval of the share, in [0, 1]."""
+    """The number of tasks with a yes, and the 95 % Wilson interval of their share, in [0, 1]."""
 
     yes: int
     tasks: int
@@ -28,17 +28,17 @@ class Share(NamedTuple):
     high: float
 
     def record(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the share as JSON values."""
         return {"share": self.yes / self.tasks, **self._asdict()}
 
 
 class Kappa(NamedTuple):
-    """Agreement of two readers on one question.
+    """The agreement of two readers on one question.
 
     Attributes:
-        tasks: those that both have finished.
-        agreed: those of them with the same answer.
-        kappa: Cohen's kappa; None where both readers gave one and the same answer throughout.
+        tasks: number of tasks that both have finished.
+        agreed: number of them with the same answer.
+        kappa: Cohen's kappa; None if both readers gave one and the same answer to all tasks.
         low: lower bound of its 95 % interval.
         high: upper bound.
     """
@@ -52,12 +52,13 @@ class Kappa(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Shares of a group of items.
+    """The shares of a group of items.
 
     Attributes:
-        by: what the group is of: `tasks`, `source`, `profile`, `classification`, `input`, `stage` or `rule`.
-        name: its value.
-        shares: by question, and `all`: yes to every question that was asked. A question asked of no item is missing.
+        by: the grouping: `tasks`, `source`, `profile`, `classification`, `input`, `stage` or `rule`.
+        name: value of the group.
+        shares: by question, and `all`: yes to every question that was asked. A question that was never asked is
+            missing.
         rightly_rejected: of rejected tasks, the share that no reader says yes to all of; None for accepted ones.
     """
 
@@ -72,11 +73,11 @@ class Reading:
     """The labels of a reader.
 
     Attributes:
-        reader: the name.
-        finished: answers by item, of items that are finished.
-        unfinished: number of the others.
-        notes: by item.
-        poor: finished items with a no; of several readers, those that have one from each.
+        reader: name of the reader.
+        finished: answers by item, for finished items.
+        unfinished: number of unfinished items.
+        notes: notes by item.
+        poor: finished items with a no; for several readers, items with a no from each.
     """
 
     reader: str
@@ -88,7 +89,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two readers, and their agreement by question and on all questions together."""
+    """Two readers, and their agreement per question and on all questions together."""
 
     readers: tuple[str, str]
     kappas: dict[str, Kappa]
@@ -96,7 +97,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An item on which readers differ: its number on the page from 1, and what each of them answered and noted."""
+    """An item on which readers differ: its number on the page from 1, and each reader's answers and notes."""
 
     number: int
     id: str
@@ -112,9 +113,9 @@ class Scores:
     Attributes:
         sample: checksum of the sample.
         items: number of items.
-        readings: one per reader; of several, another in which an item has a yes where all of them say yes.
+        readings: one per reader; for several, also one in which an item has a yes if all of them say yes.
         groups: by reader, in the order of `readings`.
-        agreements: one for each two readers.
+        agreements: one per pair of readers.
         disagreements: in the order of the page.
     """
 
@@ -126,7 +127,7 @@ class Scores:
     disagreements: list[Disagreement]
 
     def record(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the scores as JSON values."""
         return {
             "sample": self.sample,
             "items": self.items,
@@ -157,28 +158,28 @@ class Scores:
 
 
 def wilson(yes: int, count: int) -> Share:
-    """The share of yes with its 95 % score interval (Wilson 1927, JASA 22, 209-212).
+    """Return the share of yes with its 95 % score interval (Wilson 1927, JASA 22, 209-212).
 
     Args:
-        yes: items with a yes, from 0 to `count`.
-        count: items, at least one.
+        yes: number of items with a yes, from 0 to `count`.
+        count: number of items, at least one.
     """
     share, square = yes / count, Z * Z
     center = (share + square / (2 * count)) / (1 + square / count)
     half = Z * math.sqrt(share * (1 - share) / count + square / (4 * count * count)) / (1 + square / count)
-    # A share of 0 or 1 is a bound itself, and rounding must not move it.
+    # A share of 0 or 1 is itself a bound and must not be changed by rounding.
     return Share(yes, count, 0.0 if yes == 0 else center - half, 1.0 if yes == count else center + half)
 
 
 def cohens_kappa(pairs: Sequence[tuple[bool, bool]]) -> Kappa:
-    """Cohen's kappa of two readers (Cohen 1960, Educational and Psychological Measurement 20, 37-46).
+    """Return Cohen's kappa of two readers (Cohen 1960, Educational and Psychological Measurement 20, 37-46).
 
-    The interval is kappa +- 1.96 standard errors, cut at -1 and 1, with the large-sample standard error of Fleiss,
-    Cohen and Everitt 1969 (Psychological Bulletin 72, 323-327). It is too narrow for few items, and has no width where
-    the readers agree on all.
+    The interval is kappa +- 1.96 standard errors, clipped to [-1, 1], with the large-sample standard error of Fleiss,
+    Cohen and Everitt 1969 (Psychological Bulletin 72, 323-327). It is too narrow for few items, and has no width if the
+    readers agree on all.
 
     Args:
-        pairs: the answers of both, per item.
+        pairs: the answers of both readers, per item.
     """
     count = len(pairs)
     agreed = sum(one == other for one, other in pairs)
@@ -204,7 +205,7 @@ def cohens_kappa(pairs: Sequence[tuple[bool, bool]]) -> Kappa:
 
 
 def read_reading(labels: Labels, reader: str) -> Reading:
-    """The finished items of labels."""
+    """Return the finished items of a reader's labels."""
     finished = {
         item: {question: bool(answer) for question, answer in answers.items()}
         for item, answers in labels.answers.items()
@@ -216,13 +217,13 @@ def read_reading(labels: Labels, reader: str) -> Reading:
 
 
 def make_scores(sample: str, order: Sequence[str], readings: Sequence[Reading], key: Key | None) -> Scores:
-    """The scores of readings of one sample.
+    """Return the scores of readings of one sample.
 
     Args:
-        sample: its checksum.
+        sample: checksum of the sample.
         order: its items, in the order of the page.
         readings: one per reader, with different names.
-        key: where the items come from; None for scores of all items together only.
+        key: the origin of the items; None scores only all items together.
     """
     shown = [*readings, _in_common(readings)] if len(readings) > 1 else list(readings)
     return Scores(
@@ -236,7 +237,7 @@ def make_scores(sample: str, order: Sequence[str], readings: Sequence[Reading], 
 
 
 def _in_common(readings: Sequence[Reading]) -> Reading:
-    """What all readers say: a yes where each of them says yes, of items that all have finished."""
+    """Return the common reading: a yes if each reader says yes, for items that all have finished."""
     first, *others = readings
     finished = {
         item: {question: all(each.finished[item][question] for each in readings) for question in answers}
@@ -272,7 +273,7 @@ def _groups(reading: Reading, key: Key | None) -> Iterator[Group]:
 def _grouped(
     reading: Reading, by: str, named: Sequence[tuple[str, str]], *, are_rejected: bool = False
 ) -> Iterator[Group]:
-    """The groups of items by their names, in the order of the names."""
+    """Yield the groups of items by name, in alphabetical order."""
     for name in sorted({name for name, _ in named}):
         items = [item for own, item in named if own == name]
         answers = [reading.finished[item] for item in items]

@@ -20,11 +20,11 @@ from selfinstruct_local.report.review.scores import (
 
 _NONE = "-"
 _HEADS = {"input": "with input", "tasks": ""}
-_INSTRUCTION = 60  # characters shown of it
+_INSTRUCTION = 60  # shown characters of an instruction
 
 
 def lines(scores: Scores) -> list[str]:
-    """All scores: a table per reader, then agreement and the items on which readers differ."""
+    """Return all scores: a table per reader, then the agreement and the items on which readers differ."""
     found = [f"{scores.items} tasks, sample {scores.sample[:8]}; shares of yes with 95 % Wilson intervals"]
     for reading in scores.readings:
         found += ["", _heading(reading), *_table(list(_rows(scores.groups[reading.reader])))]
@@ -52,7 +52,7 @@ def _rows(groups: Sequence[Group]) -> Iterator[list[str]]:
         sizes[group.by] = sizes.get(group.by, 0) + 1
     for group in groups:
         if group.by not in {"tasks", "rule"} and sizes[group.by] == 1:
-            continue  # all tasks again
+            continue  # the same as all tasks
         head = _HEADS.get(group.by, group.by)
         cells = [_share(group.shares.get(column)) for column in COLUMNS]
         cells += [_share(group.rightly_rejected)] if are_rejected else []
@@ -69,7 +69,7 @@ def _kappa_rows(agreement: Agreement) -> Iterator[list[str]]:
 
 def _kappa(each: Kappa) -> tuple[str, str]:
     if each.kappa is None or each.low is None or each.high is None:
-        return _NONE, "one answer throughout"
+        return _NONE, "all answers equal"
     return f"{each.kappa:.2f}", f"{each.low:.2f} to {each.high:.2f}"
 
 
@@ -86,7 +86,7 @@ def _difference(each: Disagreement) -> str:
 
 
 def _answers(answers: Answers) -> str:
-    """One letter per question that was asked, as in `yyn`."""
+    """Return one letter per question that was asked, for example `yyn`."""
     return "".join("y" if answers[question] else "n" for question in QUESTIONS if question in answers)
 
 

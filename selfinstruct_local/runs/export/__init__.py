@@ -1,1 +1,1 @@
-"""Writing the accepted tasks of a run in the formats that other trainers and the published programs read."""
+"""Exports of the accepted tasks of a run, in the formats of other trainers and of the published programs."""

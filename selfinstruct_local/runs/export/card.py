@@ -1,7 +1,7 @@
-"""The card of an exported data set: what it is, what made it and how it was chosen, as a README that hubs read.
+"""The data set card of an export: contents, origin and filters, as a README for data set hubs.
 
-The YAML header has the fields of Hugging Face's dataset cards (huggingface.co/docs/hub/datasets-cards). All figures
-come from the run's database; nothing is said that is not there.
+The YAML header has the fields of Hugging Face's dataset cards (huggingface.co/docs/hub/datasets-cards). All facts come
+from the run's database.
 """
 
 import re
@@ -21,19 +21,19 @@ from selfinstruct_local.runs.store.review import RunReview, read_review
 MARK = "<!-- made by selfinstruct export -->"
 NAME = "README.md"
 UNKNOWN = "unknown"
-# Hugging Face's steps of `size_categories`.
+# Hugging Face's `size_categories` with their upper bounds.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _WARNING = (
-    "Instructions, inputs and outputs were written by a language model and chosen by rules; {checked}. They may be "
-    "wrong, biased or unsafe, as what the model writes may be."
+    "A language model wrote the instructions, inputs and outputs, and rules selected them; {checked}. They can be "
+    "wrong, biased or unsafe, like any text of the model."
 )
 _REVIEWED = (
-    "Readers answered three questions per task of a random sample, without seeing the source. A task has a yes where "
+    "Readers answered three questions per task of a random sample, without seeing the source. A task counts as yes if "
     "every reader says yes; shares are of the tasks read, with 95 % Wilson intervals."
 )
 _LICENCE = (
-    "The header says unknown because a program cannot tell: what was written is under the terms of the model that "
-    "wrote it ({models}), and the seeds shown to it have a licence of their own (those of selfinstruct-local are "
+    "The header says unknown because a program cannot decide it: the texts are under the terms of the model that "
+    "wrote them ({models}), and the seeds in its prompts have their own licence (those of selfinstruct-local are "
     "CC0). Read them all, then set the field."
 )
 _NOT_SETTINGS = {
@@ -50,16 +50,16 @@ _HEADER = re.compile(r"---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
 
 
 def write_card(store: RunStore, file: Path, format_: str, records: int) -> Path:
-    """Writes the card of `file` beside it.
+    """Write the card of `file` next to it and return its path.
 
-    It is README.md, which is where hubs look; where a README.md lies that is somebody's own or the card of another
-    file, the card takes the file's name before it.
+    The card is README.md, which hubs display. If there already is a README.md that is not a card, or that is the card
+    of another file, the card is named FILE-README.md.
 
     Args:
-        store: the run that was exported.
-        file: the whole export.
-        format_: its format.
-        records: how many it holds.
+        store: the exported run.
+        file: the complete export.
+        format_: name of its format.
+        records: number of its records.
     """
     path = file.with_name(NAME)
     if path.exists() and not _is_free(path, file):
@@ -70,14 +70,14 @@ def write_card(store: RunStore, file: Path, format_: str, records: int) -> Path:
 
 
 def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
-    """The text of a card; takes what `write_card` takes.
+    """Return the text of a card; arguments as in `write_card`.
 
     Raises:
         UsageError: the run's review cannot be read.
     """
     review = read_review(store.folder)
     facts, totals = store.facts(), store.totals()
-    sources = facts.get("source_makers", [])  # of a run that rewrote another's tasks
+    sources = facts.get("source_makers", [])  # in a run that rewrote the tasks of another
     languages = [facts.get("lang", "en"), *(source["lang"] for source in sources)]
     models = [_name_of_model(facts), *(source["model"] for source in sources)]
     header = {
@@ -91,20 +91,20 @@ def make_card(store: RunStore, file: Path, format_: str, records: int) -> str:
     described = (PLAIN_FORMATS.get(format_, regen).__doc__ or "").splitlines()[0]
     counts = (
         f"{totals.jobs:,} jobs, {totals.completions:,} completions, {totals.completion_tokens:,} generated tokens; "
-        f"{totals.accepted:,} tasks accepted, {totals.inherited:,} of them taken over from elsewhere."
+        f"{totals.accepted:,} tasks accepted, {totals.inherited:,} of them inherited from other runs or files."
     )
     parts = [
         f"---\n{yaml.safe_dump(header, allow_unicode=True, sort_keys=False)}---",
         MARK,
         f"# {escaped(file.stem)}",
         f"{records:,} records in `{escaped(file.name)}` (SHA-256 `{checksum(file)}`), format {format_}: {described}",
-        _WARNING.format(checked="readers checked a sample only" if review else "no person has checked them"),
+        _WARNING.format(checked="readers checked only a sample" if review else "no person has checked them"),
         *_review_parts(review),
-        "## What made it",
+        "## Origin",
         pairs_table(("", ""), _makers(store, facts)),
-        "## Settings that decided",
+        "## Deciding settings",
         pairs_table(("setting", "value"), [(name, facts[name]) for name in sorted(facts) if name not in _NOT_SETTINGS]),
-        "## What was turned away",
+        "## Rejected candidates",
         counts,
         pairs_table(("rule", "candidates"), [(rule, f"{count:,}") for rule, count in totals.rejected.items()]),
         "## Licence",
@@ -118,14 +118,14 @@ def _review_parts(review: RunReview | None) -> list[str]:
 
 
 def _is_free(card: Path, file: Path) -> bool:
-    """Whether a README.md may be written over: it is the card of this file, or of one that is there no more."""
+    """Return whether a README.md can be overwritten: it is the card of this file, or of a file that is gone."""
     text = card.read_text(encoding="utf-8", errors="replace")
     if MARK not in text:
         return False
     header = _HEADER.match(text)
     try:
         described = yaml.safe_load(header[1])["configs"][0]["data_files"] if header else None
-    except (yaml.YAMLError, LookupError, TypeError):  # written into by somebody; the mark says it is a card
+    except (yaml.YAMLError, LookupError, TypeError):  # edited by the user; the mark shows that it is a card
         return True
     return described == file.name or not isinstance(described, str) or not card.with_name(described).exists()
 
@@ -143,7 +143,7 @@ def _makers(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, object
     ]
     for session in store.sessions():
         versions = ", ".join(f"{name} {value}" for name, value in session.engine.items() if name != "model")
-        rows.append((f"start {session.number}", f"{session.started_at}, {versions}"))
+        rows.append((f"session {session.number}", f"{session.started_at}, {versions}"))
     return rows
 
 
@@ -161,5 +161,5 @@ def _own_prompts(facts: Mapping[str, Any]) -> str:
 
 
 def _name_of_model(facts: Mapping[str, Any]) -> str:
-    # The folder alone: where it lies is nobody's business.
+    # Only the folder's name: its path is private.
     return Path(str(facts.get("model_path") or UNKNOWN)).name

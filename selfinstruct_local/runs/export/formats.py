@@ -1,6 +1,7 @@
-"""The formats: from a task to its records, one function each; a bare task (no instances) gives none.
+"""The export formats: one function per format, from a task to its records; a bare task (no instances) gives none.
 
-Leans on tasks and the Alpaca prompt. Field names are wire formats; each function says who documents them.
+Field names are wire formats; each docstring names the source that documents them. The first line of a docstring
+describes the format on the data set card.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ Format = Callable[[Task], Iterator[Record]]
 
 
 def alpaca(task: Task) -> Iterator[Record]:
-    """One record an instance: `instruction`, `input`, `output`.
+    """One record per instance: `instruction`, `input`, `output`.
 
     Source: alpaca_data.json of tatsu-lab/stanford_alpaca; the `alpaca` formatting of LLaMA-Factory (data/README.md)
     and `type: alpaca` of Axolotl have the same columns.
@@ -29,8 +30,8 @@ def alpaca(task: Task) -> Iterator[Record]:
 def regen(task: Task, neighborhood: "Neighborhood") -> Iterator[Record]:
     """Alpaca's record with `most_similar_instructions` and `avg_similarity_score`; the task joins the neighborhood.
 
-    Source: regen.json as generate_instruction.py of tatsu-lab/stanford_alpaca writes it. Of equal scores it puts the
-    last first; here the first stands first, as everywhere in this program.
+    Source: regen.json of generate_instruction.py in tatsu-lab/stanford_alpaca, which puts the last of equal scores
+    first; here the first of equal scores comes first, as everywhere in this program.
     """
     found = neighborhood.join(task.instruction)
     for record in alpaca(task):
@@ -38,9 +39,9 @@ def regen(task: Task, neighborhood: "Neighborhood") -> Iterator[Record]:
 
 
 def self_instruct(task: Task) -> Iterator[Record]:
-    """One record a task: `id`, `instruction`, `instances` of `input` and `output`, `is_classification` (may be null).
+    """One record per task: `id`, `instruction`, `instances` of `input` and `output`, `is_classification` (may be null).
 
-    Source: seed_tasks.jsonl of yizhongw/self-instruct, without its `name`. `taskfiles.read_tasks` reads it again.
+    Source: seed_tasks.jsonl of yizhongw/self-instruct, without its `name`. `io.reader.read_tasks` reads the file back.
     """
     if task.instances:
         yield {
@@ -52,7 +53,7 @@ def self_instruct(task: Task) -> Iterator[Record]:
 
 
 def sharegpt(task: Task) -> Iterator[Record]:
-    """One record an instance: `conversations` of `from` (human, then gpt) and `value`.
+    """One record per instance: `conversations` of `from` (human, then gpt) and `value`.
 
     Source: LLaMA-Factory, data/README.md, `formatting: sharegpt`, whose default columns and tags these are. Axolotl
     (docs/dataset-formats/conversation.qmd) reads it with `type: chat_template`, `field_messages: conversations` and
@@ -63,7 +64,7 @@ def sharegpt(task: Task) -> Iterator[Record]:
 
 
 def messages(task: Task) -> Iterator[Record]:
-    """One record an instance: `messages` of `role` (user, then assistant) and `content`.
+    """One record per instance: `messages` of `role` (user, then assistant) and `content`.
 
     Source: TRL, docs/source/dataset_formats.md, conversational language modeling; OpenAI's chat fine-tuning files;
     Axolotl's `type: chat_template`; LLaMA-Factory calls it the OpenAI format.
@@ -73,23 +74,23 @@ def messages(task: Task) -> Iterator[Record]:
 
 
 def prompt_completion(task: Task) -> Iterator[Record]:
-    """One record an instance: `prompt`, the Alpaca prompt, and `completion`, which follows it without a space.
+    """One record per instance: `prompt`, the Alpaca prompt, and `completion`, which follows it without a space.
 
-    Source: TRL, docs/source/dataset_formats.md, standard prompt-completion. Joined, the two are the text that the
-    published train.py of Alpaca and `selfinstruct train` learn, before the end token.
+    Source: TRL, docs/source/dataset_formats.md, standard prompt-completion. Concatenated, the two are the training
+    text of Alpaca's published train.py and of `selfinstruct train`, without the end token.
     """
     for each in task.instances:
         yield {"prompt": alpaca_prompt(task.instruction, each.input), "completion": each.output}
 
 
 def _turns(task: Task) -> Iterator[tuple[str, str]]:
-    """Question and answer of each instance."""
+    """Yield the user turn and the assistant turn of each instance."""
     for each in task.instances:
         yield as_question(task.instruction, each.input), each.output
 
 
 REGEN = "regen"
-# All but `regen`, which looks at other tasks too.
+# All except `regen`, which also depends on other tasks.
 PLAIN_FORMATS: dict[str, Format] = {
     "alpaca": alpaca,
     "self-instruct": self_instruct,

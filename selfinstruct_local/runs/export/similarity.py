@@ -1,4 +1,4 @@
-"""What each instruction of a pool was most similar to when it joined: the two fields that make a `regen.json`."""
+"""The most similar earlier instructions of each instruction in a pool, for the two extra fields of `regen.json`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,16 +6,16 @@ from typing import NamedTuple
 from selfinstruct_local.kernels import NoveltyIndex, TokenizerName, encode
 from selfinstruct_local.kernels.scan import top
 
-NEAREST = 10  # as many as the published program wrote down
+NEAREST = 10  # as in the published program
 
 
 class Similarity(NamedTuple):
-    """How an instruction stands to those before it.
+    """The similarity of an instruction to all earlier ones.
 
     Attributes:
-        nearest: the ten most similar instructions with their ROUGE-L F in [0, 1], best first, of equal scores the
-            earlier one first. Fewer where the same text stands twice among them, or there are no ten.
-        mean: ROUGE-L F with each of those before it, on average; 0.0 for the first of all.
+        nearest: ROUGE-L F in [0, 1] of the ten most similar instructions, best first, the earlier one first at equal
+            scores. Fewer if two of them have the same text, or if there are fewer than ten.
+        mean: mean ROUGE-L F with all earlier instructions; 0.0 for the first one.
     """
 
     nearest: dict[str, float]
@@ -23,16 +23,16 @@ class Similarity(NamedTuple):
 
 
 class Neighborhood:
-    """Instructions in the order in which they joined; each further one costs a full scan."""
+    """Instructions in the order in which they were added; each addition costs a full scan."""
 
     def __init__(self, instructions: Sequence[str], tokenizer: TokenizerName) -> None:
-        """Starts with `instructions` (the seeds), which are not compared with each other."""
+        """Create the neighborhood with `instructions` (the seeds), which are not compared with each other."""
         self._instructions = list(instructions)
         self._index = NoveltyIndex(prefilter="none", tokenizer=tokenizer)
         self._index.add(self._instructions)
 
     def join(self, instruction: str) -> Similarity:
-        """Compares `instruction` with all before it, then adds it."""
+        """Return the similarity of `instruction` to all earlier ones, then add it."""
         encoded = encode([instruction], self._index.tokenizer, self._index.vocabulary)
         scores = self._index.scores(encoded)
         positions, best = top(scores, NEAREST)

@@ -1,7 +1,4 @@
-"""Writes the accepted tasks of a run to one file in one of the formats: whole or not at all, always the same bytes.
-
-Beside it goes a card that tells what made it.
-"""
+"""Writes the accepted tasks of a run to one file in an export format, atomically and reproducibly, with its card."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,10 +19,10 @@ class Exported(NamedTuple):
     """Counts of an export.
 
     Attributes:
-        records: written to the file.
-        tasks: that they are of.
-        bare: tasks left out because they are instructions without instances.
-        card: the README beside the file that tells what made it.
+        records: number of records in the file.
+        tasks: number of tasks in the file.
+        bare: number of tasks left out because they have no instances.
+        card: the README next to the file with its origin.
     """
 
     records: int
@@ -35,39 +32,39 @@ class Exported(NamedTuple):
 
 
 def check_format(name: str, path: Path) -> None:
-    """Refuses what needs no run to be refused.
+    """Raise UsageError if the format cannot be written to the file.
 
     Raises:
-        UsageError: no such format, or it cannot be written to a file of that ending.
+        UsageError: there is no such format, or it does not support the suffix of the file.
     """
     if name not in FORMATS:
-        message = f"--format {name}: one of {', '.join(FORMATS)}"
+        message = f"--format {name}: use one of {', '.join(FORMATS)}"
         raise UsageError(message)
     if name == REGEN and path.suffix == PARQUET:
         message = (
-            f"--out {path}: regen's most_similar_instructions has texts for keys, and Parquet would make a column of "
+            f"--out {path}: regen's most_similar_instructions has texts as keys, and Parquet would make a column of "
             "each; name a .json or .jsonl file"
         )
         raise UsageError(message)
 
 
 def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], None] = lambda _: None) -> Exported:
-    """Writes what the run accepted, in the order of its pool, and the card beside it.
+    """Write the accepted tasks in the order of the pool, and the card next to the file; return the counts.
 
     Args:
-        store: the run; it may be at work.
+        store: the run, which can be running.
         name: one of `FORMATS`.
-        path: its ending decides as in `recordio.open_writer`; its folder is made.
+        path: file to write; its suffix selects the file format as in `io.writer.open_writer`, its folder is created.
         advance: called with the number of further tasks.
 
     Raises:
-        UsageError: `check_format` refuses it, the file cannot be written or is one of a run's own, or the run
-            has no task with instances, or its review cannot be read.
+        UsageError: `check_format` fails, the file cannot be written or is a run's own file, the run has no
+            task with instances, or its review cannot be read.
         RunError: the disk is full.
     """
     check_format(name, path)
     check_targets({"--out": path})
-    read_review(store.folder)  # the card shows it: a broken one is refused before anything is written
+    read_review(store.folder)  # for the card: an invalid review is reported before anything is written
     records_of = _make_format(store, name)
     records = tasks = bare = 0
     with open_writer(path) as writer:
@@ -80,7 +77,7 @@ def export_run(store: RunStore, name: str, path: Path, advance: Callable[[int], 
             advance(1)
         if not records:
             only = f"only {bare} bare instructions" if bare else "no accepted task yet"
-            message = f"{store.folder}: nothing to export: {only}; go on with 'selfinstruct generate'"
+            message = f"{store.folder}: nothing to export: {only}; generate tasks with 'selfinstruct generate'"
             raise UsageError(message)
     return Exported(records, tasks, bare, write_card(store, path, name, records))
 

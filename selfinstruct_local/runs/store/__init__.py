@@ -1,7 +1,8 @@
-"""The run: one SQLite database in the run's folder, and nothing else that counts.
+"""The run store: the SQLite database of a run, its only authoritative file.
 
-It holds the settings and fingerprints, the seeds and inherited tasks as they were, each raw completion as it arrived,
-each candidate with its verdict, and so each accepted task. Files for people are exports and can be made again.
+It contains the settings and fingerprints, the seeds and inherited tasks as they were, every raw completion as it
+arrived, and every candidate with its verdict, accepted tasks included. All other files are exports that can be
+recreated.
 """
 
 from selfinstruct_local.runs.store.pool import StoredPool

@@ -1,7 +1,7 @@
 """The accepted tasks of a run as a sequence that stays in the database.
 
-A prompt shows one or two of what may be a million tasks, so they are read when asked for; in memory stands where each
-is found, twelve bytes a task.
+A prompt has one or two few-shot examples from a pool of up to a million tasks, so tasks are read on access. The memory
+holds only their keys, twelve bytes per task.
 """
 
 import sqlite3
@@ -14,17 +14,17 @@ from selfinstruct_local.task import Task
 
 
 class StoredPool(Sequence[Task]):
-    """Inherited tasks first, then those that were accepted, in the order in which they joined."""
+    """The pool: inherited tasks first, then accepted tasks in the order in which they were accepted."""
 
     def __init__(
         self, database: sqlite3.Connection, profile: str, inherited: int, keys: Iterable[tuple[int, int]]
     ) -> None:
-        """Takes the open database of a run.
+        """Create the pool on the open database of a run.
 
         Args:
-            database: read from, never written to.
-            profile: of the run, for the lineage of its tasks.
-            inherited: how many stand before the first accepted one.
+            database: the database, only read.
+            profile: generation profile of the run, for the lineage of its tasks.
+            inherited: number of inherited tasks.
             keys: job and position of each accepted candidate, in order.
         """
         self._database = database
@@ -39,12 +39,12 @@ class StoredPool(Sequence[Task]):
         return self._inherited + len(self._jobs)
 
     def append(self, job: int, position: int) -> None:
-        """Notes that a committed candidate joined the pool."""
+        """Add a committed candidate to the pool."""
         self._jobs.append(job)
         self._positions.append(position)
 
     def id(self, index: int) -> str:
-        """The id of the task at `index`, without reading it."""
+        """Return the id of the task at `index` without reading the task."""
         if index < self._inherited:
             return inherited_id(index)
         return candidate_id(self._jobs[index - self._inherited], self._positions[index - self._inherited])

@@ -1,4 +1,4 @@
-"""What a run's database holds, as records, and how tasks become its rows and JSON texts."""
+"""Record types of the run database, and conversions of tasks to and from its rows and JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from selfinstruct_local.task import Instance, Lineage, Task, Verdict
 
 
 class Candidate(NamedTuple):
-    """A task a job gave, what was decided of it, and the id of its nearest neighbour."""
+    """A task from a job, its verdict, and the id of its nearest neighbor."""
 
     task: Task
     verdict: Verdict
@@ -17,7 +17,7 @@ class Candidate(NamedTuple):
 
 
 class DecidedJob(NamedTuple):
-    """A job with its verdicts: the ids of the tasks its prompt showed, and its candidates in order."""
+    """A decided job: the ids of the few-shot examples in its prompt, and its candidates in order."""
 
     number: int
     demonstrations: Sequence[str]
@@ -25,14 +25,14 @@ class DecidedJob(NamedTuple):
 
 
 class LedgerJob(NamedTuple):
-    """A decided job as it is read back, with what its completions counted."""
+    """A decided job as read from the database, with the counts of its completions."""
 
     decided: DecidedJob
     counts: tuple[int, int, int, int]  # completions, prompt, completion and cached tokens
 
 
 class PoolTask(NamedTuple):
-    """Where an accepted task stands: its place in the pool, and the key of its candidate."""
+    """The index of an accepted task in the pool, and the key of its candidate."""
 
     place: int
     job: int
@@ -40,7 +40,7 @@ class PoolTask(NamedTuple):
 
 
 class InheritedTask(NamedTuple):
-    """A task that was accepted elsewhere, and where."""
+    """A task that was accepted in another run or file, and its origin."""
 
     task: Task
     origin: Mapping[str, Any]
@@ -51,13 +51,13 @@ class Totals(NamedTuple):
 
     Attributes:
         jobs: decided jobs.
-        accepted: accepted tasks, with the inherited ones.
-        inherited: tasks taken over from other runs and files.
-        rejected: number of candidates by the rule that rejected them, most first.
+        accepted: accepted tasks, inherited ones included.
+        inherited: tasks inherited from other runs and files.
+        rejected: number of candidates by the rule that rejected them, most frequent first.
         completions: stored completions.
-        prompt_tokens: tokens of their prompts.
-        cached_tokens: those of them that the engine's prefix cache held.
-        completion_tokens: tokens written.
+        prompt_tokens: prompt tokens of the stored completions.
+        cached_tokens: prompt tokens served by the engine's prefix cache.
+        completion_tokens: generated tokens.
     """
 
     jobs: int
@@ -71,7 +71,7 @@ class Totals(NamedTuple):
 
 
 class Session(NamedTuple):
-    """One start of `generate` on the run: its settings, and how it ended (None: killed, or at work)."""
+    """One session of `generate` on the run: its settings, and how it ended (None: killed, or running)."""
 
     number: int
     started_at: str
@@ -83,37 +83,37 @@ class Session(NamedTuple):
 
 
 def candidate_id(job: int, position: int) -> str:
-    """The id of the task that stands at `position` of what job `job` gave."""
+    """Return the id of the candidate at `position` in a job."""
     return f"gen-{job}-{position}"
 
 
 def inherited_id(position: int) -> str:
-    """The id of a task that was taken over from another run or file."""
+    """Return the id of an inherited task."""
     return f"inherited-{position}"
 
 
 def instances_to_json(instances: Sequence[Instance]) -> str:
-    """A JSON array of [input, output]."""
+    """Return instances as a JSON array of [input, output]."""
     return orjson.dumps([[each.input, each.output] for each in instances]).decode()
 
 
 def instances_from_json(text: str) -> tuple[Instance, ...]:
-    """The inverse of `instances_to_json`."""
+    """Return instances from the JSON of `instances_to_json`."""
     return tuple([Instance(*pair) for pair in orjson.loads(text)])
 
 
 def measures_to_json(measures: Mapping[str, float] | None) -> str | None:
-    """A JSON object; None for nothing."""
+    """Return measured values as a JSON object, or None if there are none."""
     return orjson.dumps(dict(measures)).decode() if measures else None
 
 
 def measures_from_json(text: str | None) -> dict[str, float] | None:
-    """The inverse of `measures_to_json`."""
+    """Return measured values from the JSON of `measures_to_json`."""
     return None if text is None else dict(orjson.loads(text))
 
 
 def candidate_to_task(row: Sequence[Any], profile: str) -> Task:
-    """A task from job, position, instruction, instances, is_classification, measures and demonstrations."""
+    """Return a task from job, position, instruction, instances, is_classification, measures and demonstrations."""
     job, position, instruction, instances, is_classification, measures, demonstrations = row
     return Task(
         instruction,
@@ -126,7 +126,7 @@ def candidate_to_task(row: Sequence[Any], profile: str) -> Task:
 
 
 def task_to_json(task: Task) -> str:
-    """A task with its id, without its lineage."""
+    """Return a task with its id as JSON, without its lineage and measures."""
     return orjson.dumps(
         {
             "id": task.id,
@@ -138,7 +138,7 @@ def task_to_json(task: Task) -> str:
 
 
 def task_from_json(text: str) -> Task:
-    """The inverse of `task_to_json`."""
+    """Return a task from the JSON of `task_to_json`."""
     value = orjson.loads(text)
     instances = tuple(Instance(*pair) for pair in value["instances"])
     return Task(value["instruction"], instances, value["is_classification"], value["id"])
@@ -156,7 +156,7 @@ def candidate_from_row(  # noqa: PLR0913, PLR0917 - the columns of the table
     score: float | None,
     measures: str | None,
 ) -> Candidate:
-    """A candidate from the columns of its row; its neighbour goes by id alone."""
+    """Return a candidate from the columns of its row; its neighbor is only known by id."""
     kind = None if is_classification is None else bool(is_classification)
     measured = measures_from_json(measures)
     task = Task(instruction, instances_from_json(instances), kind, candidate_id(job, position), measures=measured)

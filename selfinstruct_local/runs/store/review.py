@@ -1,4 +1,4 @@
-"""The scores of a review next to a run's database: what readers said of a sample of its accepted tasks."""
+"""The review scores of a run, in a file next to its database: readers' answers about a sample of its accepted tasks."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ _FORMAT = {"format": "selfinstruct-review", "version": 1}
 
 
 class ReviewShare(NamedTuple):
-    """Tasks with a yes, of how many, and the 95 % interval of the share, in [0, 1]."""
+    """The number of tasks with a yes, the number of tasks, and the 95 % interval of the share, in [0, 1]."""
 
     yes: int
     tasks: int
@@ -26,18 +26,18 @@ class ReviewShare(NamedTuple):
 
 
 class RunReview(NamedTuple):
-    """What readers said of a sample of a run's accepted tasks.
+    """The review scores of a sample of a run's accepted tasks.
 
     Attributes:
         sample: checksum of the sample.
-        readers: how many read it; a task has a yes where all of them say yes.
-        tasks: tasks of this run that all readers have finished.
-        of: accepted tasks of the run when the sample was drawn.
+        readers: number of readers; a task counts as yes if all of them say yes.
+        tasks: number of tasks of this run that all readers have finished.
+        of: number of accepted tasks of the run when the sample was drawn.
         instruction: is the instruction a valid task?
-        input: is the input appropriate? None where only bare instructions were read.
+        input: is the input appropriate? None if only bare instructions were read.
         output: is the output a correct and acceptable response? None as for `input`.
         all: yes to all questions.
-        kappa: Cohen's kappa of two readers on yes to all questions; None where it is not defined.
+        kappa: Cohen's kappa of two readers on yes to all questions; None if it is undefined.
     """
 
     sample: str
@@ -51,13 +51,13 @@ class RunReview(NamedTuple):
     kappa: float | None
 
     def record(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the scores as JSON values."""
         return {
             name: each._asdict() if isinstance(each, ReviewShare) else each for name, each in self._asdict().items()
         }
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values for a table."""
+        """Return the scores as names and values for a table."""
         asked = [
             ("valid instruction", self.instruction),
             ("appropriate input", self.input),
@@ -70,17 +70,17 @@ class RunReview(NamedTuple):
 
 
 def write_review(folder: Path, review: RunReview) -> None:
-    """Stores the review of the run in `folder`, in place of an earlier one."""
+    """Write the review of the run in `folder`, replacing an earlier one."""
     with replace_atomically(folder / REVIEW) as stream:
         record = {**_FORMAT, **review.record()}
         stream.write(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def read_review(folder: Path) -> RunReview | None:
-    """The review of the run in `folder`; None where it has none.
+    """Return the review of the run in `folder`, or None if there is none.
 
     Raises:
-        UsageError: the file cannot be read or is something else.
+        UsageError: the file cannot be read or is invalid.
     """
     path = folder / REVIEW
     if not path.exists():
@@ -90,12 +90,12 @@ def read_review(folder: Path) -> RunReview | None:
     try:
         return _parse(orjson.loads(data))
     except (LookupError, TypeError, ValueError) as error:
-        message = f"{path}: not the scores of a review; write it again with 'selfinstruct review score', or delete it"
+        message = f"{path}: not a file of review scores; rewrite it with 'selfinstruct review score', or delete it"
         raise UsageError(message) from error
 
 
 def _parse(value: Any) -> RunReview:
-    """The review that a JSON value describes; raises LookupError, TypeError or ValueError where it is none."""
+    """Return the review in a JSON value; raise LookupError, TypeError or ValueError if it is invalid."""
     if {name: value[name] for name in _FORMAT} != _FORMAT or not isinstance(value["sample"], str):
         raise ValueError(_FORMAT["format"])
     kappa = value["kappa"]

@@ -1,4 +1,4 @@
-"""An open run: what it was made of, the journal of what the engine wrote, and what was decided of it."""
+"""`RunStore`: reads and writes the settings, completions and verdicts of a run."""
 
 import os
 import sqlite3
@@ -36,18 +36,18 @@ from selfinstruct_local.task import Task
 
 
 class RunStore:
-    """An open run. Use as a context manager; only one process at a time can hold it for writing.
+    """An open run. Use it as a context manager; only one process at a time can open a run for writing.
 
-    What SQLite says of a full disk or a damaged file leaves the block as an error for the user.
+    SQLite errors about a full disk or a corrupt file leave the block as user-facing errors.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        """Opens the run in `folder`, and makes it if there is none (unless `read_only`).
+        """Open the run in `folder`; create it if there is none, unless `read_only`.
 
         Raises:
-            UsageError: no run where one is wanted, the folder cannot be written to, another process
-                holds the run, the database is corrupt or newer than this program, or there are no file locks.
-            RunError: the disk is full or fails.
+            UsageError: `read_only` and there is no run, the folder cannot be written to, another process has opened the
+                run for writing, the database is corrupt or newer than this program, or there are no file locks.
+            RunError: the disk is full or has an error.
         """
         self.folder = folder
         self._read_only = read_only
@@ -68,14 +68,14 @@ class RunStore:
         self, _kind: type[BaseException] | None, error: BaseException | None, _at: TracebackType | None
     ) -> None:
         self.close()
-        # A broken constraint or a wrong call is a defect of this program and keeps its traceback.
+        # A violated constraint or a wrong call is a bug of this program and keeps its traceback.
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(
             error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)
         ):
             raise explain(error, self.folder, read_only=self._read_only) from error
 
     def close(self) -> None:
-        """Closes the database and lets the run go."""
+        """Close the database and release the lock."""
         self._db.close()
         self._unlock()
 
@@ -87,22 +87,22 @@ class RunStore:
     # Creation and resume
 
     def check_unused(self, flag: str = "--run") -> None:
-        """Refuses a run that was begun, or that has tasks from elsewhere.
+        """Raise UsageError if the run was started or has inherited tasks.
 
         Raises:
-            UsageError: naming `flag`.
+            UsageError: the folder has a run; the message names `flag`.
         """
         if self.facts() or self._count_inherited():
-            message = f"{flag} {self.folder}: holds a run already; name a new folder"
+            message = f"{flag} {self.folder}: is already a run; name a new folder"
             raise UsageError(message)
 
     def facts(self) -> dict[str, Any]:
-        """Deciding settings and fingerprints of the run; empty when it was just made."""
+        """Return the deciding settings and fingerprints of the run; empty if it was not started."""
         rows = self._db.execute("SELECT name, value FROM facts")
         return {name: orjson.loads(value) for name, value in rows}
 
     def create(self, facts: Mapping[str, Any], seeds: Sequence[Task]) -> None:
-        """Fixes what decides the run, in one transaction."""
+        """Store the deciding settings, fingerprints and seeds of the run, in one transaction."""
         with transaction(self._db):
             self._db.executemany(
                 "INSERT INTO facts VALUES (?, ?)",
@@ -114,7 +114,7 @@ class RunStore:
             )
 
     def inherit(self, tasks: Iterable[InheritedTask]) -> int:
-        """Takes tasks into the pool of a run that has no job yet, in one transaction; gives their number."""
+        """Add inherited tasks to a run without jobs, in one transaction, and return their number."""
         with transaction(self._db):
             rows = (
                 (
@@ -128,17 +128,17 @@ class RunStore:
         return self._count_inherited()
 
     def inherited(self) -> Iterator[InheritedTask]:
-        """The tasks taken over, in order."""
+        """Yield the inherited tasks in order."""
         for task, origin in self._db.execute("SELECT task, origin FROM inherited ORDER BY position"):
             yield InheritedTask(task_from_json(task), orjson.loads(origin))
 
     def seeds(self) -> list[Task]:
-        """The seeds as they were when the run was made."""
+        """Return the seeds as they were when the run was created."""
         rows = self._db.execute("SELECT task FROM seeds ORDER BY position")
         return [task_from_json(text) for (text,) in rows]
 
     def begin_session(self, settings: Mapping[str, Any], engine: Mapping[str, str]) -> int:
-        """Notes a start and returns its number."""
+        """Store a new session and return its number."""
         cursor = self._db.execute(
             "INSERT INTO sessions (started_at, settings, engine) VALUES (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?, ?)",
             (orjson.dumps(settings).decode(), orjson.dumps(engine).decode()),
@@ -146,14 +146,14 @@ class RunStore:
         return int(cursor.lastrowid or 0)
 
     def end_session(self, session: int, seconds: float, outcome: str, measured: Mapping[str, Any]) -> None:
-        """Notes how a start ended and what was measured of it."""
+        """Store how a session ended, and its measured values."""
         self._db.execute(
             "UPDATE sessions SET seconds = ?, outcome = ?, measured = ? WHERE id = ?",
             (seconds, outcome, orjson.dumps(measured).decode(), session),
         )
 
     def sessions(self) -> list[Session]:
-        """All starts, oldest first."""
+        """Return all sessions, oldest first."""
         rows = self._db.execute(
             "SELECT id, started_at, settings, engine, seconds, outcome, measured FROM sessions ORDER BY id"
         )
@@ -163,13 +163,13 @@ class RunStore:
         ]
 
     def at_work(self) -> bool:
-        """Whether a process holds the run for writing."""
+        """Return whether a process has opened the run for writing."""
         return is_locked(self.folder / LOCK)
 
     # The journal
 
     def add_completions(self, session: int, completions: Iterable[Completion]) -> None:
-        """Stores completions as they arrived, in one transaction."""
+        """Store completions as they arrived, in one transaction."""
         rows = [
             (
                 *each.key,
@@ -188,7 +188,7 @@ class RunStore:
             self._db.executemany("INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def undecided_completions(self) -> dict[RequestKey, Completion]:
-        """The stored completions of jobs that were not decided yet."""
+        """Return the stored completions of undecided jobs."""
         rows = self._db.execute(
             "SELECT job, stage, branch, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, "
             "confidence, given_up FROM completions WHERE job >= (SELECT count(*) FROM jobs)"
@@ -200,7 +200,7 @@ class RunStore:
         return found
 
     def suspicions(self) -> dict[RequestKey, Suspicion]:
-        """See `DeathRecord.suspicions`."""
+        """Return the stored suspicions by request, as in `DeathRecord.suspicions`."""
         rows = self._db.execute(
             "SELECT job, stage, branch, together, alone FROM deaths WHERE NOT EXISTS "
             "(SELECT * FROM completions AS each "
@@ -209,7 +209,7 @@ class RunStore:
         return {RequestKey(*key): Suspicion(together, alone) for *key, together, alone in rows}
 
     def note_death(self, suspicions: Mapping[RequestKey, Suspicion], reason: str) -> None:
-        """See `DeathRecord.note_death`; in one transaction."""
+        """Store the suspicions after an engine death, as in `DeathRecord.note_death`, in one transaction."""
         with transaction(self._db):
             self._db.executemany(
                 "INSERT OR REPLACE INTO deaths VALUES (?, ?, ?, ?, ?, ?)",
@@ -217,7 +217,7 @@ class RunStore:
             )
 
     def commit_jobs(self, decided: Iterable[DecidedJob]) -> None:
-        """Decides neighbouring jobs: all their candidates with their verdicts, in one transaction."""
+        """Store consecutive decided jobs and all their candidates with verdicts, in one transaction."""
         with transaction(self._db):
             for job in decided:
                 self._db.execute(
@@ -229,7 +229,7 @@ class RunStore:
                 self._add_candidates(job)
 
     def copy_jobs(self, jobs: Iterable[LedgerJob]) -> None:
-        """Takes over decided jobs of another run, whose completions stay there, in one transaction."""
+        """Store decided jobs of another run without their completions, in one transaction."""
         with transaction(self._db):
             for decided, counts in jobs:
                 row = (decided.number, _ids(decided.demonstrations), _accepted(decided), *counts)
@@ -263,17 +263,17 @@ class RunStore:
         return str(self.facts().get("profile", ""))
 
     def pool(self) -> StoredPool:
-        """The pool as it stands, read from the database when asked for."""
+        """Return the current pool, whose tasks are read from the database on access."""
         keys = self._db.execute("SELECT job, position FROM candidates WHERE rule = '' ORDER BY job, position")
         return StoredPool(self._db, self._profile(), self._count_inherited(), keys)
 
     def pool_sizes(self) -> list[int]:
-        """Size of the pool after 0, 1, 2, ... decided jobs."""
+        """Return the size of the pool after 0, 1, 2, ... decided jobs."""
         counts = self._db.execute("SELECT accepted FROM jobs ORDER BY job")
         return list(accumulate((count for (count,) in counts), initial=self._count_inherited()))
 
     def pool_instructions(self) -> Iterator[str]:
-        """The instructions of the pool in its order, without the rest of the tasks."""
+        """Yield the instructions of the pool in order."""
         for (task,) in self._db.execute("SELECT task FROM inherited ORDER BY position"):
             yield task_from_json(task).instruction
         rows = self._db.execute("SELECT instruction FROM candidates WHERE rule = '' ORDER BY job, position")
@@ -281,7 +281,7 @@ class RunStore:
             yield instruction
 
     def accepted(self) -> Iterator[Task]:
-        """The tasks of the pool, in the order in which they joined it."""
+        """Yield the tasks of the pool in order: inherited ones, then accepted ones."""
         for each in self.inherited():
             yield each.task
         profile = self._profile()
@@ -293,7 +293,7 @@ class RunStore:
             yield candidate_to_task(row, profile)
 
     def ledger(self) -> Iterator[LedgerJob]:
-        """Every decided job with all its candidates, in order. Neighbours go by id alone."""
+        """Yield every decided job with all its candidates, in order. Neighbors are only known by id."""
         rows = self._db.execute(
             "SELECT job, position, instruction, instances, is_classification, rule, detail, neighbor, score, measures "
             "FROM candidates ORDER BY job, position"
@@ -302,7 +302,7 @@ class RunStore:
             "SELECT job, demonstrations, completions, prompt_tokens, completion_tokens, cached_tokens "
             "FROM jobs ORDER BY job"
         )
-        # Two cursors side by side are twice as fast as a join, which repeats the job in every row.
+        # Two parallel cursors are twice as fast as a join, which repeats the job in every row.
         row = next(rows, None)
         for number, shown, *counts in jobs:
             candidates = []
@@ -312,7 +312,7 @@ class RunStore:
             yield LedgerJob(DecidedJob(number, tuple(orjson.loads(shown)), candidates), tuple(counts))
 
     def totals(self) -> Totals:
-        """Counts over all sessions, without reading what was decided long ago."""
+        """Return the counts over all sessions, without reading the completions of decided jobs."""
         inherited = self._count_inherited()
         jobs, accepted, *decided = self._db.execute(
             "SELECT count(*), coalesce(sum(accepted), 0), coalesce(sum(completions), 0), "
@@ -331,7 +331,7 @@ class RunStore:
         return Totals(jobs, inherited + accepted, inherited, dict(rejected.fetchall()), *sums)
 
     def unscored(self) -> list[PoolTask]:
-        """The accepted tasks without a nearest neighbour, in order."""
+        """Return the accepted tasks without a nearest neighbor, in order."""
         rows = self._db.execute(
             "SELECT job, position, neighbor IS NULL FROM candidates WHERE rule = '' ORDER BY job, position"
         )
@@ -343,7 +343,7 @@ class RunStore:
         ]
 
     def set_neighbors(self, found: Iterable[tuple[PoolTask, str, float]]) -> None:
-        """Notes the nearest neighbours of accepted tasks, in one transaction."""
+        """Store the nearest neighbors of accepted tasks, in one transaction."""
         with transaction(self._db):
             self._db.executemany(
                 "UPDATE candidates SET neighbor = ?, score = ? WHERE job = ? AND position = ?",

@@ -1,6 +1,7 @@
-"""The tables of a run, how they change from version to version, and how a database is opened and given up.
+"""The schema of the run database, its migrations, and how the database is opened and locked.
 
-WAL with synchronous=FULL: a committed transaction survives a power cut. A lock file keeps two processes off one run.
+WAL with synchronous=FULL: a committed transaction survives a power failure. A lock file keeps two processes from
+writing to one run.
 """
 
 import os
@@ -15,7 +16,7 @@ from selfinstruct_local.io.locks import take_lock
 DATABASE = "run.sqlite"
 LOCK = "run.lock"
 
-# One entry a schema version; `PRAGMA user_version` says how many were applied. Entries are only ever added.
+# One entry per schema version; `PRAGMA user_version` is the number of applied ones. Entries are only appended.
 MIGRATIONS = (
     """
     CREATE TABLE facts (            -- deciding settings and fingerprints, fixed at creation
@@ -64,9 +65,9 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX candidates_by_rule ON candidates (rule);
     """,
-    # Counts stand with the decided job, so that a run of millions tells its totals without reading every completion;
-    # tasks taken over from other runs and files; what the engine's prefix cache served; and of each session, as JSON,
-    # where its time went and how full it kept the engine.
+    # Counts are stored with each decided job, so that the totals of a run with millions of completions are fast. Also
+    # new: tasks inherited from other runs and files; tokens served by the engine's prefix cache; and for each session,
+    # as JSON, its time by activity and the load of the engine.
     """
     CREATE TABLE inherited (        -- accepted elsewhere: in the pool before job 0
         position INTEGER PRIMARY KEY,
@@ -87,12 +88,12 @@ MIGRATIONS = (
     INSERT INTO facts SELECT 'quantization', 'null' WHERE EXISTS (SELECT * FROM facts);
     INSERT INTO facts SELECT 'adapter_fingerprint', 'null' WHERE EXISTS (SELECT * FROM facts);
     """,
-    # How sure the engine was (mean log-probability a token, nats); what was measured of a candidate (a JSON object).
+    # Confidence of the engine (mean log-probability per token, nats); measured values of a candidate (a JSON object).
     """
     ALTER TABLE completions ADD COLUMN confidence REAL;
     ALTER TABLE candidates ADD COLUMN measures TEXT;
     """,
-    # Requests that an engine dies of: who was in flight at the deaths, and why a request was given up.
+    # Requests that kill the engine: which were in flight when it died, and why a request was given up.
     """
     CREATE TABLE deaths (           -- of the engine, by request; those with a completion are cleared or given up
         job INTEGER NOT NULL,
@@ -109,18 +110,18 @@ MIGRATIONS = (
 
 
 def open_database(folder: Path, *, read_only: bool) -> sqlite3.Connection:
-    """Opens the run's database in its newest form; makes it unless `read_only`.
+    """Return a connection to the run's database with the newest schema; create it unless `read_only`.
 
-    Whoever opens it for writing holds the run's lock; a reader takes it for as long as an older form is made new.
+    A writer must hold the run's lock; a reader takes the lock only during a migration.
 
     Raises:
-        UsageError: it is missing, corrupt, or newer than this program; or for a reader, it is not made yet, or of an
-            older form that cannot be made new now.
-        RunError: the disk is full or fails.
+        UsageError: the database is missing, corrupt, or newer than this program; or, for a reader, it is empty, or it
+            has an older schema that cannot be migrated now.
+        RunError: the disk is full or has an error.
     """
     path = folder / DATABASE
     if read_only and not path.is_file():
-        message = f"--run {folder}: no run there ({DATABASE} is missing)"
+        message = f"--run {folder}: not a run ({DATABASE} is missing); name the folder of a run"
         raise UsageError(message)
     mode = _reading_mode(path) if read_only else "mode=rwc"
     try:
@@ -139,9 +140,10 @@ def open_database(folder: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def _reading_mode(path: Path) -> str:
-    """How a reader opens the database: in WAL mode it has to write a shared-memory file beside it.
+    """Return the mode in which a reader opens the database.
 
-    Where it may not, and no log of a writer lies there, the database is whole and nobody is at work on it.
+    In WAL mode a reader writes a shared-memory file next to the database. If the folder is not writable and has no WAL
+    file, the database is complete and no process is writing to it, so it is opened as immutable.
     """
     alone = not os.access(path.parent, os.W_OK) and not path.with_name(f"{DATABASE}-wal").exists()
     return "mode=ro&immutable=1" if alone else "mode=rw"
@@ -150,14 +152,14 @@ def _reading_mode(path: Path) -> str:
 def _prepare_reading(connection: sqlite3.Connection, folder: Path) -> None:
     version = _version(connection, folder)
     if version == 0:
-        message = f"--run {folder}: no run there yet ({DATABASE} is empty)"
+        message = f"--run {folder}: not a run yet ({DATABASE} is empty); start it with 'selfinstruct generate'"
         raise UsageError(message)
     if version < len(MIGRATIONS):
-        old = f"was made by an older version of this program (schema {version}, now {len(MIGRATIONS)})"
+        old = f"was created by an older version of this program (schema {version}, now {len(MIGRATIONS)})"
         if not os.access(folder, os.W_OK):
-            message = f"--run {folder}: {old}; copy it to a folder that can be written to, and read it there"
+            message = f"--run {folder}: {old}; copy it to a writable folder and read it there"
             raise UsageError(message)
-        busy = f"{old}, and another process is at work on it; wait for it"
+        busy = f"{old}, and another process is using it; wait until that process ends"
         lock = take_lock(folder / LOCK, f"--run {folder}", busy)
         try:
             _prepare_writing(connection, folder)
@@ -173,7 +175,7 @@ def _prepare_writing(connection: sqlite3.Connection, folder: Path) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     if not outdated:
         return
-    # In one transaction, so that a reader finds what was there or the newest form, and nothing between.
+    # In one transaction, so that a reader sees the old schema or the newest one, and nothing in between.
     with transaction(connection):
         for script in MIGRATIONS[_version(connection, folder) :]:
             for statement in script.split(";\n"):
@@ -182,16 +184,16 @@ def _prepare_writing(connection: sqlite3.Connection, folder: Path) -> None:
 
 
 def _version(connection: sqlite3.Connection, folder: Path) -> int:
-    """How many migrations were applied.
+    """Return the number of applied migrations.
 
     Raises:
-        UsageError: more than this program knows.
+        UsageError: the database is from a newer version of this program.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
         message = (
-            f"--run {folder}: made by a newer version of this program "
-            f"(schema {version}, known {len(MIGRATIONS)}); update, or name another folder"
+            f"--run {folder}: created by a newer version of this program "
+            f"(schema {version}, known {len(MIGRATIONS)}); update the program, or name another folder"
         )
         raise UsageError(message)
     return version
@@ -199,42 +201,44 @@ def _version(connection: sqlite3.Connection, folder: Path) -> int:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commits what the block does, or nothing of it."""
+    """Run the block in a transaction: commit it at the end, or roll it back on an error."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
     except BaseException:
-        if connection.in_transaction:  # a full disk has rolled it back already
+        if connection.in_transaction:  # SQLite has already rolled it back if the disk is full
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
 
 
 def explain(error: sqlite3.Error, folder: Path, *, read_only: bool) -> UserFacingError:
-    """The error for the user, of what SQLite says of the disk or the file; a reader has nothing to go on from."""
+    """Return the user-facing error for an SQLite error; for a reader it does not suggest to resume."""
     text = str(error)
     if not isinstance(error, sqlite3.OperationalError):
-        return UsageError(f"--run {folder}: {DATABASE} cannot be read ({text}); it was left as it is")
+        return UsageError(
+            f"--run {folder}: {DATABASE} cannot be read ({text}); it was not changed; restore it from a copy"
+        )
     if read_only:
         return RunError(
-            f"--run {folder}: {DATABASE} cannot be read where it lies ({text}); copy the folder to a disk with room "
-            "that you may write to, and read it there"
+            f"--run {folder}: {DATABASE} cannot be read in this folder ({text}); copy it to a writable disk with free "
+            "space and read it there"
         )
     if "full" in text:
-        return RunError(f"--run {folder}: the disk is full; make room: {COMMITTED_STANDS}")
+        return RunError(f"--run {folder}: the disk is full: free disk space; {COMMITTED_STANDS}")
     if "disk I/O" in text or "too large" in text:
         return RunError(
-            f"--run {folder}: {DATABASE} cannot be written to ({text}: a failing disk, or a limit on the size of "
-            f"files); mend that: {COMMITTED_STANDS}"
+            f"--run {folder}: {DATABASE} cannot be written to ({text}: a disk error, or a limit on the size of files); "
+            f"fix the cause; {COMMITTED_STANDS}"
         )
     return RunError(f"--run {folder}: {DATABASE}: {text}; {COMMITTED_STANDS}")
 
 
 def lock_run(folder: Path) -> int:
-    """Takes the run's lock; closing the descriptor that is returned lets it go, as does the end of the process.
+    """Take the run's lock and return its file descriptor; closing it, or the end of the process, releases the lock.
 
     Raises:
-        UsageError: another process holds it, or there are no locks.
+        UsageError: another process holds the lock, or the file system has no locks.
     """
-    busy = "another process is at work on this run; wait for it, or name another folder"
+    busy = "another process is using this run; wait until that process ends, or name another folder"
     return take_lock(folder / LOCK, f"--run {folder}", busy)

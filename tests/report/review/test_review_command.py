@@ -107,8 +107,8 @@ def test_wrong_use_of_make_is_one_line(cli: RunCli, run: Path, tasks: Path, tmp_
         (tasks, "--rejected", "--out", out): "no rejected task to draw",
         (tasks, "--sample", 0, "--out", out): "'--sample'",
         (tasks, "--seed", 2**63, "--out", out): "'--seed'",
-        (tasks, "--per", "model", "--out", out): "--per model: one of sample, source, rule",
-        (run, "--out", run / "run.sqlite"): "is kept for a run's own files",
+        (tasks, "--per", "model", "--out", out): "one of sample, source, rule",
+        (run, "--out", run / "run.sqlite"): "run.sqlite: the name is reserved",
     }
     for arguments, wanted in refusals.items():
         done = cli("review", "make", *arguments)
@@ -198,10 +198,10 @@ def test_a_file_that_is_no_labels_is_refused_in_one_line(cli: RunCli, tasks: Pat
         ((broken["number"],), None, None): "number.json: not the labels of a review",
         ((broken["word"],), None, None): "word.json: not the labels of a review",
         ((broken["newer"],), None, None): "newer.json: not the labels of a review",
-        ((broken["nothing"],), None, None): "holds the labels of no task",
+        ((broken["nothing"],), None, None): "nothing.json: contains no labels",
         ((broken["no-question"],), None, None): "lacks the question 'instruction'",
         ((torn,), None, None): "torn.json: not the labels of a review",
-        ((twice,), None, None): "field 'version' stands twice",
+        ((twice,), None, None): "field 'version': duplicate key",
         ((made.key,), None, None): "page.key.json: not the labels of a review",
         ((tmp_path,), None, None): "cannot be read (is a directory)",
         ((tmp_path / "none.json",), None, None): "none.json: cannot be read (no such file or directory)",
@@ -248,7 +248,7 @@ def test_scores_go_to_no_other_run(cli: RunCli, run: Path, tasks: Path, tmp_path
     ann = label(made.page, "Ann", lambda _number: "yyy")
     done = cli("review", "score", ann, "--key", made.key, "--run", run)
     assert done.returncode == 2
-    assert "its accepted tasks are not those that were read" in done.stderr
+    assert f"--run {run}: its accepted tasks" in done.stderr
     assert not (run / "review.json").exists()
 
 
@@ -270,7 +270,7 @@ def test_a_broken_review_of_a_run_is_named_before_an_export(cli: RunCli, run: Pa
     (own / "review.json").write_text(text)
     done = cli("export", own, "--out", tmp_path / "tasks.jsonl")
     assert done.returncode == 2
-    assert "review.json: not the scores of a review" in done.stderr
+    assert f"{own / 'review.json'}: " in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "tasks.jsonl").exists()
 

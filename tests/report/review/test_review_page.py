@@ -262,11 +262,11 @@ def test_a_saved_file_is_opened_to_continue_and_another_sample_s_is_refused(
     for name, content in {"broken.json": b"{", "list.json": b"[]", "null.json": b"null"}.items():
         (tmp_path / name).write_bytes(content)
         field.send_keys(str(tmp_path / name))
-        until(browser, "#said", f"{name} is no file of labels.")
+        until(browser, "#said", f"{name} is not a labels file.")
     other = tmp_path / "other.json"
     other.write_bytes(path.read_bytes().replace(review.sample.encode(), b"0" * 32))
     field.send_keys(str(other))
-    until(browser, "#said", "other.json has the labels of another sample.")
+    until(browser, "#said", "other.json has labels of another sample.")
     assert text(browser, "#count") == "0 of 5 finished"
 
     press(browser, "n")  # an answer of today, which the file's own takes the place of

@@ -1,10 +1,10 @@
-// The reading of a sample. All text of the data goes in as text, never as markup.
+// The review of a sample. Data is inserted as text, never as markup.
 "use strict";
 (() => {
   const { sample, items } = JSON.parse(document.getElementById("sample").textContent);
   const FORMAT = "selfinstruct-review-labels";
   const KEPT = `selfinstruct-review:${sample}`;
-  const NOT_KEPT = "This browser keeps no labels: save the file before you close the page.";
+  const NOT_KEPT = "This browser cannot store labels: save the file before you close the page.";
   const MOST_TRIES = 5;
   const QUESTIONS = ["instruction", "input", "output"];
   const find = (id) => document.getElementById(id);
@@ -15,7 +15,7 @@
     [...document.querySelectorAll("[data-field]")].map((each) => [each.dataset.field, each]),
   );
 
-  // A bare instruction has no instance to ask about.
+  // A bare instruction has no instance, so only one question is asked.
   const asked = (item) => (item.output === null ? QUESTIONS.slice(0, 1) : QUESTIONS);
   const blank = (item) => Object.fromEntries(asked(item).map((each) => [each, null]));
   const state = {
@@ -34,7 +34,7 @@
 
   // Keeping, saving and opening labels
 
-  // Takes what it knows of labels from elsewhere, and leaves the rest; of two notes it keeps both.
+  // Merges the known parts of other labels and ignores the rest; if there are two notes, both are kept.
   function take(labels) {
     for (const item of items) {
       const given = isObject(labels.answers) ? labels.answers[item.id] : null;
@@ -71,13 +71,13 @@
       state.at = Number.isInteger(kept.at) && kept.at >= 0 && kept.at < items.length ? kept.at : 0;
     } catch {
       if (text !== null) localStorage.setItem(`${KEPT}:unreadable`, text);
-      say(text === null ? NOT_KEPT : "The labels kept in this browser cannot be read; open a saved file to continue.", true);
+      say(text === null ? NOT_KEPT : "The labels in this browser cannot be read; open a saved file to continue.", true);
     }
   }
 
-  // Chromium gives one load in a hundred of a page that is opened as a file an empty storage of its own, which is gone
-  // with the next load (seen in version 156). What an earlier load has put there proves that the storage is the right one,
-  // so a page that finds nothing puts something there and loads itself again.
+  // Chromium gives about one in a hundred loads of a page from a file an empty storage of its own, which is lost at the
+  // next load (seen in version 156). Data from an earlier load proves that the storage is the right one, so a page that
+  // finds nothing stores something and reloads.
   function looksAgain() {
     if (location.protocol !== "file:") return false;
     try {
@@ -88,7 +88,7 @@
       if (again) location.reload();
       return again;
     } catch {
-      return false; // nothing is kept; said when there is something to keep
+      return false; // nothing can be stored; reported when there is something to store
     }
   }
 
@@ -106,7 +106,7 @@
     link.download = fileName();
     link.click();
     setTimeout(() => URL.revokeObjectURL(address), 60000);
-    const named = reader.trim() ? "" : " Without a name: type yours and save again if there is another reader.";
+    const named = reader.trim() ? "" : " The file has no reader's name: enter yours and save again if there are other readers.";
     say(`Saved ${link.download}: ${finished()} of ${items.length} finished.${named}`);
   }
 
@@ -115,15 +115,15 @@
     try {
       labels = JSON.parse(await file.text());
     } catch {
-      // said below, as of any other file
+      // reported below, as for any other file
     }
     if (!isObject(labels) || labels.format !== FORMAT || labels.version !== 1) {
-      say(`${file.name} is no file of labels.`, true);
+      say(`${file.name} is not a labels file.`, true);
     } else if (labels.sample !== sample) {
-      say(`${file.name} has the labels of another sample.`, true);
+      say(`${file.name} has labels of another sample.`, true);
     } else {
       const { at, answers } = structuredClone(state);
-      undoing.push(() => Object.assign(state, { at, answers })); // notes stay
+      undoing.push(() => Object.assign(state, { at, answers })); // notes are kept
       take(labels);
       const next = items.findIndex((item) => !isFinished(item));
       go(next < 0 ? state.at : next);
@@ -232,12 +232,12 @@
     state.answers[item.id][question] = value;
     say(`Task ${at + 1}, ${question}: ${value ? "yes" : "no"}`);
     const after = asked(item)[asked(item).indexOf(question) + 1];
-    if (wasFinished) mark(after || question); // a correction stays at its task
+    if (wasFinished) mark(after || question); // a correction stays on its task
     else if (!isFinished(item)) mark(isAnswer(state.answers[item.id][after]) || !after ? firstOpen(item) : after);
     else if (at + 1 < items.length) go(at + 1);
     else showAnswers();
     if (finished() === items.length) say("All tasks are finished. Save the labels.");
-    else if (at + 1 === items.length && isFinished(item)) say("That was the last task; some before it are not finished.");
+    else if (at + 1 === items.length && isFinished(item)) say("That was the last task; some earlier tasks are not finished.");
     keep();
   }
 
@@ -254,12 +254,12 @@
   }
 
   function clear() {
-    if (!confirm("Remove all labels and notes of this sample from this browser? A saved file stays.")) return;
+    if (!confirm("Remove all labels and notes of this sample from this browser? Saved files are not removed.")) return;
     const before = structuredClone(state);
     undoing.push(() => Object.assign(state, before));
     Object.assign(state, { reader: "", answers: Object.fromEntries(items.map((item) => [item.id, blank(item)])), notes: {} });
     go(0);
-    say("All labels are removed. Undo brings them back until the page is closed.");
+    say("All labels are removed. Undo restores them until you close the page.");
   }
 
   const actions = {
@@ -277,7 +277,7 @@
     actions[at + 1] = () => asked(items[state.at]).includes(question) && mark(question);
   });
 
-  // Where the layout writes no Latin letters, the place of the key counts.
+  // On layouts without Latin letters, the physical key counts.
   function keyOf(event) {
     if (event.key.length > 1) return event.key;
     return /^[ -~]$/.test(event.key) ? event.key.toLowerCase() : event.code.replace(/^(Key|Digit)/, "").toLowerCase();
@@ -321,11 +321,11 @@
     if (file) await open(file);
     find("file").value = "";
   });
-  // The same page in another tab: its labels are taken over, so that neither tab writes over the other's.
+  // Takes over labels from the same page in another tab, so that neither tab overwrites the other's labels.
   addEventListener("storage", (event) => {
     if (event.key !== KEPT || event.newValue === null) return;
     const { answers, notes, reader } = JSON.parse(event.newValue);
-    if (!answers) return; // it has only been opened
+    if (!answers) return; // the other tab was only opened
     Object.assign(state, { answers, notes, reader });
     show();
   });
