@@ -68,7 +68,9 @@ def outcomes(task: Task, lang: Language) -> list[dict[str, str]]:
     found: list[dict[str, str]] = [{} for _ in task.instances]
     for name, check in CHECKS.items():
         judge = check(task, lang)
-        for instance, by_name in zip(task.instances, found, strict=True) if judge else ():
+        if judge is None:
+            continue
+        for instance, by_name in zip(task.instances, found, strict=True):
             if (outcome := judge(instance)) is not None:
                 by_name[name] = outcome
     return found
