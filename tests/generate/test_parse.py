@@ -102,6 +102,7 @@ def read_input(read: Completion) -> Draft:
         ('Edit the sentence: "The store will be close today."', '"The store will be close today."', ""),
         ('Edit the sentence: "The store will be close today."', "The shop will be close today.", None),
         ("Is a potato a vegetable or a fruit?", "a potato", None),
+        ("Is 40 a square number?", "A. Yes\nB. No", ""),
         ("把“今天天气很好。”改成问句。", "今天天气很好。", ""),
     ],
 )

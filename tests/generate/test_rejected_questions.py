@@ -3,8 +3,9 @@
 import pytest
 
 from selfinstruct_local.engine import Completion, FinishReason, Request, RequestKey
-from selfinstruct_local.generate.job import Job
+from selfinstruct_local.generate.job import Draft, Job
 from selfinstruct_local.generate.parsing.questions import read_question
+from selfinstruct_local.generate.profiles.copies import reject_labelled
 from selfinstruct_local.language import Language
 from selfinstruct_local.tasks import Instance, Task
 from tests.generate.test_self_instruct import (
@@ -64,7 +65,7 @@ def test_a_near_copy_of_a_seed_costs_one_request() -> None:
 
 @pytest.mark.parametrize("prompt_format", FORMATS)
 def test_one_rejected_task_leaves_the_others_their_place(prompt_format: str) -> None:
-    lines = ["Draw a map of the island.", "Is Ur older than Rome?", "Thanks, and another one?"]
+    lines = ["Draw a map of the island.", "Is this town older than Rome?", "Thanks, and another one?"]
     texts = [("question", lines), ("input", ["", "Ur, Rome", ""]), ("answer", ["", "Ur", ""])]
     write: Write = lambda request: dict(texts)[request.key.stage][request.key.branch]  # noqa: E731
     chosen = settings("en", prompt_format, "classification", tasks_per_prompt=3)
@@ -74,7 +75,7 @@ def test_one_rejected_task_leaves_the_others_their_place(prompt_format: str) -> 
         "input": [1],
         "answer": [1],
     }
-    assert drafts[1].task == Task("Is Ur older than Rome?", (Instance("Ur, Rome", "Ur"),), True)
+    assert drafts[1].task == Task("Is this town older than Rome?", (Instance("Ur, Rome", "Ur"),), True)
 
 
 @pytest.mark.parametrize(
@@ -185,3 +186,19 @@ def test_an_input_that_goes_on_with_an_answer_is_rejected_before_it_is_answered(
         job(), settings(kind="classification"), by_stage({**texts_of("en", "classification"), "input": given})
     )
     assert (draft.rule, "answer" in asked) == ("answer_in_input", False)
+
+
+@pytest.mark.parametrize(
+    ("given", "label", "rule"),
+    [
+        ("a mountain", "tree", "answer_in_input"),
+        ("The potato is a vegetable.", "vegetable", "answer_in_input"),
+        ("Neither a fruit nor a vegetable grows there.", "fruit", ""),
+        ("It grows in the ground.", "vegetable", ""),
+    ],
+)
+def test_an_input_that_names_the_label_is_rejected(given: str, label: str, rule: str) -> None:
+    labels = ("fruit", "vegetable", "mountain", "tree")
+    draft = Draft(Task.single("Sort it: fruit, vegetable, mountain or tree.", given, label))
+    assert reject_labelled(draft, labels).rule == rule
+    assert reject_labelled(draft, ()).rule == ""

@@ -51,6 +51,8 @@ _CHOICE = re.compile(
     r"|(?:回答)?(?:是或否|对或错|正确或错误)[。？]?",  # noqa: RUF001
     re.IGNORECASE,
 )
+# Lines of an input that list the answers to a question of yes or no.
+_ANSWER_LINE = re.compile(r"\s*(?:[a-d1-4][.):]\s*)?(?:yes|no|true|false)\.?\s*", re.IGNORECASE)
 # English statements: no question mark, no sentence that may be an order, no word that asks. Of the 252 tasks of
 # Self-Instruct's evaluation one is rejected, of 10,000 records of Stanford Alpaca none.
 _SENTENCE_END = re.compile(r"(?<=[.!:;\n])\s+")
@@ -133,7 +135,7 @@ def _read_input(draft: Draft, text: str) -> Draft:
     instruction = draft.task.instruction
     if text and _CHOICE.fullmatch(text) and instruction[-1] in '.?!。？！"”':  # noqa: RUF001
         instruction, text = f"{instruction} {text}", ""
-    if _is_part(text, instruction):
+    if _is_part(text, instruction) or ("\n" in text and all(map(_ANSWER_LINE.fullmatch, text.split("\n")))):
         text = ""
     task = draft.task._replace(instruction=instruction, instances=(Instance(clean_input(text), ""),))
     if text.count("```") % 2 and not draft.rule:

@@ -21,7 +21,7 @@ from selfinstruct_local.filter.rulesets import rule_set
 from selfinstruct_local.generate.job import Draft, Job, Steps, passed, screen
 from selfinstruct_local.generate.parsing.questions import read_question, stands_alone, with_input
 from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt, collect
-from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_repeated
+from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_labelled, reject_repeated
 from selfinstruct_local.generate.profiles.steering import Kind, Steering, first_words
 from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.tasks import Task, as_question
@@ -98,7 +98,7 @@ class SelfInstructProfile:
         for branch, completions in zip(good, answers, strict=True):
             answered = self._answers.read(drafts[branch], completions, labels[branch])
             task = answered.task._replace(is_classification=bool(labels[branch]))
-            drafts[branch] = reject_repeated(answered._replace(task=task), self._lang)
+            drafts[branch] = reject_labelled(reject_repeated(answered._replace(task=task), self._lang), labels[branch])
         return drafts
 
     def _instructions(self, job: Job, kind: Kind, shown: Sequence[Task], prompt: str, turns: tuple[Turn, ...]) -> Steps:
