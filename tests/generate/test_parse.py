@@ -127,7 +127,7 @@ def test_an_input_that_the_instruction_has_is_dropped(instruction: str, text: st
 def test_a_question_about_the_world_or_a_quoted_text_needs_no_input(
     instruction: str, lang: Language, *, alone: bool
 ) -> None:
-    assert stands_alone(instruction, lang) == alone
+    assert stands_alone(instruction, lang, classification=True) == alone
 
 
 def test_a_prompt_without_room_is_counted() -> None:

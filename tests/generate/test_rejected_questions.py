@@ -66,7 +66,12 @@ def test_a_near_copy_of_a_seed_costs_one_request() -> None:
 @pytest.mark.parametrize("prompt_format", FORMATS)
 def test_one_rejected_task_leaves_the_others_their_place(prompt_format: str) -> None:
     lines = ["Draw a map of the island.", "Is this town older than Rome?", "Thanks, and another one?"]
-    texts = [("question", lines), ("input", ["", "Ur, Rome", ""]), ("answer", ["", "Ur", ""])]
+    texts = [
+        ("question", lines),
+        ("input", ["", "Ur, Rome", ""]),
+        ("answer", ["", "Yes", ""]),
+        ("reversed", ["", "Yes", ""]),
+    ]
     write: Write = lambda request: dict(texts)[request.key.stage][request.key.branch]  # noqa: E731
     chosen = settings("en", prompt_format, "classification", tasks_per_prompt=3)
     asked, drafts = work_through(job(), chosen, write)
@@ -75,7 +80,7 @@ def test_one_rejected_task_leaves_the_others_their_place(prompt_format: str) -> 
         "input": [1],
         "answer": [1],
     }
-    assert drafts[1].task == Task("Is this town older than Rome?", (Instance("Ur, Rome", "Ur"),), True)
+    assert drafts[1].task == Task("Is this town older than Rome?", (Instance("Ur, Rome", "Yes"),), True)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_what_asks_for_nothing_is_rejected(question: str, rule: str) -> None:
             "The text is about the dance of the bees.",
             "answer_in_input",
         ),
-        ("Name the town.", "Ur lies in the south.\n\nIt is an old town.", "Ur", ""),
+        ("Say which town this is.", "Ur lies in the south.\n\nIt is an old town.", "Ur", ""),
         # What is to be written is there.
         (
             "Write a function that adds two numbers.",
@@ -144,10 +149,11 @@ def test_an_input_that_gives_the_answer_away_is_rejected(question: str, given: s
 def test_what_is_cut_short_is_unfinished_and_asks_no_more(prompt_format: str, stage: str) -> None:
     def write(request: Request) -> Said:
         reason = FinishReason.LENGTH if request.key.stage == stage else FinishReason.STOP
-        return Said(texts_of("en", "classification")[request.key.stage], -0.1, reason)
+        texts = texts_of("en", "classification")
+        return Said((texts | {"reversed": texts["answer"]})[request.key.stage], -0.1, reason)
 
     asked, (draft,) = work_through(job(), settings("en", prompt_format, "classification"), write)
-    assert (draft.rule, list(asked)[-1]) == ("unfinished", stage)
+    assert (draft.rule, [each for each in asked if each != "reversed"][-1]) == ("unfinished", stage)
     assert "cut short (length)" in draft.detail
 
 
@@ -202,3 +208,15 @@ def test_an_input_that_names_the_label_is_rejected(given: str, label: str, rule:
     draft = Draft(Task.single("Sort it: fruit, vegetable, mountain or tree.", given, label))
     assert reject_labelled(draft, labels).rule == rule
     assert reject_labelled(draft, ()).rule == ""
+
+
+@pytest.mark.parametrize("prompt_format", FORMATS)
+def test_a_label_that_changes_with_the_order_of_the_labels_is_rejected(prompt_format: str) -> None:
+    texts = {"question": "Is this town older than Rome?", "input": "Ur", "answer": "Yes", "reversed": "No"}
+    write: Write = lambda request: texts[request.key.stage]  # noqa: E731
+    asked, (draft,) = work_through(job(), settings("en", prompt_format, "classification"), write)
+    assert (draft.rule, draft.detail) == ("inconsistent_label", "Yes, and with the labels in reverse order No")
+    (reversed_order,) = asked["reversed"]
+    said = reversed_order.turns[-1].content if reversed_order.turns else reversed_order.prompt
+    assert "Is this town older than Rome? Answer with one of: No, Yes" in said
+    assert set(reversed_order.sampling.choice) == set(asked["answer"][0].sampling.choice)

@@ -43,6 +43,13 @@ _OF_A_TEXT = re.compile(
     r"|writer)s?\b|[这该此他她它我]|以下|下面|下列|给定|[句段文话词题]|评论|留言|用户|顾客|客户|消息|邮件|代码|数字",
     re.IGNORECASE,
 )
+# Verbs of what is made from nothing.
+_MAKES = re.compile(
+    r"(?:(?:can|could|would) you )?(?:please )?(?:brainstorm|build|calculate|come up|compose|construct|create|describe"
+    r"|design|develop|discuss|draft|explain|generate|give|imagine|invent|list|make|name|outline|propose|provide|suggest|tell"
+    r"|write)\b",
+    re.IGNORECASE,
+)
 _MIN_WORDS, _MIN_HAN = 3, 6  # of an input that the instruction already has
 
 # An input that only says what to choose from belongs to the instruction.
@@ -111,11 +118,29 @@ def with_input(draft: Draft, completion: Completion) -> Draft:
     return presentable(_read_input(draft, unix_lines(completion.text)))
 
 
-def stands_alone(instruction: str, lang: Language) -> bool:
-    """Return whether a classification instruction needs no input: it quotes its text, or asks whether a fact holds."""
+def stands_alone(instruction: str, lang: Language, *, classification: bool = False) -> bool:
+    """Return whether an instruction needs no input: it quotes its text, or asks for or makes something by itself.
+
+    Args:
+        instruction: of a task.
+        lang: its language.
+        classification: it is to be answered by a label. A choice of labels needs something to choose for, so only
+            whether a fact holds is asked by itself.
+    """
     if _QUOTED_TEXT.search(instruction):
         return True
-    return bool(yes_no(instruction, lang)) and not _OF_A_TEXT.search(instruction)
+    if _OF_A_TEXT.search(instruction):
+        return False
+    if classification or lang == "zh":  # a Chinese question may be about a text without a word that says so
+        return bool(yes_no(instruction, lang))
+    return instruction.endswith("?") or bool(_MAKES.match(instruction))
+
+
+def without_needless_input(draft: Draft, lang: Language) -> Draft:
+    """Return the draft without its input if the instruction needs none."""
+    if draft.rule or not draft.task.input or not stands_alone(draft.task.instruction, lang):
+        return draft
+    return draft._replace(task=draft.task._replace(instances=(Instance("", ""),)))
 
 
 def _is_part(text: str, instruction: str) -> bool:

@@ -14,6 +14,9 @@ from selfinstruct_local.generate.wording import WORDINGS
 from selfinstruct_local.tasks import Instance, Task, as_question
 
 NEEDS_LINES = "needs_lines"
+INCONSISTENT_LABEL = "inconsistent_label"
+# Stage of the request whose labels are in reverse order.
+REVERSED = "reversed"
 # Of answers in one paragraph, in English: without it a small model that answers greedily says the same again until it
 # is cut off. Of 36 questions, a reader who did not know which answer was which threw away 22 answers without it and 11
 # with it. Chinese is left alone, since small vocabularies write one of its characters in several tokens.
@@ -32,13 +35,16 @@ class Answers:
     """Asks for answers and reads them.
 
     With `answers_per_task` over 1 the first is greedy and the others are sampled. Of labels and numbers the commonest
-    is taken (self-consistency, Wang et al. 2023), of other texts the one with the highest mean log-probability.
+    is taken (self-consistency, Wang et al. 2023), of other texts the one with the highest mean log-probability. A task
+    that names labels is asked once more, with its labels in reverse order: models tend to choose by place (Zheng et al.
+    2024), and where the label changes with the order the task is rejected.
     """
 
     def __init__(self, settings: DecidingSettings, *, chat: bool = True) -> None:
         """Takes whether answers are asked for in a conversation."""
         self._in_one_paragraph = settings.answers == "short"
         self._count = settings.answers_per_task
+        self._words = WORDINGS[settings.lang]
         self._before: tuple[Turn, ...] = ()
         if chat:
             self._before = (Turn("system", settings.prompts.load(answer_prompt(settings)).substitute()),)
@@ -59,39 +65,56 @@ class Answers:
             task: with its instruction and input.
             labels: the answer is held to one of them; none leaves it free.
         """
-        turns = (*self._before, Turn("user", as_question(task.instruction, task.input)))
-        return self.ask_with(job, branch, "", turns, labels)
+        turns = [
+            (*self._before, Turn("user", as_question(each.instruction, each.input)))
+            for each in self.wordings(task, labels)
+        ]
+        return self.ask_with(job, branch, [("", each) for each in turns], labels)
+
+    def wordings(self, task: Task, labels: Sequence[str]) -> list[Task]:
+        """Return the task in the words of each request; of one with labels, the last names them in reverse order."""
+        if not labels:
+            return [task] * self._count
+        last = f"{self._words.choose}{self._words.comma.join(reversed(labels))}"
+        return [*[task] * self._count, task._replace(instruction=f"{task.instruction} {last}")]
 
     def ask_with(
         self,
         job: Job,
         branch: int,
-        prompt: str,
-        turns: tuple[Turn, ...],
+        prompts: Sequence[tuple[str, tuple[Turn, ...]]],
         labels: Sequence[str],
         stop: tuple[str, ...] = (),
     ) -> list[Request]:
-        """Return the requests of `ask` with another prompt around the task."""
-        sampling = replace(self._sampling, stop=stop)
+        """Return the requests of `ask` with the prompt and the turns of each wording."""
+        greedy = replace(self._sampling, stop=stop)
         if labels:
-            space = "" if turns else " "
-            sampling = replace(
-                sampling, choice=tuple(f"{space}{label}" for label in labels), regex="", presence_penalty=0.0
-            )
-        others = replace(sampling, temperature=OTHERS_TEMPERATURE)
-        return [
-            job.request("answer", branch * self._count + number, prompt, others if number else sampling, turns)
-            for number in range(self._count)
+            space = "" if self._before else " "
+            choice = tuple(f"{space}{label}" for label in labels)
+            greedy = replace(greedy, choice=choice, regex="", presence_penalty=0.0)
+        sampled = replace(greedy, temperature=OTHERS_TEMPERATURE)
+        requests = [
+            job.request("answer", branch * self._count + number, prompt, sampled if number else greedy, turns)
+            for number, (prompt, turns) in enumerate(prompts[: self._count])
+        ]
+        return requests + [
+            job.request(REVERSED, branch, prompt, greedy, turns) for prompt, turns in prompts[self._count :]
         ]
 
     def read(self, draft: Draft, completions: Sequence[Completion], labels: Sequence[str] = ()) -> Draft:
         """Return the draft with the answer that was chosen, or rejected if there is none."""
+        task = draft.task
+        if labels:
+            *completions, last = completions
+            first, second = (label_of(each.text, labels) for each in (completions[0], last))
+            if first != second:
+                detail = f"{first or 'no label'}, and with the labels in reverse order {second or 'no label'}"
+                return draft._replace(rule=INCONSISTENT_LABEL, detail=detail)
         whole = [each for each in completions if not cut_short(each)]
         if not whole:
             reason = completions[0].finish_reason.value
             return draft._replace(rule=UNFINISHED, detail=f"the answer was cut short ({reason})")
         answer, agreement = choose(whole, labels)
-        task = draft.task
         measures = dict(task.measures or {})
         if answer.confidence is not None and not labels:  # a label had to be one of these few
             measures["output_confidence"] = answer.confidence
