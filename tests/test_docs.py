@@ -26,7 +26,7 @@ from selfinstruct_local.filters.rulesets import RULE_SETS, rule_set
 from selfinstruct_local.filters.thresholds import Thresholds
 from selfinstruct_local.generate.parsing.questions import FOLLOW_UP, NO_REQUEST
 from selfinstruct_local.generate.parsing.tasks import MALFORMED, REFUSED_PROMPT, TOO_MANY, TRUNCATED
-from selfinstruct_local.generate.profiles.answers import NEEDS_LINES
+from selfinstruct_local.generate.profiles.answers import INCONSISTENT_LABEL, NEEDS_LINES
 from selfinstruct_local.generate.profiles.copies import ANSWER_IN_INPUT
 from selfinstruct_local.generate.profiles.self_instruct import NO_LABELS
 from selfinstruct_local.generate.rewriting.integrity import CHECKS, NOT_TRANSLATED
@@ -237,6 +237,7 @@ def test_every_rule_is_explained() -> None:
         FOLLOW_UP,
         NO_REQUEST,
         NO_LABELS,
+        INCONSISTENT_LABEL,
         ANSWER_IN_INPUT,
         MALFORMED,
         REFUSED_PROMPT,

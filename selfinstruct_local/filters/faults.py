@@ -130,6 +130,12 @@ _AMOUNT = re.compile(
     r"|examples?|words|letters|items?|stanzas?|synonyms?|questions?|ideas?|reasons?|key|steps?|percent)\b",
     re.IGNORECASE,
 )
+# A further sentence that says how to answer, and cannot be the referenced text.
+_HOW = re.compile(
+    r"[.!]\s+(?:(?:please|also|then)\s+)?(?:answer|avoid|be|do not|don't|ensure|explain|give|include|keep|limit|list"
+    r"|make sure|output|provide|reply|respond|return|try|use|write)\b[^.?!:;\n\"“]*(?=[.!]|$)",
+    re.IGNORECASE,
+)
 # Names that say what to do with the thing; any other capital may begin the thing itself.
 _NAMED = re.compile(
     r"\b(?:English|French|Spanish|German|Italian|Chinese|Japanese|Korean|Russian|Portuguese|Latin|Arabic|Hindi|Dutch"
@@ -142,7 +148,7 @@ def missing_input(task: Task) -> str | None:
     if not task.instances or any(each.input and not each.input.isspace() for each in task.instances):
         return None
     # A colon at the end says little: of 13 such instructions in the Alpaca data, 8 lack nothing.
-    instruction = task.instruction.strip(": \n\t")
+    instruction = _HOW.sub("", task.instruction.strip(": \n\t"))
     match = _POINTER.search(instruction) or _GIVEN_FIRST.match(instruction)
     if not match or _contains(instruction, match.end()):
         return None

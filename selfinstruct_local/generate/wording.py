@@ -22,6 +22,8 @@ class Wording(NamedTuple):
         labels_unwanted: request for other tasks.
         inputs_wanted: request for tasks with an input.
         inputs_unwanted: request for tasks without an input.
+        choose: text before the labels to choose from.
+        comma: separator of labels.
     """
 
     task: str
@@ -36,6 +38,8 @@ class Wording(NamedTuple):
     labels_unwanted: str
     inputs_wanted: str
     inputs_unwanted: str
+    choose: str
+    comma: str
 
     def heading(self, number: int) -> str:
         """Return the heading line of a numbered task."""
@@ -66,6 +70,8 @@ WORDINGS: dict[Language, Wording] = {
         inputs_wanted="From here on, every task has an input: a text, a list, data or code to work on, written out in "
         "full.",
         inputs_unwanted="From here on, no task has an input: its instruction says all there is to know.",
+        choose="Answer with one of: ",
+        comma=", ",
     ),
     "zh": Wording(
         task="任务",
@@ -80,6 +86,8 @@ WORDINGS: dict[Language, Wording] = {
         labels_unwanted="从这里起，没有任务要从几个给定的答案里选择。",  # noqa: RUF001
         inputs_wanted="从这里起，每个任务都有输入：要处理的文字、列表、数据或代码，完整写出。",  # noqa: RUF001
         inputs_unwanted="从这里起，每个任务都没有输入：指令里已经说明了全部内容。",  # noqa: RUF001
+        choose="只回答其中之一：",  # noqa: RUF001
+        comma="、",
     ),
 }
 

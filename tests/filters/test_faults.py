@@ -48,6 +48,7 @@ def test_a_refusal_that_is_asked_for_is_an_answer() -> None:
         ("Given a paragraph, find the topic that it is about.", "missing_input"),
         ("Sort the words in the list below.", "missing_input"),
         ("Correct the grammar of this sentence:", "missing_input"),
+        ("Sum up the given text and name its topic. Provide at least 5 key points.", "missing_input"),
         ("Explain the following proverb: 'Haste makes waste'", ""),
         ("Shorten the following sentence. The cat that was black sat.", ""),
         ("Sort the following numbers: 3, 1, 2", ""),

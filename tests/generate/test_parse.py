@@ -102,6 +102,7 @@ def read_input(read: Completion) -> ParsedTask:
         ('Edit the sentence: "The store will be close today."', '"The store will be close today."', ""),
         ('Edit the sentence: "The store will be close today."', "The shop will be close today.", None),
         ("Is a potato a vegetable or a fruit?", "a potato", None),
+        ("Is 40 a square number?", "A. Yes\nB. No", ""),
         ("把“今天天气很好。”改成问句。", "今天天气很好。", ""),
     ],
 )
@@ -126,7 +127,7 @@ def test_an_input_that_the_instruction_has_is_dropped(instruction: str, text: st
 def test_a_question_about_the_world_or_a_quoted_text_needs_no_input(
     instruction: str, lang: Language, *, alone: bool
 ) -> None:
-    assert stands_alone(instruction, lang) == alone
+    assert stands_alone(instruction, lang, classification=True) == alone
 
 
 def test_a_prompt_without_room_is_counted() -> None:

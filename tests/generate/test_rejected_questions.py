@@ -3,8 +3,9 @@
 import pytest
 
 from selfinstruct_local.engines import Completion, FinishReason, Request, RequestKey
-from selfinstruct_local.generate.job import Job
+from selfinstruct_local.generate.job import Job, ParsedTask
 from selfinstruct_local.generate.parsing.questions import read_question
+from selfinstruct_local.generate.profiles.copies import reject_labelled
 from selfinstruct_local.languages.base import Language
 from selfinstruct_local.task import Instance, Task
 from tests.generate.test_self_instruct import (
@@ -64,8 +65,13 @@ def test_a_near_copy_of_a_seed_costs_one_request() -> None:
 
 @pytest.mark.parametrize("prompt_format", FORMATS)
 def test_one_rejected_task_leaves_the_others_their_place(prompt_format: str) -> None:
-    lines = ["Draw a map of the island.", "Is Ur older than Rome?", "Thanks, and another one?"]
-    texts = [("question", lines), ("input", ["", "Ur, Rome", ""]), ("answer", ["", "Ur", ""])]
+    lines = ["Draw a map of the island.", "Is this town older than Rome?", "Thanks, and another one?"]
+    texts = [
+        ("question", lines),
+        ("input", ["", "Ur, Rome", ""]),
+        ("answer", ["", "Yes", ""]),
+        ("reversed", ["", "Yes", ""]),
+    ]
     write: Write = lambda request: dict(texts)[request.key.stage][request.key.branch]  # noqa: E731
     chosen = settings("en", prompt_format, "classification", tasks_per_prompt=3)
     asked, drafts = work_through(job(), chosen, write)
@@ -74,7 +80,7 @@ def test_one_rejected_task_leaves_the_others_their_place(prompt_format: str) -> 
         "input": [1],
         "answer": [1],
     }
-    assert drafts[1].task == Task("Is Ur older than Rome?", (Instance("Ur, Rome", "Ur"),), True)
+    assert drafts[1].task == Task("Is this town older than Rome?", (Instance("Ur, Rome", "Yes"),), True)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +125,7 @@ def test_what_asks_for_nothing_is_rejected(question: str, rule: str) -> None:
             "The text is about the dance of the bees.",
             "answer_in_input",
         ),
-        ("Name the town.", "Ur lies in the south.\n\nIt is an old town.", "Ur", ""),
+        ("Say which town this is.", "Ur lies in the south.\n\nIt is an old town.", "Ur", ""),
         # What is to be written is there.
         (
             "Write a function that adds two numbers.",
@@ -143,10 +149,11 @@ def test_an_input_that_gives_the_answer_away_is_rejected(question: str, given: s
 def test_what_is_cut_short_is_unfinished_and_asks_no_more(prompt_format: str, stage: str) -> None:
     def write(request: Request) -> Said:
         reason = FinishReason.LENGTH if request.key.stage == stage else FinishReason.STOP
-        return Said(texts_of("en", "classification")[request.key.stage], -0.1, reason)
+        texts = texts_of("en", "classification")
+        return Said((texts | {"reversed": texts["answer"]})[request.key.stage], -0.1, reason)
 
     asked, (draft,) = work_through(job(), settings("en", prompt_format, "classification"), write)
-    assert (draft.rule, list(asked)[-1]) == ("truncated", stage)
+    assert (draft.rule, [each for each in asked if each != "reversed"][-1]) == ("truncated", stage)
     assert "(length)" in draft.detail
 
 
@@ -185,3 +192,31 @@ def test_an_input_that_goes_on_with_an_answer_is_rejected_before_it_is_answered(
         job(), settings(kind="classification"), by_stage({**texts_of("en", "classification"), "input": given})
     )
     assert (draft.rule, "answer" in asked) == ("answer_in_input", False)
+
+
+@pytest.mark.parametrize(
+    ("given", "label", "rule"),
+    [
+        ("a mountain", "tree", "answer_in_input"),
+        ("The potato is a vegetable.", "vegetable", "answer_in_input"),
+        ("Neither a fruit nor a vegetable grows there.", "fruit", ""),
+        ("It grows in the ground.", "vegetable", ""),
+    ],
+)
+def test_an_input_that_names_the_label_is_rejected(given: str, label: str, rule: str) -> None:
+    labels = ("fruit", "vegetable", "mountain", "tree")
+    draft = ParsedTask(Task.single("Sort it: fruit, vegetable, mountain or tree.", given, label))
+    assert reject_labelled(draft, labels).rule == rule
+    assert reject_labelled(draft, ()).rule == ""
+
+
+@pytest.mark.parametrize("prompt_format", FORMATS)
+def test_a_label_that_changes_with_the_order_of_the_labels_is_rejected(prompt_format: str) -> None:
+    texts = {"question": "Is this town older than Rome?", "input": "Ur", "answer": "Yes", "reversed": "No"}
+    write: Write = lambda request: texts[request.key.stage]  # noqa: E731
+    asked, (draft,) = work_through(job(), settings("en", prompt_format, "classification"), write)
+    assert (draft.rule, draft.detail) == ("inconsistent_label", "Yes, but No with the labels in reverse order")
+    (reversed_order,) = asked["reversed"]
+    said = reversed_order.turns[-1].content if reversed_order.turns else reversed_order.prompt
+    assert "Is this town older than Rome? Answer with one of: No, Yes" in said
+    assert set(reversed_order.sampling.choice) == set(asked["answer"][0].sampling.choice)

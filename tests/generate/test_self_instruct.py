@@ -220,8 +220,9 @@ def test_requests_are_keyed_by_task_and_drawn_each_from_its_own_seed(prompt_form
     assert [list(request.key) for request in asked["question"]] == [[7, "question", branch] for branch in range(3)]
     assert [list(request.key) for request in asked["input"]] == [[7, "input", branch] for branch in range(3)]
     assert [list(request.key) for request in asked["answer"]] == [[7, "answer", branch] for branch in range(6)]
+    assert [list(request.key) for request in asked["reversed"]] == [[7, "reversed", branch] for branch in range(3)]
     seeds = [request.sampling.seed for requests in asked.values() for request in requests]
-    assert len(set(seeds)) == 12
+    assert len(set(seeds)) == 15
     assert not any(draft.rule for draft in drafts)
 
 
@@ -242,6 +243,7 @@ def test_a_question_and_its_input_are_short_and_drawn_and_the_answer_is_greedy()
         "question": (0.9, 0.8, MAX_QUESTION_TOKENS),
         "input": (0.5, 0.8, MAX_QUESTION_TOKENS),
         "answer": (0.0, 1.0, 700),
+        "reversed": (0.0, 1.0, 700),
     }
     assert (sampling["answer"].regex, sampling["answer"].presence_penalty) == ("", 0.0)
 
@@ -348,7 +350,7 @@ class WritingEngine(ScriptedEngine):
         text = next(iter(request.sampling.choice), answer)
         if request.key.stage == "question":
             text = instruction.format(PLACES[request.key.job % len(PLACES)])
-        return Completion(request.key, text, FinishReason.STOP, 5, 5, None, -0.5)
+        return Completion(request.key, text, FinishReason.STOP, 5, 5, None, -0.3)
 
 
 @pytest.mark.parametrize("prompt_format", FORMATS)
@@ -359,8 +361,8 @@ def test_the_checks_that_an_answer_passed_are_stored_with_the_task(tmp_path: Pat
         accepted, rejected = list(store.accepted()), store.totals().rejected
     assert rejected == {"failed_check": 2}
     assert {task.output: task.measures for task in accepted} == {
-        JSON: {"confidence": -0.5, "output_confidence": -0.5, "check.json": 1.0},
-        SENTENCES: {"confidence": -0.5, "output_confidence": -0.5, "check.length": 1.0},
-        LABEL: {"confidence": -0.5, "check.labels": 1.0},
+        JSON: {"confidence": -0.3, "output_confidence": -0.3, "check.json": 1.0},
+        SENTENCES: {"confidence": -0.3, "output_confidence": -0.3, "check.length": 1.0},
+        LABEL: {"confidence": -0.3, "check.labels": 1.0},
     }
     assert [task.is_classification for task in accepted] == [False, False, True]

@@ -43,6 +43,13 @@ _OF_A_TEXT = re.compile(
     r"|writer)s?\b|[这该此他她它我]|以下|下面|下列|给定|[句段文话词题]|评论|留言|用户|顾客|客户|消息|邮件|代码|数字",
     re.IGNORECASE,
 )
+# Verbs that ask for a text or a result, which needs no input.
+_MAKES = re.compile(
+    r"(?:(?:can|could|would) you )?(?:please )?(?:brainstorm|build|calculate|come up|compose|construct|create|describe"
+    r"|design|develop|discuss|draft|explain|generate|give|imagine|invent|list|make|name|outline|propose|provide|suggest|tell"
+    r"|write)\b",
+    re.IGNORECASE,
+)
 _MIN_WORDS, _MIN_HAN = 3, 6  # minimum length of an input to count as contained in the instruction
 
 # An input that only lists the choices belongs to the instruction.
@@ -51,6 +58,8 @@ _CHOICE = re.compile(
     r"|(?:回答)?(?:是或否|对或错|正确或错误)[。？]?",  # noqa: RUF001
     re.IGNORECASE,
 )
+# Input lines that list the answers to a yes-no question.
+_ANSWER_LINE = re.compile(r"\s*(?:[a-d1-4][.):]\s*)?(?:yes|no|true|false)\.?\s*", re.IGNORECASE)
 # English statements: no question mark, no sentence that may be a request, no asking word. This rejects one of the 252
 # tasks of Self-Instruct's evaluation set and none of 10,000 records of Stanford Alpaca.
 _SENTENCE_END = re.compile(r"(?<=[.!:;\n])\s+")
@@ -109,11 +118,29 @@ def with_input(draft: ParsedTask, completion: Completion) -> ParsedTask:
     return presentable(_read_input(draft, unix_lines(completion.text)))
 
 
-def stands_alone(instruction: str, lang: Language) -> bool:
-    """Return whether a classification instruction needs no input: it quotes a text or asks whether a fact is true."""
+def stands_alone(instruction: str, lang: Language, *, classification: bool = False) -> bool:
+    """Return whether an instruction needs no input: it quotes its text, or refers to no text.
+
+    Args:
+        instruction: instruction of a task.
+        lang: language of the task.
+        classification: whether the task is answered with a label. Choosing a label requires a text, except for yes-no
+            questions about a fact.
+    """
     if _QUOTED_TEXT.search(instruction):
         return True
-    return bool(yes_no(instruction, lang)) and not _OF_A_TEXT.search(instruction)
+    if _OF_A_TEXT.search(instruction):
+        return False
+    if classification or lang == "zh":  # a Chinese question may be about a text without a word that says so
+        return bool(yes_no(instruction, lang))
+    return instruction.endswith("?") or bool(_MAKES.match(instruction))
+
+
+def without_needless_input(draft: ParsedTask, lang: Language) -> ParsedTask:
+    """Return the parsed task without its input if the instruction needs none."""
+    if draft.rule or not draft.task.input or not stands_alone(draft.task.instruction, lang):
+        return draft
+    return draft._replace(task=draft.task._replace(instances=(Instance("", ""),)))
 
 
 def _is_part(text: str, instruction: str) -> bool:
@@ -133,7 +160,7 @@ def _read_input(draft: ParsedTask, text: str) -> ParsedTask:
     instruction = draft.task.instruction
     if text and _CHOICE.fullmatch(text) and instruction[-1] in '.?!。？！"”':  # noqa: RUF001
         instruction, text = f"{instruction} {text}", ""
-    if _is_part(text, instruction):
+    if _is_part(text, instruction) or ("\n" in text and all(map(_ANSWER_LINE.fullmatch, text.split("\n")))):
         text = ""
     task = draft.task._replace(instruction=instruction, instances=(Instance(clean_input(text), ""),))
     if text.count("```") % 2 and not draft.rule:

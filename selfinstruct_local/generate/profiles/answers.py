@@ -15,6 +15,9 @@ from selfinstruct_local.task import Instance, Task, as_question
 from selfinstruct_local.templates.turns import Turn
 
 NEEDS_LINES = "needs_lines"
+INCONSISTENT_LABEL = "inconsistent_label"
+# Stage of the request with the labels in reverse order.
+REVERSED = "reversed"
 # Presence penalty for one-paragraph answers in English: without it a small model with greedy decoding repeats itself up
 # to the token limit. In a blind reading of the answers to 36 questions, 22 were rejected without it and 11 with it. It
 # is not used for Chinese, because small vocabularies split one Chinese character into several tokens.
@@ -34,13 +37,15 @@ class Answers:
 
     With `answers_per_task` above 1 the first answer is greedy and the others are sampled. Among labels and numbers the
     most common answer is selected (self-consistency, Wang et al. 2023), among other texts the one with the highest mean
-    log-probability.
+    log-probability. A task that names labels is answered once more with the labels in reverse order, because models
+    prefer options by position (Zheng et al. 2024); it is rejected if the label changes.
     """
 
     def __init__(self, settings: DecidingSettings, *, chat: bool = True) -> None:
         """Load the settings; with `chat`, answers are requested in a conversation."""
         self._in_one_paragraph = settings.answers == "short"
         self._count = settings.answers_per_task
+        self._words = WORDINGS[settings.lang]
         self._before: tuple[Turn, ...] = ()
         if chat:
             self._before = (Turn("system", settings.prompts.load(answer_prompt(settings)).substitute()),)
@@ -61,39 +66,56 @@ class Answers:
             task: task with instruction and input.
             labels: labels that the answer is constrained to; empty for free text.
         """
-        turns = (*self._before, Turn("user", as_question(task.instruction, task.input)))
-        return self.ask_with(job, branch, "", turns, labels)
+        turns = [
+            (*self._before, Turn("user", as_question(each.instruction, each.input)))
+            for each in self.wordings(task, labels)
+        ]
+        return self.ask_with(job, branch, [("", each) for each in turns], labels)
+
+    def wordings(self, task: Task, labels: Sequence[str]) -> list[Task]:
+        """Return the task in the words of each request; of one with labels, the last names them in reverse order."""
+        if not labels:
+            return [task] * self._count
+        last = f"{self._words.choose}{self._words.comma.join(reversed(labels))}"
+        return [*[task] * self._count, task._replace(instruction=f"{task.instruction} {last}")]
 
     def ask_with(
         self,
         job: Job,
         branch: int,
-        prompt: str,
-        turns: tuple[Turn, ...],
+        prompts: Sequence[tuple[str, tuple[Turn, ...]]],
         labels: Sequence[str],
         stop: tuple[str, ...] = (),
     ) -> list[Request]:
-        """Return the requests of `ask` with the given prompt and turns."""
-        sampling = replace(self._sampling, stop=stop)
+        """Return the requests of `ask` with the prompt and turns of each wording."""
+        greedy = replace(self._sampling, stop=stop)
         if labels:
-            space = "" if turns else " "
-            sampling = replace(
-                sampling, choice=tuple(f"{space}{label}" for label in labels), regex="", presence_penalty=0.0
-            )
-        others = replace(sampling, temperature=OTHERS_TEMPERATURE)
-        return [
-            job.request("answer", branch * self._count + number, prompt, others if number else sampling, turns)
-            for number in range(self._count)
+            space = "" if self._before else " "
+            choice = tuple(f"{space}{label}" for label in labels)
+            greedy = replace(greedy, choice=choice, regex="", presence_penalty=0.0)
+        sampled = replace(greedy, temperature=OTHERS_TEMPERATURE)
+        requests = [
+            job.request("answer", branch * self._count + number, prompt, sampled if number else greedy, turns)
+            for number, (prompt, turns) in enumerate(prompts[: self._count])
+        ]
+        return requests + [
+            job.request(REVERSED, branch, prompt, greedy, turns) for prompt, turns in prompts[self._count :]
         ]
 
     def read(self, draft: ParsedTask, completions: Sequence[Completion], labels: Sequence[str] = ()) -> ParsedTask:
-        """Return the parsed task with the selected answer, or rejected if all answers are truncated."""
+        """Return the parsed task with the selected answer, or rejected if there is none."""
+        task = draft.task
+        if labels:
+            *completions, last = completions
+            first, second = (label_of(each.text, labels) for each in (completions[0], last))
+            if first != second:
+                detail = f"{first or 'no label'}, but {second or 'no label'} with the labels in reverse order"
+                return draft._replace(rule=INCONSISTENT_LABEL, detail=detail)
         whole = [each for each in completions if not cut_short(each)]
         if not whole:
             reason = completions[0].finish_reason.value
             return draft._replace(rule=TRUNCATED, detail=f"the answer was truncated ({reason})")
         answer, agreement = choose(whole, labels)
-        task = draft.task
         measures = dict(task.measures or {})
         if answer.confidence is not None and not labels:  # not with labels: constrained decoding raises the probability
             measures["output_confidence"] = answer.confidence

@@ -18,9 +18,14 @@ from selfinstruct_local.filters.labels import named_labels, yes_no
 from selfinstruct_local.filters.rules import EMPTY_OUTPUT
 from selfinstruct_local.filters.rulesets import rule_set
 from selfinstruct_local.generate.job import Job, ParsedTask, Steps, passed, screen
-from selfinstruct_local.generate.parsing.questions import read_question, stands_alone, with_input
+from selfinstruct_local.generate.parsing.questions import (
+    read_question,
+    stands_alone,
+    with_input,
+    without_needless_input,
+)
 from selfinstruct_local.generate.profiles.answers import Answers, answer_prompt, collect
-from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_repeated
+from selfinstruct_local.generate.profiles.copies import reject_answered, reject_copies, reject_labelled, reject_repeated
 from selfinstruct_local.generate.profiles.steering import Kind, Steering, first_words
 from selfinstruct_local.generate.settings import DecidingSettings, PromptFormat
 from selfinstruct_local.generate.wording import WORDINGS
@@ -81,9 +86,7 @@ class SelfInstructProfile:
         drafts = yield from self._instructions(job, kind, shown, prompt, turns)
         if kind.classification:
             drafts = [self._require_labels(draft) for draft in drafts]
-            bare = [
-                branch for branch in passed(drafts) if not stands_alone(drafts[branch].task.instruction, self._lang)
-            ]
+            bare = [branch for branch in passed(drafts) if not self._has_its_text(drafts[branch].task)]
             if bare:
                 inputs = yield [self._ask_input(job, branch, drafts[branch].task, prompt, turns) for branch in bare]
                 for branch, completion in zip(bare, inputs, strict=True):
@@ -99,7 +102,7 @@ class SelfInstructProfile:
         for branch, completions in zip(good, answers, strict=True):
             answered = self._answers.read(drafts[branch], completions, labels[branch])
             task = answered.task._replace(is_classification=bool(labels[branch]))
-            drafts[branch] = reject_repeated(answered._replace(task=task), self._lang)
+            drafts[branch] = reject_labelled(reject_repeated(answered._replace(task=task), self._lang), labels[branch])
         return drafts
 
     def _instructions(self, job: Job, kind: Kind, shown: Sequence[Task], prompt: str, turns: tuple[Turn, ...]) -> Steps:
@@ -111,7 +114,10 @@ class SelfInstructProfile:
             job.request("question", branch, begin(prompt, opening), sampling, turns, role)
             for branch, opening in enumerate(openings)
         ]
-        read = [read_question(each, opening) for each, opening in zip(completions, openings, strict=True)]
+        read = [
+            without_needless_input(read_question(each, opening), self._lang)
+            for each, opening in zip(completions, openings, strict=True)
+        ]
         return job.screen_copies([self._answers.fit(screen(self._instruction_rules, draft)) for draft in read])
 
     def _labels(self, task: Task, *, classification: bool | None) -> tuple[str, ...]:
@@ -121,6 +127,9 @@ class SelfInstructProfile:
         """
         named = named_labels(task.instruction, self._lang)
         return named or (yes_no(task.instruction, self._lang) if classification else ())
+
+    def _has_its_text(self, task: Task) -> bool:
+        return stands_alone(task.instruction, self._lang, classification=True)
 
     def _require_labels(self, draft: ParsedTask) -> ParsedTask:
         """Return the parsed task, rejected if its instruction names no labels, before an input is requested."""
@@ -164,10 +173,13 @@ class SelfInstructProfile:
         if self._chat:
             return self._answers.ask(job, branch, task, labels)
         words = self._words
-        lines = "\n".join(
-            [begin(prompt, task.instruction), words.field(words.input, task.input), words.mark(words.output)]
+        prompts = [
+            "\n".join([begin(prompt, each.instruction), words.field(words.input, each.input), words.mark(words.output)])
+            for each in self._answers.wordings(task, labels)
+        ]
+        return self._answers.ask_with(
+            job, branch, [(each, ()) for each in prompts], labels, stop=(f"\n### {words.task}",)
         )
-        return self._answers.ask_with(job, branch, lines, (), labels, stop=(f"\n### {words.task}",))
 
 
 def begin(prompt: str, opening: str) -> str:
