@@ -36,7 +36,7 @@ from selfinstruct_local.engines.vllm_engine import VllmEngine, describe_vllm
 from selfinstruct_local.generate.create import open_run
 from selfinstruct_local.generate.display import RunDisplay
 from selfinstruct_local.generate.metrics import RunMetrics
-from selfinstruct_local.generate.run import Session, make_acceptance, make_scheduler
+from selfinstruct_local.generate.run import RunLoop, make_acceptance, make_scheduler
 from selfinstruct_local.generate.settings import GenerateSettings
 from selfinstruct_local.io.interrupt import Interrupt
 from selfinstruct_local.io.progress import stderr_console
@@ -51,14 +51,14 @@ LOCK_STEP_ROUNDS = 3
 MODEL = {"model_path": "/models/none", "model_fingerprint": "0" * 64, "adapter_fingerprint": None}
 
 
-def open_session(store: RunStore, chosen: GenerateSettings, capacity: int) -> Session:
+def open_session(store: RunStore, chosen: GenerateSettings, capacity: int) -> RunLoop:
     """Return a session with all that `generate` creates for its loop, except for the engine."""
     seeds = open_run(store, chosen, MODEL, [seed_file()])
     acceptance = make_acceptance(store, chosen, seeds, store.pool())
     scheduler = make_scheduler(store, chosen, seeds, acceptance)
     number = store.begin_session({}, {})
     display = RunDisplay(stderr_console(), store.totals(), chosen.num)
-    return Session(number, store, chosen, scheduler, acceptance, RunMetrics(capacity), display, Interrupt())
+    return RunLoop(number, store, chosen, scheduler, acceptance, RunMetrics(capacity), display, Interrupt())
 
 
 class OurLoop:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from selfinstruct_local.report.review.make import Review
     from selfinstruct_local.report.review.sample import Per
     from selfinstruct_local.report.review.scores import Scores
-    from selfinstruct_local.report.statistics import Figures
+    from selfinstruct_local.report.statistics import SourceStatistics
     from selfinstruct_local.train.result import TrainingResult
 
 PathLike = str | Path
@@ -183,13 +183,13 @@ def train_model(
     from selfinstruct_local.train.folder import open_folder
     from selfinstruct_local.train.processes import echo_seconds
     from selfinstruct_local.train.settings import TrainSettings, load_train_settings
-    from selfinstruct_local.train.sources import Source, read_sources
+    from selfinstruct_local.train.sources import DataSource, read_sources
     from selfinstruct_local.train.trainer import train
 
     go_offline()
     _check_names(TrainSettings, settings)
     chosen = load_train_settings(preset, None, settings)
-    samples = read_sources([Source.parse(str(each)) for each in data], chosen.seed)
+    samples = read_sources([DataSource.parse(str(each)) for each in data], chosen.seed)
     base = _find_model(model)
     check_writable_folder(Path(out), "out")
     examples, audit = examine(samples, base, chosen)
@@ -203,7 +203,9 @@ def train_model(
         return train(examples, base, folder, chosen, interrupt=interrupt, callbacks=[display], tell=display.tell)
 
 
-def make_report(sources: Sequence[PathLike], out: PathLike, *, seeds: PathLike | None = None) -> "list[Figures]":
+def make_report(
+    sources: Sequence[PathLike], out: PathLike, *, seeds: PathLike | None = None
+) -> "list[SourceStatistics]":
     """Write an HTML page about runs and files of tasks, and return the statistics of each.
 
     The processes that parse instructions import the calling script, so put the call under

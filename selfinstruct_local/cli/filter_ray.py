@@ -69,15 +69,15 @@ def filter_on_ray(
     from selfinstruct_local.cluster.filtering import ClusterFilter, NoveltySettings
     from selfinstruct_local.cluster.reading import ScreenSettings
     from selfinstruct_local.cluster.session import ray_session
-    from selfinstruct_local.cluster.sources import Source
+    from selfinstruct_local.cluster.sources import InputFile
     from selfinstruct_local.io.progress import stderr_console
 
     _check_files([*files, *choices.against, *choices.decontaminate])
     sources = [
-        *(Source.of(path, known=True) for path in choices.against),
-        *(Source.of(run, run=True, known=True) for run in runs),
-        *(Source.of(path) for path in files),
-        *(Source.of(run, run=True) for run in runs),
+        *(InputFile.of(path, known=True) for path in choices.against),
+        *(InputFile.of(run, run=True, known=True) for run in runs),
+        *(InputFile.of(path) for path in files),
+        *(InputFile.of(run, run=True) for run in runs),
     ]
     screen = ScreenSettings(
         rules=choices.rules,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from selfinstruct_local.train.folder import TrainingFolder
     from selfinstruct_local.train.result import TrainingResult
     from selfinstruct_local.train.settings import TrainSettings
-    from selfinstruct_local.train.sources import Dropped, Sample
+    from selfinstruct_local.train.sources import Dropped, TrainingSample
 
 
 def train(
@@ -127,7 +127,7 @@ def train(
     from selfinstruct_local.io.progress import stderr_console, waiting
     from selfinstruct_local.train.processes import are_started, is_first, start, world_size
     from selfinstruct_local.train.settings import load_train_settings
-    from selfinstruct_local.train.sources import Source, read_sources
+    from selfinstruct_local.train.sources import DataSource, read_sources
 
     refuse_json_of_nothing(as_json=as_json, dry_run=dry_run)
     settings = load_train_settings(preset, config, context.params)
@@ -139,7 +139,7 @@ def train(
     console = stderr_console()
     # The plan is the result of a dry run, so --quiet does not hide it.
     console.quiet = not dry_run and (console.quiet or starts_others or not is_first())
-    samples = read_sources([Source.parse(each) for each in data], settings.seed)
+    samples = read_sources([DataSource.parse(each) for each in data], settings.seed)
     # A plan for 7B does not need the weights.
     folder = None if dry_run and model is None else find_or_prepare(model)
     audited = None
@@ -167,7 +167,7 @@ def train(
         _train(audited, folder, opened, settings, console, as_json=as_json)
 
 
-def _show_dropped(samples: "list[Sample | Dropped]", console: "Console") -> None:
+def _show_dropped(samples: "list[TrainingSample | Dropped]", console: "Console") -> None:
     """Print how many records were dropped, per reason.
 
     Raises:
@@ -186,7 +186,7 @@ def _show_dropped(samples: "list[Sample | Dropped]", console: "Console") -> None
 
 
 def _audit(
-    samples: "list[Sample | Dropped]",
+    samples: "list[TrainingSample | Dropped]",
     folder: "ModelFolder",
     settings: "TrainSettings",
     console: "Console",
@@ -206,14 +206,14 @@ def _audit(
 def _show_plan(
     folder: "ModelFolder | None",
     settings: "TrainSettings",
-    samples: "list[Sample | Dropped]",
+    samples: "list[TrainingSample | Dropped]",
     data: "TrainingData | None",
     devices: int,
     console: "Console",
 ) -> None:
     from selfinstruct_local.train.network_size import llama_7b, read_config
     from selfinstruct_local.train.plan import describe, make_plan
-    from selfinstruct_local.train.sources import Sample
+    from selfinstruct_local.train.sources import TrainingSample
 
     config = llama_7b() if folder is None else read_config(folder.load_path)
     plan = make_plan(
@@ -221,7 +221,7 @@ def _show_plan(
         settings,
         tokens_per_example=[len(each.input_ids) for each in data.examples] if data else None,
         supervised_tokens=[each.supervised for each in data.examples] if data else None,
-        examples=len(data.examples) if data else sum(isinstance(each, Sample) for each in samples),
+        examples=len(data.examples) if data else sum(isinstance(each, TrainingSample) for each in samples),
         devices=devices,
         # The plan is for this machine if there is a model folder, else for the machine that will have one.
         on_gpu=folder is None or _has_gpu(),

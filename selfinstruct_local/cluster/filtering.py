@@ -34,7 +34,7 @@ from selfinstruct_local.cluster.reading import (
     widened,
     write_part,
 )
-from selfinstruct_local.cluster.sources import Source, SourcePart, divide, row_key
+from selfinstruct_local.cluster.sources import InputFile, SourcePart, divide, row_key
 from selfinstruct_local.errors import UsageError
 from selfinstruct_local.filters.files import FilterCounts
 from selfinstruct_local.filters.instances import SAME, Digests, Instances
@@ -101,7 +101,7 @@ class ClusterFilter:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[InputFile],
         screen: ScreenSettings,
         novelty: NoveltySettings,
         *,

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from selfinstruct_local.cluster.sources import NUMBER_BITS, Item, Source, SourcePart, read_items
+from selfinstruct_local.cluster.sources import NUMBER_BITS, InputFile, Item, SourcePart, read_items
 from selfinstruct_local.errors import RunError, UsageError
 from selfinstruct_local.filters.contamination import EvaluationSet
 from selfinstruct_local.filters.decide import Screen, near_copy
@@ -76,7 +76,7 @@ def _screen(settings: ScreenSettings) -> Screen:
 
 
 def _screened(
-    source: Source, part: SourcePart, settings: ScreenSettings, skipped: list[str], unread: Counter[str]
+    source: InputFile, part: SourcePart, settings: ScreenSettings, skipped: list[str], unread: Counter[str]
 ) -> Iterator[tuple[list[Item], list[Verdict]]]:
     """Yield batches of a part's items with their verdicts, before the novelty check."""
     tells = settings.skip_bad_lines and not source.known
@@ -91,7 +91,7 @@ def _screened(
 
 
 def tokenise_part(
-    row: dict[str, Any], sources: Sequence[Source], parts: Sequence[SourcePart], settings: ScreenSettings
+    row: dict[str, Any], sources: Sequence[InputFile], parts: Sequence[SourcePart], settings: ScreenSettings
 ) -> dict[str, Any]:
     """Read, screen and tokenise a part.
 
@@ -154,7 +154,7 @@ def tokenise_part(
     }
 
 
-def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
+def _schema(source: InputFile, items: Sequence[Item]) -> "Schema | None":
     """Return the table schema of records, or None without records."""
     import pyarrow as pa
 
@@ -168,7 +168,7 @@ def _schema(source: Source, items: Sequence[Item]) -> "Schema | None":
         raise UsageError(message) from error
 
 
-def widened(one: "Schema | None", other: "Schema | None", source: Source) -> "Schema | None":
+def widened(one: "Schema | None", other: "Schema | None", source: InputFile) -> "Schema | None":
     """Return the common table schema of two sets of records, the second of which is from `source`.
 
     Raises:
@@ -206,7 +206,7 @@ class NearCopies(NamedTuple):
 
 def write_part(
     row: dict[str, Any],
-    sources: Sequence[Source],
+    sources: Sequence[InputFile],
     parts: Sequence[SourcePart],
     copies: "Mapping[int, ObjectRef[NearCopies]]",
     schema: "Schema",
@@ -266,7 +266,7 @@ def write_part(
     return {"kept": kept, "rejected": orjson.dumps(rejected)}
 
 
-def _near_copies(copies: NearCopies, sources: Sequence[Source]) -> dict[int, tuple[Verdict, Place]]:
+def _near_copies(copies: NearCopies, sources: Sequence[InputFile]) -> dict[int, tuple[Verdict, Place]]:
     """Return the verdict on each near copy and the place of its neighbour, by the copy's row number."""
     numbers = (1 << NUMBER_BITS) - 1
     columns = (copies.keys.tolist(), copies.neighbors.tolist(), copies.scores.tolist(), copies.names)
@@ -279,7 +279,7 @@ def _near_copies(copies: NearCopies, sources: Sequence[Source]) -> dict[int, tup
 
 
 def _reject_record(
-    source: Source, item: Item, verdict: Verdict, near: Place | None, *, several: bool
+    source: InputFile, item: Item, verdict: Verdict, near: Place | None, *, several: bool
 ) -> dict[str, Any]:
     file = source.name if several else ""
     if item.neighbor is not None:

@@ -22,7 +22,7 @@ PART_ROWS = 1 << 16  # of a Parquet file
 NUMBER_BITS = 40
 
 
-class Source(NamedTuple):
+class InputFile(NamedTuple):
     """A task file or a run.
 
     Attributes:
@@ -83,7 +83,7 @@ def row_key(source: int, number: int) -> int:
     return source << NUMBER_BITS | number
 
 
-def divide(source: Source) -> list[Part | None]:
+def divide(source: InputFile) -> list[Part | None]:
     """Return the parts of a source; None means the whole of a source that cannot be divided.
 
     Raises:
@@ -128,7 +128,7 @@ def _divide_parquet(path: Path) -> Iterator[Part | None]:
 
 
 def read_items(
-    source: Source, part: Part | None, skipped: list[str] | None, unread: Counter[str] | None = None
+    source: InputFile, part: Part | None, skipped: list[str] | None, unread: Counter[str] | None = None
 ) -> Iterator[Item]:
     """Yield the rows of a part, in order; `skipped`, `unread` and errors are as in `io.reader.read_rows`."""
     path = Path(source.path)

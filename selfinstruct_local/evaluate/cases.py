@@ -14,7 +14,14 @@ import orjson
 
 from selfinstruct_local.errors import UsageError
 from selfinstruct_local.task import Task
-from selfinstruct_local.train.sources import NO_CASE, Dropped, Sample, read_each, samples_of_record, samples_of_task
+from selfinstruct_local.train.sources import (
+    NO_CASE,
+    Dropped,
+    TrainingSample,
+    read_each,
+    samples_of_record,
+    samples_of_task,
+)
 
 SEVERAL_TURNS = "a conversation of several turns"
 NO_REFERENCE = "a conversation without a reference"
@@ -29,7 +36,7 @@ class Case(NamedTuple):
         is_classification: whether the answer is one of a few labels; None if unknown.
     """
 
-    sample: Sample
+    sample: TrainingSample
     is_classification: bool | None = None
 
     @property
@@ -123,5 +130,5 @@ def _cases_of_record(record: Any) -> list[Case | Dropped]:
     return cases
 
 
-def _case(sample: Sample, kind: bool | None) -> Case | Dropped:  # noqa: FBT001
+def _case(sample: TrainingSample, kind: bool | None) -> Case | Dropped:  # noqa: FBT001
     return Case(sample, kind) if sample.turns[-1].content.strip() else Dropped(NO_REFERENCE)

@@ -20,7 +20,7 @@ from selfinstruct_local.evaluate.answers import ask
 from selfinstruct_local.evaluate.cases import Case, HeldOut
 from selfinstruct_local.evaluate.evaluated_models import EvaluatedModel
 from selfinstruct_local.evaluate.losses import Surprise, build_references, measure_losses, prompt_length
-from selfinstruct_local.evaluate.metrics import Figures, Scored, Scorer, make_figures
+from selfinstruct_local.evaluate.metrics import Metrics, Scored, Scorer, make_metrics
 from selfinstruct_local.evaluate.pairwise import STAGE, Judgement, PairwiseJudge, Said, judge_prompt
 from selfinstruct_local.generate.launch import ChosenModel
 from selfinstruct_local.generate.settings import GenerateSettings
@@ -51,7 +51,7 @@ class Evaluation:
     held_out: HeldOut
     labels: list[bool]
     scored: list[Scored]
-    figures: list[Figures]
+    figures: list[Metrics]
     judge: EvaluatedModel | None
 
     def record(self, settings: GenerateSettings) -> dict[str, Any]:
@@ -220,7 +220,7 @@ class Evaluator:
             )
             for number, (evaluated, (completions, description)) in enumerate(zip(evaluated_models, asked, strict=True))
         ]
-        return Evaluation(held_out, scorer.labels, scored, make_figures(scored, held_out.cases), judge)
+        return Evaluation(held_out, scorer.labels, scored, make_metrics(scored, held_out.cases), judge)
 
     def _goes_on(self) -> bool:
         return self.interrupt.signum is None

@@ -61,7 +61,7 @@ class Scorer:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Metrics:
     """The metrics of a model.
 
     Attributes:
@@ -127,20 +127,20 @@ class Figures:
         return found
 
 
-def make_figures(scored: Sequence[Scored], cases: Sequence[Case]) -> list[Figures]:
+def make_metrics(scored: Sequence[Scored], cases: Sequence[Case]) -> list[Metrics]:
     """Return the metrics of all models; the others are compared with the first."""
     first = scored[0]
     size = sum(len(case.reference.encode()) for case in cases)
     return [_figures(each, None if each is first else first, size) for each in scored]
 
 
-def _figures(scored: Scored, first: Scored | None, size: int) -> Figures:
+def _figures(scored: Scored, first: Scored | None, size: int) -> Metrics:
     differences = [own - other for own, other in zip(scored.rouge_l, first.rouge_l, strict=True)] if first else []
     labels = [matched for matched in scored.matches if matched is not None]
     stopped = [each.finish_reason is FinishReason.STOP for each in scored.completions]
     nats = sum(each.nats for each in scored.surprises)
     supervised = sum(each.tokens for each in scored.surprises)
-    return Figures(
+    return Metrics(
         name=scored.evaluated.name,
         template=scored.evaluated.template,
         rouge_l=_mean(scored.rouge_l),
@@ -162,7 +162,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def table(figures: Sequence[Figures]) -> list[str]:
+def table(figures: Sequence[Metrics]) -> list[str]:
     """Return the metrics as the lines of a table with one column per model."""
     first = figures[0].name
     rows = [

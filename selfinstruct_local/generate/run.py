@@ -118,7 +118,7 @@ def run(
         engine.wait_until_ready(lambda: interrupt.signum is None)
         watcher.started()
         meter = RunMetrics(engine.capacity)
-        session = Session(
+        session = RunLoop(
             number,
             store,
             settings,
@@ -186,7 +186,7 @@ def make_acceptance(
 
 
 @dataclass(slots=True)
-class Session:
+class RunLoop:
     """The state of the loop: its parts, what earlier starts used, and the jobs since the last accepted task."""
 
     number: int

@@ -10,7 +10,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from selfinstruct_local.report.sources import Source
+from selfinstruct_local.report.sources import ReportSource
 
 FIELDS = ("instruction", "input", "output")
 BINS = 30
@@ -33,7 +33,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class LengthStatistics:
     """The lengths of one field, in words or characters.
 
     Attributes:
@@ -53,7 +53,7 @@ class Lengths:
     histogram: Histogram
 
 
-def field_lengths(source: Source) -> dict[str, NDArray[np.int64]]:
+def field_lengths(source: ReportSource) -> dict[str, NDArray[np.int64]]:
     """Return the lengths of all kept tasks by field, without empty inputs."""
     tasks = [each.task for each in source.kept]
     instances = [instance for task in tasks for instance in task.instances]
@@ -89,12 +89,12 @@ def _round_up(value: float) -> int:
     return next(int(step * 10**power) for power in count() for step in (1, 2, 5) if step * 10**power >= value)
 
 
-def describe_lengths(values: NDArray[np.int64], width: int) -> Lengths:
+def describe_lengths(values: NDArray[np.int64], width: int) -> LengthStatistics:
     """Return the summary and the histogram of a field's lengths."""
     if not values.size:
-        return Lengths(0, 0.0, 0.0, 0.0, 0, Histogram(width, (), open_ended=False))
+        return LengthStatistics(0, 0.0, 0.0, 0.0, 0, Histogram(width, (), open_ended=False))
     bins = np.minimum(values // width, BINS)
-    return Lengths(
+    return LengthStatistics(
         count=values.size,
         mean=float(values.mean()),
         median=float(np.median(values)),

@@ -12,8 +12,8 @@ from selfinstruct_local.report import verbs
 from selfinstruct_local.report.novelty import SimilarityScores, measure_similarity
 from selfinstruct_local.report.page import render_page
 from selfinstruct_local.report.rows import sample_rows
-from selfinstruct_local.report.sources import Source, read_source, source_names, with_nearest
-from selfinstruct_local.report.statistics import Figures, make_figures
+from selfinstruct_local.report.sources import ReportSource, read_source, source_names, with_nearest
+from selfinstruct_local.report.statistics import SourceStatistics, make_statistics
 from selfinstruct_local.runs.targets import check_targets
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NEEDED = ("jinja2", "plotly", "spacy", verbs.MODEL)
 
 
-def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "Console") -> list[Figures]:
+def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "Console") -> list[SourceStatistics]:
     """Write the page, complete or not at all, and return its statistics.
 
     Args:
@@ -38,12 +38,12 @@ def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "
     check_report_extra()
     names = source_names(paths)
     check_targets({"--out": out}, [*paths, seeds])
-    sources: list[Source] = []
+    sources: list[ReportSource] = []
     for path, name in zip(paths, names, strict=True):
         with counting(console, f"{name}: reading") as advance:
             sources.append(read_source(path, seeds, name, advance))
     nears = [_measure(source, console) for source in sources]
-    figures = make_figures(sources, nears, console)
+    figures = make_statistics(sources, nears, console)
     shown = [with_nearest(source, near) for source, near in zip(sources, nears, strict=True)]
     with waiting(console, f"writing {out.name}"):
         page = render_page(figures, [sample_rows(source) for source in shown])
@@ -52,7 +52,7 @@ def make_report(paths: Sequence[Path], out: Path, seeds: Path | None, console: "
     return figures
 
 
-def _measure(source: Source, console: "Console") -> SimilarityScores:
+def _measure(source: ReportSource, console: "Console") -> SimilarityScores:
     with waiting(console, f"{source.name}: comparing {len(source.kept)} instructions"):
         return measure_similarity(
             [seed.instruction for seed in source.seeds],

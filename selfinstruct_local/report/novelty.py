@@ -23,7 +23,7 @@ _LAID_OUT = 8192
 _SEED = 20221220
 
 
-class Pair(NamedTuple):
+class ScoredPair(NamedTuple):
     """Two instructions by position, the later one first, and their ROUGE-L F."""
 
     score: float
@@ -52,7 +52,7 @@ class SimilarityScores(NamedTuple):
     to_earlier: NDArray[np.float64]
     scanned: int
     above: int
-    closest: tuple[Pair, ...]
+    closest: tuple[ScoredPair, ...]
     without_tokens: int
 
 
@@ -94,7 +94,7 @@ def measure_similarity(
 
 def _scan(
     pool: Encoded, first: int, threshold: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64], int, tuple[Pair, ...]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float64], int, tuple[ScoredPair, ...]]:
     """Return the nearest earlier text of each text from `first` on.
 
     Return its position, its score, the number of scores above the threshold, and the closest pairs.
@@ -102,7 +102,7 @@ def _scan(
     nearest = np.full(len(pool) - first, -1, np.int64)
     best = np.full(len(pool) - first, np.nan)
     positions = _positions(len(pool), max(first, 1))
-    pairs: list[Pair] = []
+    pairs: list[ScoredPair] = []
     above = 0
     rows = max(1, _CELLS // max(1, len(pool)))
     scanner = Scanner()
@@ -120,7 +120,7 @@ def _scan(
             earlier[line] = scores[line].argmax()
             values[line] = scores[line, earlier[line]]
         pairs += [
-            Pair(float(values[line]), int(chosen[line]), int(earlier[line]))
+            ScoredPair(float(values[line]), int(chosen[line]), int(earlier[line]))
             for line in np.argsort(-values, kind="stable")[:CLOSEST]
             if values[line] > 0
         ]

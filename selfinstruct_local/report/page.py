@@ -8,14 +8,14 @@ from selfinstruct_local import __version__
 from selfinstruct_local.report import verbs
 from selfinstruct_local.report.embedding import content_policy, script_json, script_text
 from selfinstruct_local.report.novelty import CLOSEST
-from selfinstruct_local.report.rows import MAX_CHARACTERS, Sample, harmless
-from selfinstruct_local.report.statistics import Figures
+from selfinstruct_local.report.rows import MAX_CHARACTERS, RowSample, harmless
+from selfinstruct_local.report.statistics import SourceStatistics
 
 _NAMED_VERBS = 5
 _NONE = "\u2013"  # shown for a missing value
 
 
-def render_page(figures: Sequence[Figures], samples: Sequence[Sample]) -> str:
+def render_page(figures: Sequence[SourceStatistics], samples: Sequence[RowSample]) -> str:
     """Return the page of all sources, in order.
 
     Args:
@@ -73,7 +73,7 @@ def _sentence(record: Mapping[str, Any]) -> str:
     return f"{what} kept, {record['rejections']:,} rejected." if record["rejections"] else f"{what}."
 
 
-def _report(index: int, record: Mapping[str, Any], sample: Sample) -> dict[str, Any]:
+def _report(index: int, record: Mapping[str, Any], sample: RowSample) -> dict[str, Any]:
     """Return the template's values for a source."""
     commonest = record["verbs"]["commonest"] if record["verbs"] else []
     named = ", ".join(f"{each['verb']} {each['count']}" for each in commonest[:_NAMED_VERBS])
@@ -118,7 +118,7 @@ def _overview(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]
     return [(name, values) for name, values in cells if any(value != _NONE for value in values)]
 
 
-def _review_rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
+def _review_rows(figures: Sequence[SourceStatistics]) -> list[tuple[str, list[str]]]:
     """Return the review rows of all sources, if at least one source has a review."""
     told = [dict(each.review.rows()) if each.review else {} for each in figures]
     names = dict.fromkeys(name for rows in told for name in rows)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfinstruct_local.errors import shown
-from selfinstruct_local.report.sources import Decided, Source
+from selfinstruct_local.report.sources import Decided, ReportSource
 
 MAX_ROWS = 5000
 MAX_CHARACTERS = 2000
@@ -18,7 +18,7 @@ _SEED = 20221220
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RowSample:
     """The table rows of a source.
 
     Attributes:
@@ -34,14 +34,14 @@ class Sample:
     rows: list[dict[str, Any]]
 
 
-def sample_rows(source: Source) -> Sample:
+def sample_rows(source: ReportSource) -> RowSample:
     """Return at most `MAX_ROWS` rows of a source."""
     half = MAX_ROWS // 2
     kept = min(len(source.kept), max(half, MAX_ROWS - len(source.rejected)))
     rejected = min(len(source.rejected), MAX_ROWS - kept)
     whole = kept == len(source.kept) and rejected == len(source.rejected)
     rows = [_row(each) for each in (*_choose(source.kept, kept), *_choose(source.rejected, rejected))]
-    return Sample(kept, rejected, whole, rows)
+    return RowSample(kept, rejected, whole, rows)
 
 
 def _choose(decided: Sequence[Decided], count: int) -> list[Decided]:

@@ -52,7 +52,7 @@ class JobCounts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ReportSource:
     """A run or a file, entirely in memory.
 
     Attributes:
@@ -98,7 +98,7 @@ class Source:
         return "characters" if self.script in _UNSPACED else "words"
 
 
-def read_source(path: Path, seeds: Path | None, name: str, advance: Callable[[int], None]) -> Source:
+def read_source(path: Path, seeds: Path | None, name: str, advance: Callable[[int], None]) -> ReportSource:
     """Return a run or a task file as a source.
 
     Args:
@@ -115,7 +115,7 @@ def read_source(path: Path, seeds: Path | None, name: str, advance: Callable[[in
     return _read_file(path, seeds, name, advance)
 
 
-def with_nearest(source: Source, near: SimilarityScores) -> Source:
+def with_nearest(source: ReportSource, near: SimilarityScores) -> ReportSource:
     """Return the source with the nearest earlier instruction of each kept task, where it was determined."""
     ids = [task.id for task in source.earlier] + [each.task.id for each in source.kept]
     found = zip(source.kept, near.nearest.tolist(), near.to_earlier.tolist(), strict=True)
@@ -153,7 +153,7 @@ def script_of(texts: Sequence[str]) -> str:
     return counts.most_common(1)[0][0] if counts.total() else NO_LETTERS
 
 
-def _read_run(path: Path, seeds: Path | None, name: str, advance: Callable[[int], None]) -> Source:
+def _read_run(path: Path, seeds: Path | None, name: str, advance: Callable[[int], None]) -> ReportSource:
     rejected: list[Decided] = []
     jobs: list[JobCounts] = []
     with RunStore(path, read_only=True) as store:
@@ -174,7 +174,7 @@ def _read_run(path: Path, seeds: Path | None, name: str, advance: Callable[[int]
         own_seeds = store.seeds()
         completion_tokens = store.totals().completion_tokens
     lang = facts.get("lang", "en")
-    return Source(
+    return ReportSource(
         name=name,
         kind="run",
         kept=kept,
@@ -192,7 +192,7 @@ def _read_run(path: Path, seeds: Path | None, name: str, advance: Callable[[int]
     )
 
 
-def _read_file(path: Path, seeds: Path | None, name: str, advance: Callable[[int], None]) -> Source:
+def _read_file(path: Path, seeds: Path | None, name: str, advance: Callable[[int], None]) -> ReportSource:
     kept: list[Decided] = []
     rejected: list[Decided] = []
     for count, row in enumerate(read_rows(path), start=1):
@@ -202,7 +202,7 @@ def _read_file(path: Path, seeds: Path | None, name: str, advance: Callable[[int
             advance(_LEDGER_STEP)
     script = script_of([each.task.instruction for each in kept or rejected])
     chosen = seeds or seed_file("zh" if script == "han" else "en")
-    return Source(
+    return ReportSource(
         name=name,
         kind="file",
         kept=kept,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from selfinstruct_local.io.progress import counting
 from selfinstruct_local.report.course import Step, over_jobs, over_rows
-from selfinstruct_local.report.lengths import Histogram, Lengths, bin_widths, describe_lengths, field_lengths
+from selfinstruct_local.report.lengths import Histogram, LengthStatistics, bin_widths, describe_lengths, field_lengths
 from selfinstruct_local.report.novelty import SimilarityScores
-from selfinstruct_local.report.sources import Source, script_of
+from selfinstruct_local.report.sources import ReportSource, script_of
 from selfinstruct_local.report.verbs import VerbCounts, count_verbs
 from selfinstruct_local.runs.store.review import RunReview
 from selfinstruct_local.task import Task
@@ -58,7 +58,7 @@ class ClosePair:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class SourceStatistics:
     """The statistics of a source.
 
     Attributes:
@@ -102,7 +102,7 @@ class Figures:
     classification: dict[str, int]
     scripts: dict[str, int]
     unit: str
-    lengths: dict[str, Lengths]
+    lengths: dict[str, LengthStatistics]
     verbs: VerbCounts | None
     seeds: int
     seeds_name: str
@@ -142,7 +142,9 @@ class Figures:
         return {**asdict(self), **{name: getattr(self, name) for name in following}, "review": review}
 
 
-def make_figures(sources: Sequence[Source], nears: Sequence[SimilarityScores], console: "Console") -> list[Figures]:
+def make_statistics(
+    sources: Sequence[ReportSource], nears: Sequence[SimilarityScores], console: "Console"
+) -> list[SourceStatistics]:
     """Return the statistics of all sources; histograms of the same quantity have the same bins in all of them.
 
     Args:
@@ -163,12 +165,14 @@ def make_figures(sources: Sequence[Source], nears: Sequence[SimilarityScores], c
     return made
 
 
-def _figures(source: Source, near: SimilarityScores, lengths: dict[str, Lengths], verbs: VerbCounts | None) -> Figures:
+def _figures(
+    source: ReportSource, near: SimilarityScores, lengths: dict[str, LengthStatistics], verbs: VerbCounts | None
+) -> SourceStatistics:
     tasks = [each.task for each in source.kept]
     own = near.to_earlier[source.inherited :]
     said = Counter(_SAID[task.is_classification] for task in tasks)
     scripts = Counter(_script(task) for task in tasks)
-    return Figures(
+    return SourceStatistics(
         source=source.name,
         kind=source.kind,
         facts=_facts(source),
@@ -199,7 +203,7 @@ def _figures(source: Source, near: SimilarityScores, lengths: dict[str, Lengths]
     )
 
 
-def _facts(source: Source) -> dict[str, Any]:
+def _facts(source: ReportSource) -> dict[str, Any]:
     """Return the settings that distinguish runs; of the model only its name, because a path describes the machine."""
     facts = dict(source.facts)
     if "model_path" in facts:
@@ -222,7 +226,7 @@ def _score_counts(scores: NDArray[np.float64], threshold: float) -> ScoreCounts:
     )
 
 
-def _close_pairs(source: Source, near: SimilarityScores) -> list[ClosePair]:
+def _close_pairs(source: ReportSource, near: SimilarityScores) -> list[ClosePair]:
     tasks = [*source.earlier, *(each.task for each in source.kept)]
     return [
         ClosePair(

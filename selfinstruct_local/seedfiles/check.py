@@ -33,7 +33,7 @@ PAIR_BLOCK = 256  # rows of the score matrix in memory at once
 _TEXT_FIELDS = ("name", "category", "verb", "topic")
 
 
-class Finding(NamedTuple):
+class SeedFinding(NamedTuple):
     """One fault or warning.
 
     Attributes:
@@ -47,7 +47,7 @@ class Finding(NamedTuple):
     mend: str
 
 
-class Pair(NamedTuple):
+class SimilarSeeds(NamedTuple):
     """The lines of two instructions, and their ROUGE-L F with the `unicode` tokenizer."""
 
     score: float
@@ -72,9 +72,9 @@ class SeedCheck:
     path: Path
     lang: str
     spread: Spread
-    faults: list[Finding] = field(default_factory=list)
-    warnings: list[Finding] = field(default_factory=list)
-    nearest: Pair | None = None
+    faults: list[SeedFinding] = field(default_factory=list)
+    warnings: list[SeedFinding] = field(default_factory=list)
+    nearest: SimilarSeeds | None = None
     pairs_above_aim: int = 0
     most_alike_openings: tuple[str, int] = ("", 0)
 
@@ -153,7 +153,7 @@ def check_seeds(path: Path, lang: str | None = None, *, unfinished: bool = False
     return check
 
 
-def _read(path: Path) -> tuple[list[Row], list[Finding]]:
+def _read(path: Path) -> tuple[list[Row], list[SeedFinding]]:
     """Return the readable rows, and a finding for each other record."""
     skipped: list[str] = []
     try:
@@ -167,42 +167,42 @@ def _read(path: Path) -> tuple[list[Row], list[Finding]]:
     for message in skipped:
         match = place.match(message)
         line, what = (int(match[1]), message[match.end() :]) if match else (0, message)
-        findings.append(Finding(line, what, "fix or remove the record"))
+        findings.append(SeedFinding(line, what, "fix or remove the record"))
     return rows, findings
 
 
-def _id_faults(rows: Sequence[Row], unit: str) -> Iterator[Finding]:
+def _id_faults(rows: Sequence[Row], unit: str) -> Iterator[SeedFinding]:
     first: dict[str, int] = {}
     some = any(row.task.id for row in rows)
     for row in rows:
         name = row.task.id
         if not name and some:
-            yield Finding(row.number, "has no id, but other seeds have one", "add an id")
+            yield SeedFinding(row.number, "has no id, but other seeds have one", "add an id")
         elif name in first:
-            yield Finding(row.number, f"{unit} {first[name]} has the id {name!r} too", "change one of them")
+            yield SeedFinding(row.number, f"{unit} {first[name]} has the id {name!r} too", "change one of them")
         elif name:
             first[name] = row.number
 
 
-def _record_faults(row: Row, *, unfinished: bool) -> Iterator[Finding]:
+def _record_faults(row: Row, *, unfinished: bool) -> Iterator[SeedFinding]:
     """Yield the faults in the fields and texts of one record."""
     number, record, task = row
     for name in _TEXT_FIELDS:
         if not isinstance(record.get(name), str | None):
-            yield Finding(number, f"the field {name!r} is not a string", "put it in quotation marks or remove it")
+            yield SeedFinding(number, f"the field {name!r} is not a string", "put it in quotation marks or remove it")
     if not task.instruction.strip():
-        yield Finding(number, "the instruction is empty", "write the instruction")
+        yield SeedFinding(number, "the instruction is empty", "write the instruction")
     if not task.instances:
-        yield Finding(number, "has no instance", "add an instance with its output")
+        yield SeedFinding(number, "has no instance", "add an instance with its output")
     for label, text in _texts(task):
         if label.startswith("output") and not text.strip() and not unfinished:
-            yield Finding(number, f"the {label} is empty", "write the output that the model should imitate")
+            yield SeedFinding(number, f"the {label} is empty", "write the output that the model should imitate")
             continue
         for what, mend in text_faults(text):
-            yield Finding(number, f"the {label} {what}", mend)
+            yield SeedFinding(number, f"the {label} {what}", mend)
 
 
-def _rule_faults(row: Row, lang: str) -> Iterator[Finding]:
+def _rule_faults(row: Row, lang: str) -> Iterator[SeedFinding]:
     """Yield a finding for each filter rule that rejects the task; once per rule, even if several sets have it."""
     if not row.task.instruction.strip():
         return
@@ -214,17 +214,19 @@ def _rule_faults(row: Row, lang: str) -> Iterator[Finding]:
                 refused.setdefault(rule.name, detail)
     for name, detail in refused.items():
         what = f"the filter rule {name} rejects it ({detail})"
-        yield Finding(row.number, what, "reword it; the filter would also reject tasks that imitate it")
+        yield SeedFinding(row.number, what, "reword it; the filter would also reject tasks that imitate it")
 
 
-def _format_warnings(row: Row) -> Iterator[Finding]:
+def _format_warnings(row: Row) -> Iterator[SeedFinding]:
     """Yield warnings about texts that conflict with the format of the prompts."""
     if "\n" in row.task.instruction.strip():
-        yield Finding(row.number, "the instruction has several lines", "write it on one line")
+        yield SeedFinding(row.number, "the instruction has several lines", "write it on one line")
     for label, text in _texts(row.task):
         mark = PROMPT_MARK.search(text)
         if mark:
-            yield Finding(row.number, f"the {label} has {mark[0].strip()!r}, a mark of the prompts", "remove the mark")
+            yield SeedFinding(
+                row.number, f"the {label} has {mark[0].strip()!r}, a mark of the prompts", "remove the mark"
+            )
 
 
 def _texts(task: Task) -> Iterator[tuple[str, str]]:
@@ -244,7 +246,7 @@ def _compare_pairs(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -> N
         scores[np.arange(stop) >= np.arange(start, stop)[:, None]] = -1.0
         check.pairs_above_aim += int((scores > AIM_SIMILARITY).sum())
         for number, other in enumerate(scores.argmax(axis=1).tolist(), start=start):
-            pair = Pair(float(scores[number - start, other]), (rows[other].number, rows[number].number))
+            pair = SimilarSeeds(float(scores[number - start, other]), (rows[other].number, rows[number].number))
             if pair.score >= 0 and (check.nearest is None or pair.score > check.nearest.score):
                 check.nearest = pair
             if pair.score > MAX_SIMILARITY:
@@ -252,13 +254,13 @@ def _compare_pairs(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -> N
                 what = f"the instruction is a near copy of {original} (ROUGE-L {pair.score:.2f})"
                 same = rows[other].task.instruction.strip() == rows[number].task.instruction.strip()
                 mend = f"move its instance to the instances of {original}" if same else "write a different instruction"
-                check.faults.append(Finding(pair.lines[1], what, f"{mend}, or remove it"))
+                check.faults.append(SeedFinding(pair.lines[1], what, f"{mend}, or remove it"))
     if check.pairs_above_aim and check.nearest:
         what = (
             f"{check.pairs_above_aim} pair(s) of instructions have a ROUGE-L above {AIM_SIMILARITY}, "
             f"the highest is {check.nearest.score:.2f}"
         )
-        check.warnings.append(Finding(0, what, "more diverse seeds give more diverse tasks"))
+        check.warnings.append(SeedFinding(0, what, "more diverse seeds give more diverse tasks"))
 
 
 def _compare_openings(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -> None:
@@ -268,4 +270,4 @@ def _compare_openings(check: SeedCheck, rows: Sequence[Row], encoded: Encoded) -
         if count > MAX_OPENING:
             places = ", ".join(str(row.number) for row, each in zip(rows, openings, strict=True) if each == opening)
             what = f"{count} instructions begin with {opening!r} ({_unit(check.path)}s {places})"
-            check.warnings.append(Finding(0, what, "reword the beginning of some"))
+            check.warnings.append(SeedFinding(0, what, "reword the beginning of some"))

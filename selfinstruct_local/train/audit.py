@@ -14,7 +14,7 @@ from selfinstruct_local.models.vocabulary import check_training_tokens
 from selfinstruct_local.templates.alpaca import TemplateName
 from selfinstruct_local.train.data import IGNORED, Example, TrainingData, answer_end, build_examples
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Dropped, Sample
+from selfinstruct_local.train.sources import Dropped, TrainingSample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -123,7 +123,7 @@ class Audit:
 
 
 def examine(
-    samples: Iterable[Sample | Dropped], model: ModelFolder, settings: TrainSettings
+    samples: Iterable[TrainingSample | Dropped], model: ModelFolder, settings: TrainSettings
 ) -> tuple[TrainingData, Audit]:
     """Return the training data and its audit, which the caller still has to check with `Audit.check`.
 

@@ -19,7 +19,7 @@ from selfinstruct_local.templates.conversation import count_appended_tokens
 from selfinstruct_local.templates.conversation_labels import ConversationEncoder, Encoded
 from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.settings import Overlong, TrainSettings
-from selfinstruct_local.train.sources import Dropped, Sample
+from selfinstruct_local.train.sources import Dropped, TrainingSample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,7 +93,7 @@ class TrainingData:
 
 
 def build_examples(
-    samples: Iterable[Sample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+    samples: Iterable[TrainingSample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> TrainingData:
     """Return one example per sample, with a held-out split, and counts of the samples that cannot be used.
 
@@ -117,7 +117,7 @@ def build_examples(
 
 
 def make_examples(
-    samples: Iterable[Sample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+    samples: Iterable[TrainingSample | Dropped], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> Iterator[Example | str]:
     """Yield the example of each sample in order, or the reason why it is dropped; see `build_examples`."""
     if tokenizer.eos_token_id is None:
@@ -131,11 +131,11 @@ def make_examples(
     control_text = _control_text(tokenizer)
     rows = iter(samples)
     while chunk := list(islice(rows, _CHUNK)):
-        made = encode([each for each in chunk if isinstance(each, Sample)])
+        made = encode([each for each in chunk if isinstance(each, TrainingSample)])
         for each in chunk:
             encoded = each.reason if isinstance(each, Dropped) else next(made)
             example = encoded if isinstance(encoded, str) else fit.example(encoded)
-            if isinstance(each, Sample) and isinstance(example, Example):
+            if isinstance(each, TrainingSample) and isinstance(example, Example):
                 example = example._replace(ending=_find_ending(each, control_text))
             yield _on_prompt(example) if settings.train_on_prompt and isinstance(example, Example) else example
 
@@ -152,7 +152,7 @@ def answer_end(tokenizer: "PreTrainedTokenizerBase", template: TemplateName) -> 
 
 def _make_encode(
     tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
-) -> Callable[[Sequence[Sample]], Iterator[Encoded | str]]:
+) -> Callable[[Sequence[TrainingSample]], Iterator[Encoded | str]]:
     if settings.template == "chat":
         return partial(_encode_chats, ConversationEncoder(tokenizer, str(tokenizer.name_or_path)))
     return partial(_encode_alpaca, tokenizer)
@@ -164,7 +164,7 @@ def _control_text(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
     return re.compile(rf"({own + '|' if own else ''}{_LIKE_CONTROL_TOKENS})\s*$")
 
 
-def _find_ending(sample: Sample, control_text: re.Pattern[str]) -> str:
+def _find_ending(sample: TrainingSample, control_text: re.Pattern[str]) -> str:
     """Return the control-like text at the end of one of a sample's responses, or ""."""
     answers = (turn.content[-_ENDING_LENGTH:] for turn in sample.turns if turn.role == "assistant")
     found = next(filter(None, map(control_text.search, answers)), None)
@@ -207,7 +207,7 @@ class _Fit:
         return ids[: len(learnt)], learnt
 
 
-def _encode_alpaca(tokenizer: "PreTrainedTokenizerBase", samples: Sequence[Sample]) -> Iterator[Encoded | str]:
+def _encode_alpaca(tokenizer: "PreTrainedTokenizerBase", samples: Sequence[TrainingSample]) -> Iterator[Encoded | str]:
     texts = [_alpaca_texts(sample) for sample in samples]
     single = [each for each in texts if not isinstance(each, str)]
     # Text that looks like a control token is plain text: a task may mention </s>.
@@ -228,7 +228,7 @@ def _encode_alpaca(tokenizer: "PreTrainedTokenizerBase", samples: Sequence[Sampl
         yield Encoded([*ids[:stop], end], learnt, end, merged=ids[:start] != prompt[:start])
 
 
-def _alpaca_texts(sample: Sample) -> tuple[str, str] | str:
+def _alpaca_texts(sample: TrainingSample) -> tuple[str, str] | str:
     """Return prompt and response, or the reason why the sample is dropped."""
     if _has_empty_response(sample):
         return EMPTY
@@ -238,18 +238,18 @@ def _alpaca_texts(sample: Sample) -> tuple[str, str] | str:
     return question if sample.verbatim else alpaca_prompt(question, sample.input), answer
 
 
-def _has_empty_response(sample: Sample) -> bool:
+def _has_empty_response(sample: TrainingSample) -> bool:
     return not all(turn.content.strip() for turn in sample.turns if turn.role == "assistant")
 
 
-def _encode_chats(encoder: ConversationEncoder, samples: Sequence[Sample]) -> Iterator[Encoded | str]:
+def _encode_chats(encoder: ConversationEncoder, samples: Sequence[TrainingSample]) -> Iterator[Encoded | str]:
     turns = [_chat_turns(sample) for sample in samples]
     encoded = encoder.encode([each for each in turns if not isinstance(each, str)])
     for each in turns:
         yield each if isinstance(each, str) else next(encoded)
 
 
-def _chat_turns(sample: Sample) -> tuple[Turn, ...] | str:
+def _chat_turns(sample: TrainingSample) -> tuple[Turn, ...] | str:
     """Return the turns for the chat template, or the reason why the sample is dropped."""
     if _has_empty_response(sample):
         return EMPTY

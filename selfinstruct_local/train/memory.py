@@ -67,7 +67,7 @@ class MemoryEstimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class TokenLengths:
     """Number of tokens (`tokens`) and of trainable tokens (`supervised`) of each example, both of shape (examples,)."""
 
     tokens: Sequence[int]
@@ -80,7 +80,7 @@ class Lengths:
         supervised: Sequence[int] | None,
         examples: int,
         settings: TrainSettings,
-    ) -> "Lengths":
+    ) -> "TokenLengths":
         """Return the lengths of `examples` examples; unknown ones (None) are taken as `max_length`.
 
         Raises:
@@ -109,7 +109,7 @@ class _Batch:
     mask: int
 
     @classmethod
-    def of(cls, data: Lengths, settings: TrainSettings) -> "_Batch":
+    def of(cls, data: TokenLengths, settings: TrainSettings) -> "_Batch":
         size = min(settings.batch_size, len(data.tokens))
         if settings.batching == "packed":
             # Full rows, concatenated like examples; their fraction of trainable tokens is that of all the data.
@@ -248,7 +248,7 @@ def _lora_keeps(
 
 
 def estimate_memory(
-    net: Counts, settings: TrainSettings, data: Lengths, devices: int, *, on_gpu: bool
+    net: Counts, settings: TrainSettings, data: TokenLengths, devices: int, *, on_gpu: bool
 ) -> MemoryEstimate:
     """Return the peak memory of a step other than the first, which has no optimizer states yet.
 
@@ -261,7 +261,7 @@ def estimate_memory(
 
 
 def _moments(
-    net: NetworkSize, settings: TrainSettings, data: Lengths, devices: int, *, on_gpu: bool
+    net: NetworkSize, settings: TrainSettings, data: TokenLengths, devices: int, *, on_gpu: bool
 ) -> Iterator[MemoryEstimate]:
     """Yield the memory at each moment that can be the peak.
 

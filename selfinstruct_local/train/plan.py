@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from selfinstruct_local.errors import UsageError
-from selfinstruct_local.train.memory import GIB, RESERVE_BYTES, RESERVE_SHARE, Lengths, MemoryEstimate, estimate_memory
+from selfinstruct_local.train.memory import (
+    GIB,
+    RESERVE_BYTES,
+    RESERVE_SHARE,
+    MemoryEstimate,
+    TokenLengths,
+    estimate_memory,
+)
 from selfinstruct_local.train.network_size import NetworkSize, describe_lora, size_of
 from selfinstruct_local.train.settings import TrainSettings
 
@@ -105,7 +112,7 @@ def make_plan(
     if examples < 1:
         message = "--data: no example is left to train on"
         raise UsageError(message)
-    data = Lengths.of(tokens_per_example, supervised_tokens, examples, settings)
+    data = TokenLengths.of(tokens_per_example, supervised_tokens, examples, settings)
     network = size_of(config, settings)
     memory = estimate_memory(network, settings, data, devices, on_gpu=on_gpu)
     rows = ceil(sum(data.tokens) / settings.max_length) if settings.batching == "packed" else examples
@@ -164,7 +171,7 @@ def _describe_memory(plan: Plan) -> list[str]:
 
 
 def _advise(
-    config: "PretrainedConfig", settings: TrainSettings, data: Lengths, devices: int, cards: Sequence[int]
+    config: "PretrainedConfig", settings: TrainSettings, data: TokenLengths, devices: int, cards: Sequence[int]
 ) -> tuple[Advice, ...]:
     """Return the cheapest change that fits each size in `cards` (GiB); sizes that no change fits are left out."""
     found: list[Advice] = []

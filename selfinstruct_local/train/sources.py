@@ -54,7 +54,7 @@ NO_PAIR = "a prompt and completion that are neither two texts nor two lists of m
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TrainingSample:
     """A conversation that ends with an assistant turn; all assistant turns are trained.
 
     Attributes:
@@ -76,14 +76,14 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DataSource:
     """A file or run folder and its weight: 0.5 takes half of its samples, 2 takes each twice."""
 
     path: Path
     weight: float = 1.0
 
     @classmethod
-    def parse(cls, text: str) -> "Source":
+    def parse(cls, text: str) -> "DataSource":
         """Return the source for `PATH` or `PATH:WEIGHT`.
 
         Raises:
@@ -102,7 +102,7 @@ class Source:
         return cls(Path(path), value)
 
 
-def read_sources(sources: Sequence[Source], seed: int) -> list[Sample | Dropped]:
+def read_sources(sources: Sequence[DataSource], seed: int) -> list[TrainingSample | Dropped]:
     """Return the samples and dropped records of all sources in order, each as often as its source's weight says.
 
     Args:
@@ -123,7 +123,7 @@ def read_sources(sources: Sequence[Source], seed: int) -> list[Sample | Dropped]
     return samples
 
 
-def read_samples(path: Path) -> Iterator[Sample | Dropped]:
+def read_samples(path: Path) -> Iterator[TrainingSample | Dropped]:
     """Yield the samples and dropped records of a file or a run folder; raises as `read_sources` does."""
     return read_each(path, samples_of_task, samples_of_record)
 
@@ -161,13 +161,13 @@ def read_each(
     warn_of_unread(path, unread)
 
 
-def samples_of_task(task: Task) -> Iterator[Sample]:
+def samples_of_task(task: Task) -> Iterator[TrainingSample]:
     """Yield one sample per instance."""
     for each in task.instances:
-        yield Sample((Turn("user", task.instruction), Turn("assistant", each.output)), each.input)
+        yield TrainingSample((Turn("user", task.instruction), Turn("assistant", each.output)), each.input)
 
 
-def samples_of_record(record: Any) -> Iterator[Sample | Dropped]:
+def samples_of_record(record: Any) -> Iterator[TrainingSample | Dropped]:
     """Yield the samples of a parsed JSON value, or the reason why it is dropped.
 
     Raises:
@@ -199,32 +199,32 @@ def _conversation_field(record: Any) -> str | None:
     return next((name for name in named if record[name] is not None), None if is_task or not named else named[0])
 
 
-def _messages(record: dict[str, Any]) -> Sample:
+def _messages(record: dict[str, Any]) -> TrainingSample:
     return _conversation(record, record["messages"])
 
 
-def _conversations(record: dict[str, Any]) -> Sample:
+def _conversations(record: dict[str, Any]) -> TrainingSample:
     return _conversation(record, record["conversations"])
 
 
-def _conversation(record: dict[str, Any], told: Any) -> Sample:
+def _conversation(record: dict[str, Any], told: Any) -> TrainingSample:
     turns = _turns(told)
     system = record.get("system")
     if isinstance(system, str) and system and turns[0].role != "system":
         turns = (Turn("system", system), *turns)
-    return Sample(turns)
+    return TrainingSample(turns)
 
 
-def _prompt_completion(record: dict[str, Any]) -> Sample:
+def _prompt_completion(record: dict[str, Any]) -> TrainingSample:
     prompt, completion = record.get("prompt"), record["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
-        return Sample(_turns([*prompt, *completion]))
+        return TrainingSample(_turns([*prompt, *completion]))
     if not (isinstance(prompt, str) and isinstance(completion, str)):
         raise _UnfitError(NO_PAIR)
-    return Sample((Turn("user", prompt), Turn("assistant", completion)), verbatim=True)
+    return TrainingSample((Turn("user", prompt), Turn("assistant", completion)), verbatim=True)
 
 
-_CONVERSATIONS: dict[str, Callable[[dict[str, Any]], Sample]] = {
+_CONVERSATIONS: dict[str, Callable[[dict[str, Any]], TrainingSample]] = {
     "messages": _messages,
     "conversations": _conversations,
     "completion": _prompt_completion,

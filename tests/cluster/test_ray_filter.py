@@ -13,7 +13,7 @@ from selfinstruct_local.cluster import sources as cluster_sources
 from selfinstruct_local.cluster.filtering import ClusterCounts, ClusterFilter, NoveltySettings
 from selfinstruct_local.cluster.reading import ScreenSettings
 from selfinstruct_local.cluster.session import ray_session
-from selfinstruct_local.cluster.sources import Source
+from selfinstruct_local.cluster.sources import InputFile
 from selfinstruct_local.errors import UsageError
 from selfinstruct_local.filters.thresholds import DEFAULT_THRESHOLDS
 from selfinstruct_local.io.reader import UnreadFieldWarning
@@ -41,7 +41,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on_ray(
-    sources: Sequence[Source],
+    sources: Sequence[InputFile],
     out: Path,
     screen: ScreenSettings = SCREEN,
     threshold: float = 0.7,
@@ -60,7 +60,7 @@ def test_keeps_and_rejects_what_one_machine_does_and_says_the_same_why(tmp_path:
     pq.write_table(pa.Table.from_pylist(rows[1800:2800]), table, row_group_size=60)
     known = write_lines(tmp_path / "known.jsonl", rows[2800:])
     files = [lines, array, table]
-    counts = on_ray([*map(Source.of, files), Source.of(known, known=True)], tmp_path / "out")
+    counts = on_ray([*map(InputFile.of, files), InputFile.of(known, known=True)], tmp_path / "out")
     kept, rejected = on_one_machine(files, [known], tmp_path / "local")
     assert read_folder(tmp_path / "out") == (kept, rejected)
     near = [row["rejected"] for row in rejected if row["rejected"]["rule"] == "not_novel"]
@@ -85,7 +85,9 @@ def test_chinese_by_the_tokens_of_all_scripts(tmp_path: Path) -> None:
     path = write_lines(
         tmp_path / "zh.jsonl", [{"instruction": text, "input": "", "output": "好的。"} for text in texts]
     )
-    counts = on_ray([Source.of(path)], tmp_path / "out", SCREEN._replace(rules="none", lang="zh", tokenizer="unicode"))
+    counts = on_ray(
+        [InputFile.of(path)], tmp_path / "out", SCREEN._replace(rules="none", lang="zh", tokenizer="unicode")
+    )
     assert [row["instruction"] for row in read_folder(tmp_path / "out")[0]] == [texts[0], texts[2], texts[4]]
     assert counts.silent == 0
 
@@ -93,8 +95,8 @@ def test_chinese_by_the_tokens_of_all_scripts(tmp_path: Path) -> None:
 @long
 def test_minhash_tells_nearly_the_same_and_finds_no_pair_that_is_none(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", records(2000))
-    exact = on_ray([Source.of(path)], tmp_path / "exact")
-    hashed = on_ray([Source.of(path)], tmp_path / "hashed", minhash=True)
+    exact = on_ray([InputFile.of(path)], tmp_path / "exact")
+    hashed = on_ray([InputFile.of(path)], tmp_path / "hashed", minhash=True)
     assert 0.99 * exact.pairs <= hashed.pairs <= exact.pairs
     kept = {row["output"] for row in read_folder(tmp_path / "exact")[0]}
     other = {row["output"] for row in read_folder(tmp_path / "hashed")[0]}
@@ -105,7 +107,7 @@ def test_runs_are_merged_one_after_the_other(tmp_path: Path) -> None:
     runs = [tmp_path / "a", tmp_path / "b"]
     for number, run in enumerate(runs):
         generate(run, settings(num=40, seed=number), ScriptedEngine())
-    sources = [Source.of(run, run=True, known=known) for known in (True, False) for run in runs]
+    sources = [InputFile.of(run, run=True, known=known) for known in (True, False) for run in runs]
     counts = on_ray(sources, tmp_path / "out")
     kept, rejected = read_folder(tmp_path / "out")
     first = orjson.loads((runs[0] / "alpaca.json").read_bytes())
@@ -128,7 +130,9 @@ def test_parts_with_nothing_to_compare(prefilter: str, tmp_path: Path) -> None:
         store.create({"rules": "alpaca", "threshold": 0.7, "lang": "en", "profile": "alpaca"}, [])
     minhash = prefilter == "minhash"
     counts = on_ray(
-        [Source.of(bare, run=True, known=True), *map(Source.of, (path, path, late))], tmp_path / "out", minhash=minhash
+        [InputFile.of(bare, run=True, known=True), *map(InputFile.of, (path, path, late))],
+        tmp_path / "out",
+        minhash=minhash,
     )
     kept, rejected = read_folder(tmp_path / "out")
     local_kept, local_rejected = on_one_machine([path, path, late], [], tmp_path / "local")
@@ -138,10 +142,10 @@ def test_parts_with_nothing_to_compare(prefilter: str, tmp_path: Path) -> None:
     # Every field has its column, whichever record has it first.
     assert {*kept[0]} == {"instruction", "input", "output", "note"}
     assert all(pq.read_metadata(each).num_rows for each in (tmp_path / "out" / "kept").iterdir())
-    equal = on_ray([Source.of(path)], tmp_path / "equal", threshold=1.0, minhash=minhash)
+    equal = on_ray([InputFile.of(path)], tmp_path / "equal", threshold=1.0, minhash=minhash)
     assert equal.kept == 301
     silent = write_lines(tmp_path / "silent.jsonl", [{"instruction": "写一首诗。", "output": "x"}] * 300)
-    counts = on_ray([Source.of(silent)], tmp_path / "silent", SCREEN._replace(rules="none"), minhash=minhash)
+    counts = on_ray([InputFile.of(silent)], tmp_path / "silent", SCREEN._replace(rules="none"), minhash=minhash)
     assert (counts.silent, counts.kept) == (300, 300)
 
 
@@ -157,11 +161,11 @@ def test_long_texts_and_the_same_file_as_known(tmp_path: Path) -> None:
     rows = [{"instruction": text, "input": "", "output": "x"} for text in texts]
     path = write_lines(tmp_path / "a.jsonl", rows)
     screen = SCREEN._replace(rules="none")
-    on_ray([Source.of(path)], tmp_path / "out", screen)
+    on_ray([InputFile.of(path)], tmp_path / "out", screen)
     kept, rejected = on_one_machine([path], [], tmp_path / "local", rules="none")
     assert read_folder(tmp_path / "out") == (kept, rejected)
     assert 20 < len(rejected) < 80
-    known = on_ray([Source.of(path, known=True), Source.of(path)], tmp_path / "known", screen)
+    known = on_ray([InputFile.of(path, known=True), InputFile.of(path)], tmp_path / "known", screen)
     assert known.kept == 0
 
 
@@ -175,7 +179,7 @@ def test_instances_of_a_task_are_kept_wherever_they_are(tmp_path: Path) -> None:
     files = [write_lines(tmp_path / name, part) for name, part in (("a.jsonl", rows[:500]), ("b.jsonl", rows[500:]))]
     known = write_lines(tmp_path / "known.jsonl", rows[::100])
     with pytest.warns(UnreadFieldWarning, match="'response' of 3 record"):
-        counts = on_ray([*map(Source.of, files), Source.of(known, known=True)], tmp_path / "out")
+        counts = on_ray([*map(InputFile.of, files), InputFile.of(known, known=True)], tmp_path / "out")
     kept, rejected = on_one_machine(files, [known], tmp_path / "local")
     ours, theirs = read_folder(tmp_path / "out")
     assert [{name: value for name, value in row.items() if value is not None} for row in ours] == kept
@@ -190,9 +194,9 @@ def test_a_bad_record_is_named_by_its_line_and_leaves_nothing(tmp_path: Path) ->
     with path.open("ab") as stream:
         stream.write(b'{"instruction": 3}\n')
     with pytest.raises(UsageError, match=r"a\.jsonl:901: field 'instruction'"):
-        on_ray([Source.of(path)], tmp_path / "out")
+        on_ray([InputFile.of(path)], tmp_path / "out")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.jsonl"]
-    counts = on_ray([Source.of(path)], tmp_path / "out", SCREEN._replace(skip_bad_lines=True))
+    counts = on_ray([InputFile.of(path)], tmp_path / "out", SCREEN._replace(skip_bad_lines=True))
     assert counts.read == 900
     assert len(counts.skipped) == 1
 
@@ -201,4 +205,4 @@ def test_fields_of_two_types_are_refused(tmp_path: Path) -> None:
     one = write_lines(tmp_path / "a.jsonl", [{"instruction": "Name three large rivers.", "output": "x", "n": 3}])
     other = write_lines(tmp_path / "b.jsonl", [{"instruction": "Write a poem about snow.", "output": "x", "n": "3"}])
     with pytest.raises(UsageError, match=r"b\.jsonl: its records .* one table"):
-        on_ray([Source.of(one), Source.of(other)], tmp_path / "out")
+        on_ray([InputFile.of(one), InputFile.of(other)], tmp_path / "out")

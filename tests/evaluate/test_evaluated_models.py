@@ -14,13 +14,13 @@ from selfinstruct_local.evaluate.evaluated_models import find_evaluated_models
 from selfinstruct_local.models import find_model
 from selfinstruct_local.templates.alpaca import alpaca_prompt
 from selfinstruct_local.templates.turns import Turn
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import TrainingSample
 
 KEY = RequestKey(3, "answer", 0)
 
 
 def sample(question: str, given: str = "", *, verbatim: bool = False) -> Case:
-    return Case(Sample((Turn("user", question), Turn("assistant", "5")), given, verbatim))
+    return Case(TrainingSample((Turn("user", question), Turn("assistant", "5")), given, verbatim))
 
 
 def lay_adapter(folder: Path, config: Mapping[str, object], manifest: Mapping[str, object] | None = None) -> Path:

@@ -15,11 +15,14 @@ from selfinstruct_local.models import ModelFolder
 from selfinstruct_local.templates.alpaca import alpaca_prompt
 from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.data import EMPTY, IGNORED, Example
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import TrainingSample
 
 TEXTS = [("Name a river.", "", "The Nile"), ("Add.", "2, 3", "5"), ("Count to ten.", "", " ".join("123456789"))] * 3
-CASES = [Case(Sample((Turn("user", question), Turn("assistant", answer)), given)) for question, given, answer in TEXTS]
-VERBATIM = Case(Sample((Turn("user", "Once upon"), Turn("assistant", " a time")), verbatim=True))
+CASES = [
+    Case(TrainingSample((Turn("user", question), Turn("assistant", answer)), given))
+    for question, given, answer in TEXTS
+]
+VERBATIM = Case(TrainingSample((Turn("user", "Once upon"), Turn("assistant", " a time")), verbatim=True))
 
 
 def padded(network: Any, examples: list[Example]) -> list[Surprise]:
@@ -84,7 +87,7 @@ def test_a_text_prompt_is_asked_as_it_stands(tiny_model: ModelFolder) -> None:
 
 def test_each_case_keeps_its_place_when_one_makes_no_example(tiny_model: ModelFolder) -> None:
     (evaluated,) = find_evaluated_models([str(tiny_model.path)], template="alpaca")
-    empty = Case(Sample((Turn("user", "Say nothing."), Turn("assistant", " "))))
+    empty = Case(TrainingSample((Turn("user", "Say nothing."), Turn("assistant", " "))))
     found = build_references([*CASES[:4], empty, *CASES[4:]], evaluated)
     assert found[4] == EMPTY
     assert [each for each in found if isinstance(each, Example)] == build_references(CASES, evaluated)

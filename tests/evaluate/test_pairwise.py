@@ -9,10 +9,10 @@ from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.pairwise import WORDS, Judgement, PairwiseJudge, count
 from selfinstruct_local.prompts import Prompts
 from selfinstruct_local.templates.turns import Turn
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import TrainingSample
 
 KEY = RequestKey(0, "judge", 0)
-SAMPLE = Sample((Turn("user", "Add $first and {second}."), Turn("assistant", "5")), "2, 3")
+SAMPLE = TrainingSample((Turn("user", "Add $first and {second}."), Turn("assistant", "5")), "2, 3")
 
 
 def said(text: str) -> Completion:

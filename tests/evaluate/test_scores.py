@@ -9,14 +9,14 @@ from rouge_score.rouge_scorer import RougeScorer
 from selfinstruct_local.evaluate.cases import Case
 from selfinstruct_local.evaluate.scores import RougeL, bootstrap, has_label, is_exact_match
 from selfinstruct_local.templates.turns import Turn
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import TrainingSample
 
 WORDS = ["the", "cat", "cats", "sat", "sitting", "on", "mats", "a", "Mat", ",", "."]
 SENTENCES = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 
 
 def case(reference: str, told: object = None) -> Case:
-    return Case(Sample((Turn("user", "Name it."), Turn("assistant", reference))), told)  # type: ignore[arg-type]  # a boolean or None
+    return Case(TrainingSample((Turn("user", "Name it."), Turn("assistant", reference))), told)  # type: ignore[arg-type]  # a boolean or None
 
 
 @given(answer=SENTENCES, reference=SENTENCES)

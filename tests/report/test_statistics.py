@@ -17,17 +17,17 @@ from selfinstruct_local.report.lengths import bin_widths, describe_lengths
 from selfinstruct_local.report.make import make_report
 from selfinstruct_local.report.novelty import measure_similarity
 from selfinstruct_local.report.rows import sample_rows
-from selfinstruct_local.report.sources import Source, read_source, script_of, source_names, with_nearest
-from selfinstruct_local.report.statistics import Figures, make_figures
+from selfinstruct_local.report.sources import ReportSource, read_source, script_of, source_names, with_nearest
+from selfinstruct_local.report.statistics import SourceStatistics, make_statistics
 from selfinstruct_local.runs.store import RunStore
 from selfinstruct_local.seeds import seed_file
 
 
-def read(path: Path, seeds: Path | None = None) -> Source:
+def read(path: Path, seeds: Path | None = None) -> ReportSource:
     return read_source(path, seeds, path.name, lambda _rows: None)
 
 
-def figures_of(*sources: Source) -> list[Figures]:
+def figures_of(*sources: ReportSource) -> list[SourceStatistics]:
     nears = [
         measure_similarity(
             [seed.instruction for seed in source.seeds],
@@ -38,7 +38,7 @@ def figures_of(*sources: Source) -> list[Figures]:
         )
         for source in sources
     ]
-    return make_figures(sources, nears, stderr_console())
+    return make_statistics(sources, nears, stderr_console())
 
 
 def write(path: Path, *records: dict[str, Any]) -> Path:

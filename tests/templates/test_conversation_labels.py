@@ -16,7 +16,7 @@ from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.audit import make_audit
 from selfinstruct_local.train.data import build_examples
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import TrainingSample
 from tests.chat_families import FAMILIES, WORDS, Family, make_family
 
 TALK = (Turn("user", "Name a river."), Turn("assistant", "The Nile."), Turn("user", "Two."), Turn("assistant", "Rhine"))
@@ -185,7 +185,7 @@ def test_a_template_that_hides_answers_is_of_no_use() -> None:
 def test_an_answer_that_merges_with_its_prompt_is_counted(embedded_model: ModelFolder) -> None:
     """Line breaks before the answer become one token with that of the header."""
     tokenizer: Any = AutoTokenizer.from_pretrained(embedded_model.path)
-    samples = [Sample((Turn("user", "Hi"), Turn("assistant", answer))) for answer in ("\n\nYes", "No")]
+    samples = [TrainingSample((Turn("user", "Hi"), Turn("assistant", answer))) for answer in ("\n\nYes", "No")]
     settings = TrainSettings(template="chat")
     audit = make_audit(build_examples(samples, tokenizer, settings), tokenizer, "chat")
     assert tokenizer.encode("\n\n")[0] in build_examples(samples, tokenizer, settings).examples[0].labels
@@ -195,7 +195,7 @@ def test_an_answer_that_merges_with_its_prompt_is_counted(embedded_model: ModelF
 def test_a_cut_answer_ends_as_its_turn_does() -> None:
     for name in ("gemma", "phi3", "llama3", "qwen2.5-base"):
         family = make_family(name)
-        sample = Sample((Turn("user", "Hi"), Turn("assistant", "river " * 200)))
+        sample = TrainingSample((Turn("user", "Hi"), Turn("assistant", "river " * 200)))
         settings = TrainSettings(template="chat", max_length=64, overlong="truncate")
         data = build_examples([sample], family.tokenizer, settings)
         (example,) = data.examples

@@ -19,7 +19,7 @@ from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.audit import make_audit, mark
 from selfinstruct_local.train.data import EMPTY, IGNORED, Example, TrainingData, build_examples
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Sample, Source, read_sources
+from selfinstruct_local.train.sources import DataSource, TrainingSample, read_sources
 from tests.chat_families import make_tokenizer, sentencepiece_like
 
 
@@ -28,11 +28,11 @@ def tokenizer(embedded_model: ModelFolder) -> Any:
     return AutoTokenizer.from_pretrained(embedded_model.path)
 
 
-def sample(instruction: str, task_input: str, output: str) -> Sample:
-    return Sample((Turn("user", instruction), Turn("assistant", output)), task_input)
+def sample(instruction: str, task_input: str, output: str) -> TrainingSample:
+    return TrainingSample((Turn("user", instruction), Turn("assistant", output)), task_input)
 
 
-def build(samples: list[Sample], tokenizer: Any, **settings: Any) -> TrainingData:
+def build(samples: list[TrainingSample], tokenizer: Any, **settings: Any) -> TrainingData:
     return build_examples(samples, tokenizer, TrainSettings(**settings))
 
 
@@ -204,7 +204,7 @@ TALK = (
 
 
 def test_each_turn_of_the_assistant_is_learnt_with_its_end(tokenizer: Any) -> None:
-    (example,) = build([Sample(TALK)], tokenizer, template="chat").examples
+    (example,) = build([TrainingSample(TALK)], tokenizer, template="chat").examples
     marked = mark(example, tokenizer)
     assert "⟦Hello.<|im_end|>⟧" in marked
     assert marked.endswith("⟦So long.<|im_end|>⟧\n")
@@ -214,8 +214,8 @@ def test_each_turn_of_the_assistant_is_learnt_with_its_end(tokenizer: Any) -> No
 
 
 def test_what_a_template_has_no_place_for_is_counted(tokenizer: Any) -> None:
-    text = Sample((Turn("user", "Once upon"), Turn("assistant", " a time")), verbatim=True)
-    assert list(build([Sample(TALK)], tokenizer).dropped.values()) == [1]
+    text = TrainingSample((Turn("user", "Once upon"), Turn("assistant", " a time")), verbatim=True)
+    assert list(build([TrainingSample(TALK)], tokenizer).dropped.values()) == [1]
     assert list(build([text], tokenizer, template="chat").dropped.values()) == [1]
     (example,) = build([text], tokenizer).examples
     assert tokenizer.decode(example.input_ids) == f"Once upon a time{tokenizer.eos_token}"
@@ -224,7 +224,7 @@ def test_what_a_template_has_no_place_for_is_counted(tokenizer: Any) -> None:
 def test_a_missing_chat_template_is_said(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "chat_template", None)
     with pytest.raises(UsageError, match="has no chat template"):
-        build([Sample(TALK)], tokenizer, template="chat")
+        build([TrainingSample(TALK)], tokenizer, template="chat")
 
 
 # --- sources --------------------------------------------------------------------------------------------------------
@@ -241,28 +241,30 @@ def test_every_format_is_read(tmp_path: Path) -> None:
         {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]},
     ]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    samples: list[Any] = read_sources([Source(file)], 0)
+    samples: list[Any] = read_sources([DataSource(file)], 0)
     assert samples[0] == sample("Add.", "1, 2", "3")
     assert [each.input for each in samples[1:3]] == ["b a", ""]
-    assert samples[3] == Sample((Turn("user", "Hi"), Turn("assistant", "Hello")))
+    assert samples[3] == TrainingSample((Turn("user", "Hi"), Turn("assistant", "Hello")))
     assert samples[4].turns[0] == Turn("system", "Be kind.")
     assert samples[5].verbatim
-    assert samples[6] == Sample((Turn("user", "a"), Turn("assistant", "b")))
+    assert samples[6] == TrainingSample((Turn("user", "a"), Turn("assistant", "b")))
 
 
 def test_weights_take_shares_and_repeat(tmp_path: Path) -> None:
     file = tmp_path / "ten.jsonl"
     file.write_text("\n".join(json.dumps({"instruction": f"t{n}", "output": "x"}) for n in range(10)), encoding="utf-8")
-    assert Source.parse(f"{file}:0.5") == Source(file, 0.5)
-    assert Source.parse(str(file)) == Source(file)
-    half = read_sources([Source.parse(f"{file}:0.5")], 7)
+    assert DataSource.parse(f"{file}:0.5") == DataSource(file, 0.5)
+    assert DataSource.parse(str(file)) == DataSource(file)
+    half = read_sources([DataSource.parse(f"{file}:0.5")], 7)
     assert len(half) == 5
-    assert half == read_sources([Source.parse(f"{file}:0.5")], 7) != read_sources([Source.parse(f"{file}:0.5")], 8)
-    assert len(read_sources([Source(file, 2.3), Source(file)], 0)) == 33
+    assert (
+        half == read_sources([DataSource.parse(f"{file}:0.5")], 7) != read_sources([DataSource.parse(f"{file}:0.5")], 8)
+    )
+    assert len(read_sources([DataSource(file, 2.3), DataSource(file)], 0)) == 33
     with pytest.raises(UsageError, match="must be more than 0"):
-        Source.parse(f"{file}:0")
+        DataSource.parse(f"{file}:0")
     with pytest.raises(UsageError, match="no such file"):
-        read_sources([Source.parse(f"{tmp_path}/none.json:0.5")], 0)
+        read_sources([DataSource.parse(f"{tmp_path}/none.json:0.5")], 0)
 
 
 # --- the audit ------------------------------------------------------------------------------------------------------

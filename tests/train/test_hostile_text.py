@@ -13,7 +13,7 @@ from selfinstruct_local.templates.alpaca import alpaca_prompt
 from selfinstruct_local.templates.turns import Turn
 from selfinstruct_local.train.data import IGNORED, build_examples
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import TrainingSample
 from tests.generate.test_hostile_seeds import HOSTILE
 from tests.test_hostile_output import EVIL, MARKUP, OBEYED, on_a_terminal
 
@@ -37,8 +37,8 @@ def test_the_template_reads_no_data() -> None:
 @pytest.mark.parametrize("text", EVERY)
 def test_text_is_learnt_as_text(template: str, text: str, tokenizer: Any) -> None:
     """The ids decode to the very text, hold no control token of its making, and carry loss from first to end."""
-    sample = Sample((Turn("user", f"Say {text}"), Turn("assistant", text)), input=f"By {text}")
-    plain = Sample((Turn("user", "Say it"), Turn("assistant", "it")), input="By it")
+    sample = TrainingSample((Turn("user", f"Say {text}"), Turn("assistant", text)), input=f"By {text}")
+    plain = TrainingSample((Turn("user", "Say it"), Turn("assistant", "it")), input="By it")
     settings = TrainSettings(template=template)
     example, ordinary = build_examples([sample, plain], tokenizer, settings).examples
     control = set(tokenizer.added_tokens_decoder)

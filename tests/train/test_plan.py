@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from selfinstruct_local.errors import UsageError
-from selfinstruct_local.train.memory import Lengths, _Activations, _Batch, _copies, _moments, _Precision
+from selfinstruct_local.train.memory import TokenLengths, _Activations, _Batch, _copies, _moments, _Precision
 from selfinstruct_local.train.network_size import NetworkSize, count_parameters, llama_7b, read_config, size_of
 from selfinstruct_local.train.plan import CARDS, Plan, describe, make_plan
 from selfinstruct_local.train.settings import TrainSettings, load_train_settings
@@ -134,7 +134,7 @@ def test_packed_rows_and_tokens_are_of_the_lengths_given() -> None:
 )
 def test_the_largest_batch_that_shuffling_can_bring(batching: str, batch: _Batch) -> None:
     settings = TrainSettings.model_validate({"batching": batching, "batch_size": 2, "max_length": 16})
-    data = Lengths.of([8, 7, 10, 6], [2, 3, 4, 2], 4, settings)
+    data = TokenLengths.of([8, 7, 10, 6], [2, 3, 4, 2], 4, settings)
     assert _Batch.of(data, settings) == batch
 
 
@@ -153,7 +153,7 @@ def test_wrong_numbers_are_refused() -> None:
 
 def test_fsdp_divides_weights_gradients_and_optimizer() -> None:
     settings = TrainSettings.model_validate({"method": "full", "fsdp": True})
-    data = Lengths.of(None, None, 64, settings)
+    data = TokenLengths.of(None, None, 64, settings)
     network = _size(llama_7b(), settings)
     one, four = ([*_moments(network, settings, data, devices, on_gpu=True)][-1] for devices in (1, 4))
     assert one.moment == four.moment == "at the optimizer's step"
@@ -260,7 +260,7 @@ def _kept_by(layers: int, dtype: torch.dtype, settings: TrainSettings) -> int:
 def test_a_layer_keeps_what_is_planned(dtype: torch.dtype, changes: dict[str, Any]) -> None:
     settings = TrainSettings.model_validate({**changes, "batch_size": len(LENGTHS)})
     network = _size(_tiny(), settings)
-    batch = _Batch.of(Lengths.of(LENGTHS, None, len(LENGTHS), settings), settings)
+    batch = _Batch.of(TokenLengths.of(LENGTHS, None, len(LENGTHS), settings), settings)
     precision = _Precision.of(settings, on_gpu=False)
     planned = _Activations.of(network, batch, settings, precision, on_gpu=False)
     copies, _ = _copies(network, settings, precision)

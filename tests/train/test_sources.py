@@ -15,7 +15,7 @@ from selfinstruct_local.train import sources
 from selfinstruct_local.train.audit import examine
 from selfinstruct_local.train.data import build_examples
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Dropped, Sample, Source, read_sources, samples_of_record
+from selfinstruct_local.train.sources import DataSource, Dropped, TrainingSample, read_sources, samples_of_record
 from selfinstruct_local.train.trainer import load_tokenizer
 from tests.conftest import RunCli
 
@@ -65,8 +65,8 @@ def test_a_record_that_is_no_sample_is_dropped_with_its_reason(
 ) -> None:
     file = tmp_path / "dump.json"
     file.write_text(json.dumps([talk(ASKED, ANSWERED), record, talk(ASKED, ANSWERED)]), encoding="utf-8")
-    samples = read_sources([Source(file)], 0)
-    assert samples[0] == samples[2] == Sample((Turn("user", "Hi"), Turn("assistant", "Hello")))
+    samples = read_sources([DataSource(file)], 0)
+    assert samples[0] == samples[2] == TrainingSample((Turn("user", "Hi"), Turn("assistant", "Hello")))
     assert samples[1] == Dropped(reason)
     data = build_examples(samples, load_tokenizer(embedded_model), TrainSettings())
     assert (len(data.examples), data.dropped) == (2, {reason: 1})
@@ -75,27 +75,29 @@ def test_a_record_that_is_no_sample_is_dropped_with_its_reason(
 @pytest.mark.parametrize("name", ["gpt", "GPT-4", "chatgpt", "bing", " bard", "assistant", "model"])
 def test_whoever_answers_is_the_assistant(name: str) -> None:
     (told,) = samples_of_record(talk({"from": "developer", "value": "Be kind."}, ASKED, {**ANSWERED, "from": name}))
-    assert told == Sample((Turn("system", "Be kind."), Turn("user", "Hi"), Turn("assistant", "Hello")))
+    assert told == TrainingSample((Turn("system", "Be kind."), Turn("user", "Hi"), Turn("assistant", "Hello")))
 
 
 def test_parts_that_are_all_text_are_one_text() -> None:
     parts = [{"type": "input_text", "text": "Name "}, "two ", {"text": "rivers."}]
     record = {"messages": [said("user", parts), said("assistant", [PART], function_call=None)], "instruction": None}
-    assert list(samples_of_record(record)) == [Sample((Turn("user", "Name two rivers."), Turn("assistant", "Hi")))]
+    assert list(samples_of_record(record)) == [
+        TrainingSample((Turn("user", "Name two rivers."), Turn("assistant", "Hi")))
+    ]
 
 
 def test_a_null_column_of_a_table_of_several_formats_is_passed_over() -> None:
     (task,) = samples_of_record({"instruction": "Add.", "output": "3", "messages": None, "completion": None})
-    assert task == Sample((Turn("user", "Add."), Turn("assistant", "3")))
+    assert task == TrainingSample((Turn("user", "Add."), Turn("assistant", "3")))
     (told,) = samples_of_record({"instruction": None, "messages": None, "conversations": [ASKED, ANSWERED]})
-    assert told == Sample((Turn("user", "Hi"), Turn("assistant", "Hello")))
+    assert told == TrainingSample((Turn("user", "Hi"), Turn("assistant", "Hello")))
 
 
 def test_how_many_may_be_dropped_is_a_setting(tmp_path: Path, embedded_model: ModelFolder, cli: RunCli) -> None:
     file = tmp_path / "dump.jsonl"
     rows = [talk(ASKED, ANSWERED)] * 6 + [talk(ASKED)] * 4
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    samples = read_sources([Source(file)], 0)
+    samples = read_sources([DataSource(file)], 0)
     _, audit = examine(samples, embedded_model, TrainSettings())
     with pytest.raises(UsageError, match=rf"40% of 10 samples were dropped \(4 {sources.NO_ANSWER}\)"):
         audit.check(TrainSettings())
@@ -112,7 +114,7 @@ def test_a_bad_task_is_named_by_its_place(tmp_path: Path, record: object) -> Non
     file = tmp_path / "bad.jsonl"
     file.write_text(f'{{"instruction": "a", "output": "b"}}\n{json.dumps(record)}\n', encoding="utf-8")
     with pytest.raises(UsageError, match=rf"^{file}:2: "):
-        read_sources([Source(file)], 0)
+        read_sources([DataSource(file)], 0)
 
 
 def test_an_evaluation_leaves_such_conversations_out_too(tmp_path: Path) -> None:
@@ -133,11 +135,11 @@ def test_a_field_that_may_be_the_output_is_told_of_once_a_file(tmp_path: Path) -
     rows = [{"instruction": "Add.", "answer": "3"}, {"instruction": "Sort.", "answer": "a"}, talk(ASKED, ANSWERED)]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     with pytest.warns(UnreadFieldWarning) as told:
-        read_sources([Source(file)], 0)
+        read_sources([DataSource(file)], 0)
     assert [str(each.message).startswith(f"{file}: the field 'answer' of 2 record") for each in told] == [True]
     rows = [{"instruction": "Add.", "context": "1, 2", "response": "3"}, {"prompt": "Once", "completion": " upon"}]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    dolly, text = read_sources([Source(file)], 0)
-    assert dolly == Sample((Turn("user", "Add."), Turn("assistant", "3")), "1, 2")
-    assert isinstance(text, Sample)
+    dolly, text = read_sources([DataSource(file)], 0)
+    assert dolly == TrainingSample((Turn("user", "Add."), Turn("assistant", "3")), "1, 2")
+    assert isinstance(text, TrainingSample)
     assert text.verbatim

@@ -35,7 +35,7 @@ from selfinstruct_local.train.folder import check_room, open_folder
 from selfinstruct_local.train.merge import merge
 from selfinstruct_local.train.result import TrainingResult, find_rise
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Sample, Source, read_sources
+from selfinstruct_local.train.sources import DataSource, TrainingSample, read_sources
 from selfinstruct_local.train.trainer import check_machine, make_arguments, train, train_on_one_device
 from tests.chat_families import make_family, write_llama
 from tests.conftest import RunCli
@@ -46,7 +46,7 @@ FAST = {"learning_rate": 1e-3, "warmup_ratio": 0.1, "batch_size": 4, "save_steps
 
 def examples_of(file: Path, model: ModelFolder, settings: TrainSettings) -> TrainingData:
     tokenizer = AutoTokenizer.from_pretrained(model.path)
-    return build_examples(read_sources([Source(file)], 0), tokenizer, settings)
+    return build_examples(read_sources([DataSource(file)], 0), tokenizer, settings)
 
 
 class StopAfter(TrainerCallback):
@@ -359,7 +359,7 @@ def test_what_is_tuned_is_asked_with_the_tokens_of_its_training(
     tokenizer.chat_template += "{% if add_generation_prompt %}[assistant]{% endif %}"
     tokenizer.save_pretrained(folder)
     question = "What does <|im_end|> mean?"
-    sample = Sample((Turn("user", question), Turn("assistant", "The end.")), "In ChatML.")
+    sample = TrainingSample((Turn("user", question), Turn("assistant", "The end.")), "In ChatML.")
     (example,) = build_examples(
         [sample], AutoTokenizer.from_pretrained(folder), TrainSettings(template=template)
     ).examples

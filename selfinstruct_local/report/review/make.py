@@ -16,7 +16,7 @@ from selfinstruct_local.io.progress import counting
 from selfinstruct_local.report.review.files import Key, KeyItem, KeySource, KeyStratum, Stage, as_json, read_key
 from selfinstruct_local.report.review.page import PageItem, render_review
 from selfinstruct_local.report.review.sample import SAID, Draw, Drawn, Per, draw_sample
-from selfinstruct_local.report.sources import Source, read_source, source_names
+from selfinstruct_local.report.sources import ReportSource, read_source, source_names
 from selfinstruct_local.runs.rejudge import DECIDED_HERE
 from selfinstruct_local.runs.targets import check_targets
 
@@ -78,7 +78,7 @@ def make_review(
     names = source_names(paths)
     key_path = out.with_suffix(".key.json")
     check_targets({"--out": out, "the key": key_path}, paths)
-    sources: list[Source] = []
+    sources: list[ReportSource] = []
     for path, name in zip(paths, names, strict=True):
         with counting(console, f"{name}: reading") as advance:
             sources.append(read_source(path, None, name, advance))
@@ -123,7 +123,7 @@ def _page_item(drawn: Drawn, number: int, seed: int) -> PageItem:
     return {"id": f"t{digest[:_ID_DIGITS]}", "instruction": shown[0], "input": shown[1], "output": shown[2]}
 
 
-def _make_key(sample: str, seed: int, sources: Sequence[Source], draw: Draw, items: Sequence[PageItem]) -> Key:
+def _make_key(sample: str, seed: int, sources: Sequence[ReportSource], draw: Draw, items: Sequence[PageItem]) -> Key:
     return Key(
         sample=sample,
         seed=seed,

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from selfinstruct_local.report.sources import Decided, Source
+from selfinstruct_local.report.sources import Decided, ReportSource
 
 Per = Literal["sample", "source", "rule"]
 K = TypeVar("K", bound=Hashable)
@@ -64,7 +64,7 @@ class Draw(NamedTuple):
 
 
 def draw_sample(
-    sources: Sequence[Source],
+    sources: Sequence[ReportSource],
     size: int,
     seed: int,
     *,
@@ -119,7 +119,7 @@ def allocate(places: int, sizes: Mapping[K, int]) -> dict[K, int]:
     return given
 
 
-def _wanted(source: Source, *, accepted: bool | None, rejected: bool | None) -> list[Decided]:
+def _wanted(source: ReportSource, *, accepted: bool | None, rejected: bool | None) -> list[Decided]:
     takes_rejected = source.kind == "file" if rejected is None and accepted is None else bool(rejected)
     takes_accepted = not rejected if accepted is None else accepted
     return [*(source.kept if takes_accepted else ()), *(source.rejected if takes_rejected else ())]

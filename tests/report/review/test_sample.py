@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from selfinstruct_local.filters.echo import ECHO
 from selfinstruct_local.report.review.sample import Draw, allocate, draw_sample
-from selfinstruct_local.report.sources import Decided, Source, read_source
+from selfinstruct_local.report.sources import Decided, ReportSource, read_source
 from selfinstruct_local.task import Instance, Lineage, Task
 
 
-def source(name: str, kept: list[Decided], rejected: list[Decided] | None = None, kind: str = "run") -> Source:
-    return Source(
+def source(name: str, kept: list[Decided], rejected: list[Decided] | None = None, kind: str = "run") -> ReportSource:
+    return ReportSource(
         name=name,
         kind="run" if kind == "run" else "file",
         kept=kept,
