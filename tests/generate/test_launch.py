@@ -44,7 +44,7 @@ def test_every_model_is_asked_by_self_instruct_in_its_own_format(chat: ChosenMod
     # What the profile brings comes with it.
     brought = profile_defaults("self-instruct", "short")
     assert {name: getattr(settings, name) for name in brought} == brought
-    assert (settings.input_share, settings.classification_share) == (0.25, 0.3)
+    assert (settings.input_share, settings.classification_share) == (0.35, 0.3)
     assert settings.min_confidence is not None
 
 
