@@ -38,8 +38,8 @@ PROFILE_DEFAULTS: dict[str, dict[str, Any]] = {
         "min_confidence": -1.9,
         "min_output_confidence": -0.35,
         "tasks_per_prompt": 4,
-        # Higher than the resulting shares of 15 % and 30 %, because more of these tasks are rejected: with 0.3 and 0.25,
-        # 16 % of 56 tasks of a model of 1.5 billion parameters were classification, and 27 % had an input.
+        # Above the resulting shares of 15 % and 30 %, because more of these tasks are rejected: with 0.3 and 0.25, 16 %
+        # of 56 tasks of a model of 1.5 billion parameters were classification, and 27 % had an input.
         "classification_share": 0.3,
         "input_share": 0.35,
     },
