@@ -138,7 +138,7 @@ def generate_tasks(
     _check_names(GenerateSettings, settings)
     given = load_settings(GenerateSettings, None, settings)
     chosen = choose_model(None if model is None else str(model), given, _find_model)
-    fitted = fit_to_model(given, chosen, None, settings)
+    fitted = fit_to_model(given, chosen, None, settings, own_seeds=bool(seeds))
     with RunStore(Path(run)) as store:
         files = [Path(each) for each in seeds] or [seed_file(fitted.lang)]
         seed_tasks = open_run(store, fitted, chosen.facts(), files)

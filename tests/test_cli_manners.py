@@ -82,6 +82,7 @@ def test_completion_offers_what_the_settings_take() -> None:
         (choices.PROMPT_FORMATS, get_args(PromptFormat)),
         (choices.TEMPLATES, get_args(TemplateName)),
         (choices.ANSWERS, get_args(GenerateSettings.model_fields["answers"].annotation)),
+        (choices.SUBJECTS, get_args(GenerateSettings.model_fields["subject"].annotation)),
         (choices.DTYPES, get_args(EngineSettings.model_fields["dtype"].annotation)),
         (choices.METHODS, get_args(Method)),
         (choices.BATCHINGS, get_args(Batching)),

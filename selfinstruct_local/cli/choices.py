@@ -15,6 +15,7 @@ FORMATS = ("alpaca", "regen", "self-instruct", "sharegpt", "messages", "prompt-c
 PROMPT_FORMATS = ("completion", "chat")
 TEMPLATES = ("alpaca", "chat")
 ANSWERS = ("short", "full")
+SUBJECTS = ("any", "seeds")
 SWITCH = ("on", "off", "auto")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 METHODS = ("lora", "qlora", "full")

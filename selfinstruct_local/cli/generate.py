@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfinstruct_local.cli.choices import ANSWERS, PROFILES, RULE_SETS, SWITCH, completing, languages
+from selfinstruct_local.cli.choices import ANSWERS, PROFILES, RULE_SETS, SUBJECTS, SWITCH, completing, languages
 from selfinstruct_local.cli.options import (
     ConfigOption,
     DryRunOption,
@@ -95,6 +95,13 @@ def generate(
     answers_per_task: Annotated[
         int | None,
         typer.Option(help="Answers per task; the one on which most agree is kept. [default: 1]"),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            help="Subject of new tasks: any, or the field of the seeds. [default: seeds with --seeds, else any]",
+            autocompletion=completing(SUBJECTS),
+        ),
     ] = None,
     topic: Annotated[
         list[str] | None, typer.Option(help="Topic of tasks; may be repeated, one is sampled per prompt.")
@@ -191,7 +198,7 @@ def generate(
     flags = {**context.params, "topics": topic, "structured": _on_or_off("--structured", structured)}
     settings = load_settings(GenerateSettings, config, flags)
     chosen = choose_model(model, settings, partial(find_or_prepare, may_prepare=not dry_run), adapter)
-    settings = fit_to_model(settings, chosen, config, flags)
+    settings = fit_to_model(settings, chosen, config, flags, own_seeds=bool(seeds))
     seed_files = seeds or [seed_file(settings.lang)]
     with open_store(fork or run, dry_run=dry_run) as store:
         if fork:

@@ -90,6 +90,7 @@ SETTLED_BY: dict[str, dict[str, str]] = {
         "profile": "the default",
         "prompt_format": "set by the model: chat if it has a chat template",
         "answers": "set by the model: short for weights below 2 GB",
+        "subject": "set by the seeds: seeds with --seeds",
         "window": "set by in_flight",
     },
     "translate": {**FROM_RUN, "prompt_format": "set by the model", "window": "set by in_flight"},

@@ -60,15 +60,21 @@ class ChosenModel:
 
 
 def fit_to_model(
-    settings: GenerateSettings, model: ChosenModel, config: Path | None, flags: Mapping[str, Any]
+    settings: GenerateSettings,
+    model: ChosenModel,
+    config: Path | None,
+    flags: Mapping[str, Any],
+    *,
+    own_seeds: bool = False,
 ) -> GenerateSettings:
-    """Return the settings with an unset prompt format and answer length chosen for the model.
+    """Return the settings with unset prompt format, answer length and subject chosen for the model and the seeds.
 
     Args:
         settings: settings from `config` and `flags`.
         model: the model; it is a chat model if its tokenizer has a chat template.
         config: YAML file of the settings.
         flags: settings from command-line flags.
+        own_seeds: the seeds are the user's own, so that new tasks keep to their field.
 
     Raises:
         UsageError: chat is requested and the model is known to have no chat template, or magpie is requested without
@@ -78,6 +84,8 @@ def fit_to_model(
     decided = {"prompt_format": "chat" if model.chats else "completion"}
     if "answers" not in PROFILES[settings.profile].unused:
         decided["answers"] = "short" if model.small else "full"
+    if own_seeds and "subject" not in PROFILES[settings.profile].unused:
+        decided["subject"] = "seeds"
     left_open = {name: value for name, value in decided.items() if name not in given}
     fitted = load_settings(GenerateSettings, config, {**flags, **left_open}) if left_open else settings
     if fitted.profile == "magpie" and fitted.prompt_format == "completion":

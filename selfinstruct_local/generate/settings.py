@@ -163,6 +163,9 @@ class DecidingSettings(BaseModel):
         1, ge=1, le=64, description="outputs requested per task, of which the most common one is kept"
     )
     instances_per_task: int = Field(1, ge=1, le=5, description="maximum instances per task")
+    subject: Literal["any", "seeds"] = Field(
+        "any", description="subject of new tasks of profile self-instruct: any, or the field of the seeds"
+    )
     topics: tuple[str, ...] = Field((), description="topics, of which one is drawn per prompt")
     classification_share: float | None = Field(
         None,

@@ -22,6 +22,8 @@ class Wording(NamedTuple):
         labels_unwanted: request for other tasks.
         inputs_wanted: request for tasks with an input.
         inputs_unwanted: request for tasks without an input.
+        other_subject: description of a task on a new subject.
+        same_subject: description of a task in the field of the earlier ones.
         choose: text before the labels to choose from.
         comma: separator of labels.
     """
@@ -38,6 +40,8 @@ class Wording(NamedTuple):
     labels_unwanted: str
     inputs_wanted: str
     inputs_unwanted: str
+    other_subject: str
+    same_subject: str
     choose: str
     comma: str
 
@@ -70,6 +74,8 @@ WORDINGS: dict[Language, Wording] = {
         inputs_wanted="From here on, every task has an input: a text, a list, data or code to work on, written out in "
         "full.",
         inputs_unwanted="From here on, no task has an input: its instruction says all there is to know.",
+        other_subject="about another subject and of another kind than all before",
+        same_subject="in the same field as all before, but of another kind",
         choose="Answer with one of: ",
         comma=", ",
     ),
@@ -86,6 +92,8 @@ WORDINGS: dict[Language, Wording] = {
         labels_unwanted="从这里起，没有任务要从几个给定的答案里选择。",  # noqa: RUF001
         inputs_wanted="从这里起，每个任务都有输入：要处理的文字、列表、数据或代码，完整写出。",  # noqa: RUF001
         inputs_unwanted="从这里起，每个任务都没有输入：指令里已经说明了全部内容。",  # noqa: RUF001
+        other_subject="话题和种类都与前面的不同",
+        same_subject="与前面的属于同一领域，但种类不同",  # noqa: RUF001
         choose="只回答其中之一：",  # noqa: RUF001
         comma="、",
     ),

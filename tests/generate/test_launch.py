@@ -193,7 +193,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, bare_model: Path, cli: 
 
 def test_structured_is_on_off_or_auto(tmp_path: Path) -> None:
     assert [_on_or_off("--structured", value) for value in ("on", "off", "auto")] == [True, False, None]
-    with pytest.raises(UsageError, match=r"^--structured maybe: on, off or auto$"):
+    with pytest.raises(UsageError, match="^--structured maybe: .*on, off or auto$"):
         _on_or_off("--structured", "maybe")
     config = tmp_path / "c.yaml"
     config.write_text("structured: true\n")
@@ -227,3 +227,20 @@ def test_what_is_only_served_is_not_loaded_here(tmp_path: Path) -> None:
         "model_fingerprint": "served as qwen",
         "adapter_fingerprint": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("flags", "own_seeds", "subject"),
+    [
+        ({}, True, "seeds"),
+        ({}, False, "any"),
+        ({"subject": "any"}, True, "any"),
+        ({"subject": "seeds"}, False, "seeds"),
+        ({"profile": "alpaca"}, True, "any"),
+    ],
+)
+def test_new_tasks_keep_to_the_field_of_own_seeds(
+    base: ChosenModel, flags: dict[str, str], subject: str, *, own_seeds: bool
+) -> None:
+    settings = load_settings(GenerateSettings, None, flags)
+    assert fit_to_model(settings, base, None, flags, own_seeds=own_seeds).subject == subject

@@ -136,7 +136,9 @@ def test_a_base_model_continues_a_list_of_whole_tasks_and_nothing_else(lang: Lan
     ]
     assert len(blocks) == 3
     blocks += Steering(chosen).requests(asking, words)
-    prompt = template(f"self_instruct{words.suffix}").substitute(demonstrations="\n\n".join(blocks), next_number=4)
+    prompt = template(f"self_instruct{words.suffix}").substitute(
+        subject=words.other_subject, demonstrations="\n\n".join(blocks), next_number=4
+    )
     (question,) = asked["question"]
     assert question.prompt == prompt
     ends = ("\n",) if kind in {"classification", "bare"} else (f"\n{words.mark(words.output)}",)
@@ -165,7 +167,10 @@ def test_a_chat_model_continues_a_conversation_of_whole_tasks_and_nothing_else(l
     asking, chosen = job(lang), settings(lang, "chat", kind)
     asked, (draft,) = work_through(asking, chosen, by_stage(texts))
     system = " ".join(
-        [template(f"self_instruct_user{words.suffix}").substitute(), *Steering(chosen).requests(asking, words)]
+        [
+            template(f"self_instruct_user{words.suffix}").substitute(subject=words.other_subject),
+            *Steering(chosen).requests(asking, words),
+        ]
     )
     turns = [("system", system)]
     for task in asking.shown:
@@ -189,6 +194,15 @@ def test_a_chat_model_continues_a_conversation_of_whole_tasks_and_nothing_else(l
     assert draft == ParsedTask(
         Task(texts["question"], (Instance(given, texts["answer"]),), is_classification=classified)
     )
+
+
+@pytest.mark.parametrize("prompt_format", FORMATS)
+def test_tasks_of_the_field_of_the_seeds_are_asked_for(prompt_format: str) -> None:
+    asked, _ = work_through(job(), settings("en", prompt_format, subject="seeds"), by_stage(PLAIN["en"]))
+    request = asked["question"][0]
+    said = request.turns[0].content if request.turns else request.prompt
+    assert WORDINGS["en"].same_subject in said
+    assert WORDINGS["en"].other_subject not in said
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

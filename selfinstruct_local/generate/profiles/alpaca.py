@@ -29,7 +29,9 @@ class AlpacaProfile:
     shows_whole_tasks = True
     machine_made = 1
     needs_model_files: frozenset[PromptFormat] = frozenset()
-    unused = frozenset({"answers", "answers_per_task", "instances_per_task", "min_confidence", "min_output_confidence"})
+    unused = frozenset(
+        {"answers", "answers_per_task", "instances_per_task", "min_confidence", "min_output_confidence", "subject"}
+    )
 
     def __init__(self, settings: DecidingSettings) -> None:
         words = self._wording = WORDINGS[settings.lang]

@@ -44,7 +44,7 @@ class MagpieProfile:
     machine_made = 1
     # Chat needs the template of user turns, which the API of servers cannot request.
     needs_model_files: frozenset[PromptFormat] = frozenset({"chat"})
-    unused = frozenset({"structured", "instances_per_task"})
+    unused = frozenset({"structured", "instances_per_task", "subject"})
 
     def __init__(self, settings: DecidingSettings) -> None:
         words = WORDINGS[settings.lang]

@@ -31,6 +31,7 @@ UNPUBLISHED = frozenset(
         "structured",
         "answers",
         "answers_per_task",
+        "subject",
         "topics",
         "classification_share",
         "input_share",

@@ -60,6 +60,7 @@ class SelfInstructProfile:
         main = "self_instruct_user" if self._chat else "self_instruct"
         self.prompts = (f"{main}{words.suffix}", *([answer_prompt(settings)] if self._chat else []))
         self._template = settings.prompts.load(self.prompts[0])
+        self._subject = words.same_subject if settings.subject == "seeds" else words.other_subject
         self._steering = Steering(settings)
         self._answers = Answers(settings, chat=self._chat)
         # Without an opening, the smallest models write statements and repeat a few questions.
@@ -158,8 +159,10 @@ class SelfInstructProfile:
         if not self._chat:
             blocks = [self._block(number, task) for number, task in enumerate(shown, start=1)]
             demonstrations = "\n\n".join([*blocks, *requests])
-            return self._template.substitute(demonstrations=demonstrations, next_number=len(shown) + 1), ()
-        turns = [Turn("system", " ".join([self._template.substitute(), *requests]))]
+            return self._template.substitute(
+                subject=self._subject, demonstrations=demonstrations, next_number=len(shown) + 1
+            ), ()
+        turns = [Turn("system", " ".join([self._template.substitute(subject=self._subject), *requests]))]
         for task in shown:
             turns += [Turn("user", as_question(task.instruction, task.input)), Turn("assistant", task.output)]
         return "", tuple(turns)
