@@ -193,7 +193,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, bare_model: Path, cli: 
 
 def test_structured_is_on_off_or_auto(tmp_path: Path) -> None:
     assert [_on_or_off("--structured", value) for value in ("on", "off", "auto")] == [True, False, None]
-    with pytest.raises(UsageError, match="^--structured maybe: .*on, off or auto$"):
+    with pytest.raises(UsageError, match=r"^--structured maybe: .*on, off or auto$"):
         _on_or_off("--structured", "maybe")
     config = tmp_path / "c.yaml"
     config.write_text("structured: true\n")
