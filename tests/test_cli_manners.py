@@ -112,6 +112,7 @@ IN_WORDS = {
     "2048, or the shortest of the models'",
     "alpaca, or the run's",
     "0.7, or the run's",
+    "seeds with --seeds, else any",
     "en, or the run's",
     "by epochs",
     "from the two options before",

@@ -114,6 +114,7 @@ def test_what_the_engine_logs_is_shown(capsys: pytest.CaptureFixture[str]) -> No
 
 
 WAIT = (
+    "from selfinstruct_local.generate.display import *\n"
     "from selfinstruct_local.io.progress import *\n"
     "console = stderr_console()\n"
     "with waiting(console, {what!r}), RunDisplay(console, Totals(0, 0, 0, {{}}, 0, 0, 0, 0), 5, {what!r}) as display:\n"

@@ -58,7 +58,7 @@ def test_a_base_that_moved_is_named(bare_model: Path, tmp_path: Path) -> None:
     fingerprint = find_model(str(bare_model)).fingerprint
     told = {"base_model": "/gone/base", "base_model_fingerprint": fingerprint}
     adapter = lay_adapter(tmp_path / "adapter", {}, told)
-    with pytest.raises(UsageError, match=r"\(/gone/base\) is not here; name it with --base"):
+    with pytest.raises(UsageError, match=r"\(/gone/base\) .*; name it with --base"):
         find_evaluated_models([str(adapter)])
     (found,) = find_evaluated_models([str(adapter)], base=str(bare_model))
     assert found.folder.path == bare_model

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from selfinstruct_local.engines import Completion, FinishReason, RequestKey
@@ -213,6 +213,7 @@ def test_blocks_are_read_as_they_were_written(tasks: list[Task], words: Wording)
 
 @given(st.builds(Task.single, PLAIN.map(clean_instruction), PLAIN), st.sampled_from([None, *WORDINGS.values()]))
 def test_a_turn_is_read_as_it_was_written(task: Task, words: Wording | None) -> None:
+    assume(task.input.casefold() not in task.instruction.casefold())  # an input that is there already is dropped
     lines = [as_question(task.instruction, task.input)]
     if words:
         lines = [words.field(words.instruction, task.instruction), words.field(words.input, task.input)]

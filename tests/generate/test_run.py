@@ -223,7 +223,7 @@ def test_where_the_time_went_is_noted(tmp_path: Path) -> None:
     assert session.outcome == "done"
     assert set(session.engine) == {"engine", "selfinstruct-local", "python"}
     assert session.measured is not None
-    assert set(session.measured["stages"]) == {"question", "input", "answer"}
+    assert set(session.measured["stages"]) == {"question", "input", "answer", "reversed"}
     assert sum(stage["requests"] for stage in session.measured["stages"].values()) == totals.completions
     assert 0 <= session.measured["idle_share"] < 1
     assert session.measured["seconds"]["engine"] > 0.5 * session.measured["elapsed_seconds"]

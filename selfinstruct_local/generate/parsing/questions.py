@@ -50,6 +50,7 @@ _MAKES = re.compile(
     r"|write)\b",
     re.IGNORECASE,
 )
+_HAN = re.compile(r"[\u4e00-\u9fff]")
 _MIN_WORDS, _MIN_HAN = 3, 6  # minimum length of an input to count as contained in the instruction
 
 # An input that only lists the choices belongs to the instruction.
@@ -146,7 +147,7 @@ def without_needless_input(draft: ParsedTask, lang: Language) -> ParsedTask:
 def _is_part(text: str, instruction: str) -> bool:
     """Return whether the instruction already contains the whole input."""
     text = text.strip("\"“”'. ")
-    long = len(text.split()) >= _MIN_WORDS or (not text.isascii() and len(text) >= _MIN_HAN)
+    long = len(text.split()) >= _MIN_WORDS or len(_HAN.findall(text)) >= _MIN_HAN
     return long and text.casefold() in instruction.casefold()
 
 
