@@ -19,7 +19,7 @@ from selfinstruct_local.models import find_model
 from selfinstruct_local.train.data import build_examples
 from selfinstruct_local.train.folder import open_folder
 from selfinstruct_local.train.settings import TrainSettings
-from selfinstruct_local.train.sources import Sample
+from selfinstruct_local.train.sources import TrainingSample
 from selfinstruct_local.train.trainer import load_tokenizer, train
 from selfinstruct_local.templates.turns import Turn
 
@@ -30,7 +30,7 @@ class Limit(TrainerCallback):
 
 model = find_model(sys.argv[1])
 settings = TrainSettings(method="full", batch_size=32, batching="padded", learning_rate=1e-3)
-samples = [Sample((Turn("user", "Say it."), Turn("assistant", " it" * 400))) for _ in range(32)]
+samples = [TrainingSample((Turn("user", "Say it."), Turn("assistant", " it" * 400))) for _ in range(32)]
 data = build_examples(samples, load_tokenizer(model), settings)
 out = Path(sys.argv[2])
 try:
