@@ -24,6 +24,7 @@ class Wording(NamedTuple):
         inputs_unwanted: request for tasks without an input.
         other_subject: description of a task on a new subject.
         same_subject: description of a task in the field of the earlier ones.
+        field_of: text before words of the field of the requested tasks.
         choose: text before the labels to choose from.
         comma: separator of labels.
     """
@@ -42,6 +43,7 @@ class Wording(NamedTuple):
     inputs_unwanted: str
     other_subject: str
     same_subject: str
+    field_of: str
     choose: str
     comma: str
 
@@ -76,6 +78,7 @@ WORDINGS: dict[Language, Wording] = {
         inputs_unwanted="From here on, no task has an input: its instruction says all there is to know.",
         other_subject="about another subject and of another kind than all before",
         same_subject="in the same field as all before, but of another kind",
+        field_of="From here on, every task is from the field of these words: ",
         choose="Answer with one of: ",
         comma=", ",
     ),
@@ -94,6 +97,7 @@ WORDINGS: dict[Language, Wording] = {
         inputs_unwanted="从这里起，每个任务都没有输入：指令里已经说明了全部内容。",  # noqa: RUF001
         other_subject="话题和种类都与前面的不同",
         same_subject="与前面的属于同一领域，但种类不同",  # noqa: RUF001
+        field_of="",
         choose="只回答其中之一：",  # noqa: RUF001
         comma="、",
     ),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
+from selfinstruct_local.generate.field_words import field_words
 from selfinstruct_local.generate.job import Job
 from selfinstruct_local.generate.settings import DecidingSettings
 from selfinstruct_local.generate.wording import Wording
@@ -61,6 +62,8 @@ class Steering:
     """Draws for jobs according to the settings `topics`, `classification_share`, `input_share` and `favor_rare`."""
 
     def __init__(self, settings: DecidingSettings) -> None:
+        self._keeps_field = settings.subject == "seeds" and settings.lang == "en"
+        self._field: list[str] | None = None  # words of the seeds, computed with the first job
         self._topics = tuple(" ".join(topic.split()) for topic in settings.topics)
         self._classification_share = settings.classification_share
         self._input_share = settings.input_share
@@ -119,8 +122,13 @@ class Steering:
             (kind.has_input, wording.inputs_wanted, wording.inputs_unwanted),
         ]
         lines = [yes if wants else no for wants, yes, no in wanted if wants is not None]
-        topic = self.topic(job)
-        return [*lines, wording.about + topic] if topic else lines
+        if topic := self.topic(job):
+            lines.append(wording.about + topic)
+        elif self._keeps_field:
+            if self._field is None:
+                self._field = field_words(job.seeds)
+            lines += [wording.field_of + wording.comma.join(self._field)] if self._field else []
+        return lines
 
     def demonstrate(self, job: Job, count: int, *, machine_made: int, stage: str) -> Sequence[Task]:
         """Return the few-shot examples of a prompt, as `Job.demonstrate` does, but of the kind that the job requests.
