@@ -17,7 +17,6 @@ from selfinstruct_local.task import Task
 MAX_WORDS = 12
 # Share of the built-in seeds that a word may occur in; a more frequent one tells no field.
 MAX_SHARE = 0.05
-_IN_INSTRUCTION = 2  # weight of a word of the instruction, compared with one of an input or output
 _WORD = re.compile(r"[a-z]{4,}")
 
 
@@ -26,10 +25,8 @@ def field_words(seeds: Sequence[Task]) -> list[str]:
     size, collection = _collection()
     weights: Counter[str] = Counter()
     for seed in seeds:
-        for word in _words(_text(seed)):
-            weights[word] += 1
-        for word in _words(seed.instruction):
-            weights[word] += _IN_INSTRUCTION - 1
+        weights.update(_words(_text(seed)))
+        weights.update(_words(seed.instruction))
     scores = {
         word: weight * math.log((size + 1) / (collection[word] + 1))
         for word, weight in weights.items()
